@@ -1,0 +1,25 @@
+"""Generative models as scikit-learn estimators.
+
+Every model draws a latent ``z`` from ``p(z)``, then a row ``x`` from ``p(x | z)``,
+and answers the same four questions on the same scale: ``score_samples`` is
+``log p(x)`` in nats and in the units of the data, ``sample`` draws from that same
+density, ``transform`` is ``E[z | x]`` and ``inverse_transform`` is ``E[x | z]``.
+
+A map of the package:
+
+=========================  ====================================================
+``skgen.GaussianKDE``      a normal kernel on every training row (``kde/``)
+``skgen.EMGaussianMixture``  a few normal components, by EM (``mixture/``)
+``skgen.dequantize``       noise of one grid step for tied columns
+``skgen.base``             the contract: every public method checks here, once
+``python -m skgen``        compares the models on a table
+=========================  ====================================================
+"""
+
+from skgen._ties import dequantize
+from skgen.kde import GaussianKDE
+from skgen.mixture import EMGaussianMixture
+
+__all__ = ["EMGaussianMixture", "GaussianKDE", "dequantize"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,82 @@
+"""Held-out log-likelihood of each candidate, by cross-validation."""
+
+import warnings
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from sklearn.model_selection import KFold
+
+
+@dataclass
+class Result:
+    """What cross-validation found of one candidate."""
+
+    candidate: object
+    log_density: np.ndarray  # (n,) of each row by the model that did not see it
+    fit_seconds: list
+    score_seconds: list
+    notes: list  # warnings, and the error where it failed
+    failed: bool = False
+
+    @property
+    def mean(self):
+        return -np.inf if self.failed else float(self.log_density.mean())
+
+
+def mean_and_error(values):
+    """Return the mean of independent values, and its standard error."""
+    return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
+
+
+def cross_validate(candidates, X, n_folds, random_state, advance):
+    """Score every candidate on rows that it was not fitted to.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+        The models.
+    X : ndarray of shape (n, d)
+        The rows.
+    n_folds : int
+        Into how many folds they are split, after shuffling.
+    random_state : int
+        Seeds the shuffle: all candidates see the same folds.
+    advance : callable
+        Called with the label of a candidate before each of its folds.
+
+    Returns
+    -------
+    list of Result
+        In the order of the candidates.
+    """
+    folds = list(KFold(n_folds, shuffle=True, random_state=random_state).split(X))
+    results = [Result(c, np.full(X.shape[0], np.nan), [], [], []) for c in candidates]
+    # Fold by fold, so that all candidates meet the same noise of the machine.
+    for train, test in folds:
+        for result in results:
+            advance(result.candidate.label)
+            if not result.failed:
+                _score_fold(result, X, train, test)
+    return results
+
+
+def _score_fold(result, X, train, test):
+    """Fit to the training rows, score the others, and time both."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            start = perf_counter()
+            model = result.candidate.build(X[train])
+            model.fit(X[train])
+            fitted = perf_counter()
+            result.log_density[test] = model.score_samples(X[test])
+            result.score_seconds.append(perf_counter() - fitted)
+            result.fit_seconds.append(fitted - start)
+        except ValueError as error:
+            result.failed = True
+            result.notes.append(f"failed: {error}")
+    for warning in caught:
+        message = " ".join(str(warning.message).split())
+        if message not in result.notes:
+            result.notes.append(message)

@@ -1,0 +1,160 @@
+"""What a comparison leaves behind: the table, the draws and the picture."""
+
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from skgen._comparison._cross_validation import mean_and_error
+
+_HEADER = ("model", "nats per row", "s.e.", "less best", "s.e.", "fit", "score")
+
+
+def format_results(results):
+    """Return the table of results as text, best model first.
+
+    Held-out nats per row are means over all rows, each scored by a model that did
+    not see it; the difference to the best is paired, row by row. Times are medians
+    over folds, in seconds.
+    """
+    results = sorted(results, key=lambda result: -result.mean)
+    best = results[0]
+    rows = [_HEADER]
+    for result in results:
+        label = result.candidate.label
+        if result.failed:
+            rows.append((label, "failed", "", "", "", "", ""))
+            continue
+        mean, error = mean_and_error(result.log_density)
+        less, less_error = mean_and_error(result.log_density - best.log_density)
+        rows.append(
+            (
+                label,
+                f"{mean:.4f}",
+                f"{error:.4f}",
+                "best" if result is best else f"{less:.4f}",
+                "" if result is best else f"{less_error:.4f}",
+                f"{np.median(result.fit_seconds):.3f} s",
+                f"{np.median(result.score_seconds):.3f} s",
+            )
+        )
+    widths = [max(len(row[j]) for row in rows) for j in range(len(_HEADER))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if j == 0 else cell.rjust(width)
+            for j, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def write_draws(path, draws, names):
+    """Write draws as comma-separated values under the names of the columns."""
+    with _whole_file(path) as part:
+        import pandas as pd
+
+        pd.DataFrame(draws, columns=names).to_csv(part, index=False)
+
+
+def plot_draws(path, table, draws, label):
+    """Draw data and draws side by side into a picture."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure = (
+        _image_figure(plt, table, draws)
+        if table.pixels
+        else _column_figure(plt, table, draws)
+    )
+    figure.suptitle(f"data, and draws from {label}")
+    with _whole_file(path) as part:
+        # The picture's format is that of the path, whatever the part is called.
+        figure.savefig(part, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
+    plt.close(figure)
+
+
+def _image_figure(plt, table, draws, side=10):
+    """Show a page of images of the data beside a page of draws."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 5), layout="constrained")
+    data = table.pixels(table.X[: side * side])  # (b, h, w)
+    # Ink is not below nothing: what a linear map leaves there is clipped.
+    ink = (0.0, np.quantile(data, 0.99))
+    pages = (data, "data"), (table.pixels(draws[: side * side]), "draws")
+    for axis, (images, title) in zip(axes, pages, strict=True):
+        axis.imshow(_page(images, side), cmap="gray_r", vmin=ink[0], vmax=ink[1])
+        axis.set_title(title)
+        axis.set_axis_off()
+    return figure
+
+
+def _page(images, side):
+    """Put images of shape (b, h, w) on one page, a pixel apart."""
+    page = np.zeros((side * side, images.shape[1] + 1, images.shape[2] + 1))
+    page[: images.shape[0], :-1, :-1] = images
+    h, w = page.shape[1:]
+    return page.reshape(side, side, h, w).swapaxes(1, 2).reshape(side * h, side * w)
+
+
+def _column_figure(plt, table, draws, n_columns=4):
+    """Show the two main directions side by side, and columns as histograms."""
+    d = table.X.shape[1]
+    figure = plt.figure(figsize=(9, 8 if d > 1 else 4), layout="constrained")
+    shown = min(d, n_columns)
+    grid = figure.add_gridspec(2 if d > 1 else 1, 2 * shown)
+    if d > 1:
+        directions, labels = _main_directions(table)
+        limits = None
+        for side, (rows, title) in enumerate(((table.X, "data"), (draws, "draws"))):
+            axis = figure.add_subplot(grid[0, side * shown : (side + 1) * shown])
+            points = directions(rows)
+            axis.scatter(points[:, 0], points[:, 1], s=6, alpha=0.4, c=f"C{side}")
+            axis.set(title=title, xlabel=labels[0], ylabel=labels[1])
+            if limits is None:
+                limits = axis.get_xlim(), axis.get_ylim()
+            axis.set(xlim=limits[0], ylim=limits[1])
+    for j in range(shown):
+        axis = figure.add_subplot(grid[-1, 2 * j : 2 * j + 2])
+        low, high = np.quantile(table.X[:, j], [0.001, 0.999])
+        bins = np.linspace(low, high, 41)
+        axis.hist(table.X[:, j], bins, density=True, alpha=0.5, label="data")
+        axis.hist(draws[:, j], bins, density=True, histtype="step", label="draws")
+        axis.set_xlabel(table.names[j])
+        axis.set_yticks([])
+        if j == 0:
+            axis.legend()
+    return figure
+
+
+def _main_directions(table):
+    """Return a map to two dimensions to look at, and what its axes are."""
+    if table.X.shape[1] == 2:
+        return (lambda X: X), table.names
+    from sklearn.decomposition import PCA
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    pca = make_pipeline(StandardScaler(), PCA(2)).fit(table.X)
+    labels = ("first principal component", "second principal component")
+    return pca.transform, labels
+
+
+@contextmanager
+def _whole_file(path):
+    """Give a name to write to that becomes `path` only when all is written."""
+    directory = Path(path).resolve().parent
+    descriptor, part = tempfile.mkstemp(dir=directory, suffix=".part")
+    os.close(descriptor)
+    try:
+        yield part
+        # mkstemp made it private; a file of the user's is as their umask says.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(part, 0o666 & ~mask)
+        os.replace(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)

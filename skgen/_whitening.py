@@ -1,0 +1,200 @@
+r"""Coordinates in which the data have unit variance, and the one shared floor.
+
+Every model finds its latents and covariances in whitened coordinates :math:`z`,
+
+.. math:: x = \mu + z A^\top, \qquad A A^\top = S,
+
+so that the scale of the data does not matter. `S` is the covariance of the data,
+its diagonal, or its mean variance times the identity, as the model's own
+`covariance_type` has it: whitening never changes the family of the model.
+
+A constant feature, or one that other features determine, has no variance to
+scale by. Every model then takes the same normal density across that direction,
+with the variance ``DEGENERATE_VARIANCE``, so that models stay comparable: the
+floor adds the same constant to the score of each.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.exceptions import DataDimensionalityWarning
+
+from skgen._ties import list_columns
+
+# The variance given to a direction without any, as a fraction of the variance of
+# the feature: for a constant feature, of the largest variance among the features.
+DEGENERATE_VARIANCE = 1e-6
+
+# Below this share of a feature's variance a direction is taken for rounding.
+_ROUNDING_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class DiagonalWhitening:
+    """Shift and scale each feature: ``x = mean + z * scale``."""
+
+    mean: np.ndarray  # (d,)
+    scale: np.ndarray  # (d,)
+    degenerate: np.ndarray  # (d,) bool
+
+    def whiten(self, X):
+        return (X - self.mean) / self.scale
+
+    def unwhiten(self, Z):
+        return self.mean + Z * self.scale
+
+    @property
+    def log_det(self):
+        """Return ``log |det dz/dx|``."""
+        return -np.log(self.scale).sum()
+
+    @property
+    def covariance(self):
+        return self.scale**2
+
+    def rescaled(self, factor):
+        """Return the coordinates in which `factor` of a unit is one unit.
+
+        A degenerate direction keeps its floor, the same for every model.
+        """
+        scale = np.where(self.degenerate, self.scale, factor * self.scale)
+        return DiagonalWhitening(self.mean, scale, self.degenerate)
+
+
+@dataclass(frozen=True)
+class FullWhitening:
+    """Map linearly: ``x = mean + z @ factor.T``."""
+
+    mean: np.ndarray  # (d,)
+    factor: np.ndarray  # (d, d)
+    inverse: np.ndarray  # (d, d)
+    degenerate: np.ndarray  # (d,) bool, of the whitened coordinates
+
+    def whiten(self, X):
+        return (X - self.mean) @ self.inverse.T
+
+    def unwhiten(self, Z):
+        return self.mean + Z @ self.factor.T
+
+    @property
+    def log_det(self):
+        """Return ``log |det dz/dx|``."""
+        return np.linalg.slogdet(self.inverse)[1]
+
+    @property
+    def covariance(self):
+        return self.factor @ self.factor.T
+
+    def rescaled(self, factor):
+        """Return the coordinates in which `factor` of a unit is one unit.
+
+        A degenerate direction keeps its floor, the same for every model.
+        """
+        factors = np.where(self.degenerate, 1.0, factor)  # (d,)
+        return FullWhitening(
+            self.mean,
+            self.factor * factors,
+            self.inverse / factors[:, None],
+            self.degenerate,
+        )
+
+
+def weighted_mean(X, sample_weight):
+    """Return the mean of the rows, exact also on data far from the origin."""
+    # Summing differences keeps the digits that an offset of 1e8 would cost.
+    return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
+
+
+def estimate_whitening(X, sample_weight, covariance_type, *, ddof=0, names=None):
+    """Find the coordinates in which the rows have unit variance.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The rows.
+    sample_weight : ndarray of shape (n_samples,)
+        How many times each row counts.
+    covariance_type : {"full", "diag", "spherical"}
+        The whole covariance, a variance per feature, or their mean.
+    ddof : int, default=0
+        Subtracted from the sum of the weights where variances divide by it.
+    names : list of str, default=None
+        What a warning calls the features; None says their numbers.
+
+    Returns
+    -------
+    DiagonalWhitening or FullWhitening
+    """
+    mean = weighted_mean(X, sample_weight)
+    centred = X - mean
+    n_rows = sample_weight.sum() - ddof
+    variances = np.einsum("i,ij,ij->j", sample_weight, centred, centred) / n_rows
+    # What rounding alone leaves of the variance of a constant feature.
+    resolution = np.finfo(X.dtype).eps * np.abs(X).max(axis=0)  # (d,)
+    constant = variances <= resolution**2
+    variances[constant] = 0.0
+    if covariance_type == "spherical":
+        scale = _spherical_scale(variances)
+        never = np.zeros(X.shape[1], dtype=bool)
+        return DiagonalWhitening(mean, np.full(X.shape[1], scale), never)
+
+    reference = variances.max() or 1.0
+    if covariance_type == "diag":
+        _warn_if_degenerate(constant, 0, names)
+        variances[constant] = DEGENERATE_VARIANCE * reference
+        return DiagonalWhitening(mean, np.sqrt(variances), constant)
+
+    scale = np.sqrt(np.where(constant, reference, variances))
+    standardised = centred / scale * ~constant  # (n, d)
+    correlation = (standardised * sample_weight[:, None]).T @ standardised / n_rows
+    noise = X.shape[1] * (resolution / scale).max() ** 2
+    return _full_whitening(mean, scale, correlation, noise, constant, names)
+
+
+def _spherical_scale(variances):
+    """Return the root of the mean variance; 1 where there is none at all."""
+    if variances.max() > 0:
+        return np.sqrt(variances.mean())
+    warnings.warn(
+        "Every feature is constant, so the data have no scale: a standard deviation "
+        "of 1 is used.",
+        DataDimensionalityWarning,
+        stacklevel=2,
+    )
+    return 1.0
+
+
+def _full_whitening(mean, scale, correlation, noise, constant, names):
+    """Whiten by the eigenvectors of the correlation, floored where it has no rank."""
+    values, vectors = np.linalg.eigh(correlation)  # (d,), (d, d)
+    threshold = min(max(_ROUNDING_VARIANCE, noise), DEGENERATE_VARIANCE)
+    degenerate = values <= threshold
+    n_collinear = int(degenerate.sum() - constant.sum())
+    _warn_if_degenerate(constant, n_collinear, names)
+    roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values))
+    factor = scale[:, None] * vectors * roots  # (d, d)
+    inverse = (vectors / roots).T / scale  # (d, d)
+    return FullWhitening(mean, factor, inverse, degenerate)
+
+
+def _warn_if_degenerate(constant, n_collinear, names):
+    """Warn about constant features and directions without variance."""
+    if constant.any():
+        columns = list_columns(np.flatnonzero(constant), names)
+        warnings.warn(
+            f"Constant features have no density to estimate: {columns}. Across each, "
+            f"the model is a normal density with {DEGENERATE_VARIANCE:g} of the "
+            "largest variance. Leave them out to score the others alone.",
+            DataDimensionalityWarning,
+            stacklevel=2,
+        )
+    if n_collinear > 0:
+        warnings.warn(
+            f"The rows span {n_collinear} dimensions fewer than there are features "
+            "that vary: some are duplicated or collinear, or the rows are too few. "
+            "Across each missing dimension the model is a normal density with "
+            f"{DEGENERATE_VARIANCE:g} of the variance of a feature.",
+            DataDimensionalityWarning,
+            stacklevel=2,
+        )

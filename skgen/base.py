@@ -1,0 +1,355 @@
+"""The contract that every generative model of skgen keeps.
+
+Public methods live here, once: they check parameters and data, split rows into
+chunks, restore data types and choose the generator. A model fills in the private
+hooks, which receive clean float64 arrays and only compute.
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn import get_config
+from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_array, gen_batches
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from skgen._parameters import (
+    RANDOM_STATE_RULE,
+    InvalidParameterError,
+    check_random_state_parameter,
+    invalid_argument,
+    is_integer,
+    is_random_state,
+    is_real,
+)
+from skgen._ties import warn_about_ties
+
+
+class GenerativeModel(
+    CallbackSupportMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC
+):
+    r"""A model that draws a latent :math:`z \sim p(z)`, then :math:`x \sim p(x | z)`.
+
+    Abstract: a model fills in ``_check_parameters``, ``_fit``, ``_log_density``,
+    ``_draw``, ``_posterior_mean``, ``_conditional_mean``, ``_n_fit_tasks``,
+    ``_n_latent`` and ``_bytes_per_row``. Nothing else is overridden.
+    """
+
+    # -- fitting ---------------------------------------------------------------
+
+    def _learn(self, X, sample_weight=None):
+        """Fit the model; where that fails, leave what was fitted before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows, unchecked.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts, unchecked. None counts each once.
+
+        Returns
+        -------
+        self
+        """
+        with _restored_on_error(self):
+            return self._learn_with_callbacks(X, sample_weight)
+
+    @with_callbacks
+    def _learn_with_callbacks(self, X, sample_weight):
+        self._check_parameters()
+        check_random_state_parameter(self)
+        X = self._validated(X, reset=True)
+        sample_weight = self._validated_weight(sample_weight, X.shape[0])
+        # A weight of 0 is the row absent.
+        present = sample_weight > 0
+        if not present.all():
+            X, sample_weight = X[present], sample_weight[present]
+        warn_about_ties(X, self._column_names())
+        self._fit_dtype = X.dtype
+        rows = X.astype(np.float64, copy=False)
+        task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
+        task.call_on_fit_task_begin(estimator=self, X=rows)
+        self._fit(rows, sample_weight, _generator(self.random_state), task)
+        task.call_on_fit_task_end(estimator=self, X=rows, reconstruction_attributes={})
+        return self
+
+    # -- what every model answers ----------------------------------------------
+
+    def score_samples(self, X):
+        r"""Return the log-density of each row, in nats and in the units of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            :math:`\log p(x)` of each row, the natural logarithm of a density that
+            integrates to one over the space of the features.
+        """
+        check_is_fitted(self)
+        X = self._validated(X)
+        return self._by_chunks(self._log_density, X).astype(X.dtype, copy=False)
+
+    def score(self, X, y=None, sample_weight=None):
+        """Return the mean log-density of the rows, in nats per row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows, held out from fitting if the figure is to mean anything.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None counts each once.
+
+        Returns
+        -------
+        float
+            The weighted mean of ``score_samples(X)``: a mean for every model,
+            unlike the sum of scikit-learn's ``KernelDensity``.
+        """
+        check_is_fitted(self)
+        X = self._validated(X)
+        sample_weight = self._validated_weight(sample_weight, X.shape[0])
+        log_density = self._by_chunks(self._log_density, X)
+        return float(np.average(log_density, weights=sample_weight))
+
+    def sample(self, n_samples=1, *, random_state=None):
+        """Draw rows from the fitted density.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many rows to draw.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws. None falls back on the `random_state` of the
+            constructor: an int there gives the same draws on every call, a
+            RandomState moves on, and None is fresh entropy. The global generator
+            is never used.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            Independent draws, in random order, of the type of the data in `fit`.
+        """
+        check_is_fitted(self)
+        if not is_integer(n_samples, 1):
+            raise invalid_argument(
+                self, "sample", "n_samples", "an int of at least 1", n_samples
+            )
+        if not is_random_state(random_state):
+            raise invalid_argument(
+                self, "sample", "random_state", RANDOM_STATE_RULE, random_state
+            )
+        rng = _generator(self.random_state if random_state is None else random_state)
+        return self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
+
+    def transform(self, X):
+        r"""Return the posterior mean of the latent, :math:`E[z | x]`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_latent)
+            The posterior mean for each row; a dataframe where ``set_output`` asks
+            for one.
+        """
+        check_is_fitted(self)
+        X = self._validated(X)
+        return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
+
+    def inverse_transform(self, Z):
+        r"""Return the mean of the rows that latents give rise to, :math:`E[x | z]`.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_latent)
+            Latents, as `transform` returns them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+            The mean of :math:`p(x | z)` for each latent.
+        """
+        check_is_fitted(self)
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self._n_latent:
+            raise invalid_argument(
+                self,
+                "inverse_transform",
+                "Z",
+                f"an array of {self._n_latent} columns, one for each latent",
+                f"{Z.shape[1]} columns",
+            )
+        return self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
+
+    # -- hooks -----------------------------------------------------------------
+
+    @abstractmethod
+    def _check_parameters(self):
+        """Raise for a constructor parameter of the wrong type or value."""
+
+    @abstractmethod
+    def _fit(self, X, sample_weight, rng, task):
+        """Set the fitted attributes from (n, d) rows and (n,) positive weights.
+
+        `task` is the callback context of the whole fit, to hang iterations on. The
+        rows may be the caller's own: they are read, never written.
+        """
+
+    @abstractmethod
+    def _log_density(self, X):
+        """Return log p(x) of (n, d) rows: (n,)."""
+
+    @abstractmethod
+    def _draw(self, n_samples, rng):
+        """Return (n_samples, d) draws in random order."""
+
+    @abstractmethod
+    def _posterior_mean(self, X):
+        """Return E[z | x] of (n, d) rows: (n, n_latent)."""
+
+    @abstractmethod
+    def _conditional_mean(self, Z):
+        """Return E[x | z] of (n, n_latent) latents: (n, d)."""
+
+    @property
+    @abstractmethod
+    def _n_fit_tasks(self):
+        """Return how many sub-tasks a fit reports to callbacks; 0 for a leaf."""
+
+    @property
+    @abstractmethod
+    def _n_latent(self):
+        """Return the number of columns of a latent."""
+
+    @property
+    @abstractmethod
+    def _bytes_per_row(self):
+        """Return the memory that a hook needs for one row, in bytes."""
+
+    # -- checks of data ----------------------------------------------------------
+
+    def _validated(self, X, reset=False):
+        """Return the rows as a float64 or float32 array of finite numbers."""
+        try:
+            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
+        except ValueError as error:
+            if "could not convert string" not in str(error):
+                raise
+            raise InvalidParameterError(
+                f"The 'X' argument of {type(self).__name__} must hold numbers only. "
+                f"It holds text: {error}."
+            ) from error
+
+    def _validated_weight(self, sample_weight, n_samples):
+        """Return the weights as a float64 array; ones for None."""
+        if sample_weight is None:
+            return np.ones(n_samples)
+        if is_real(sample_weight):
+            sample_weight = np.full(n_samples, float(sample_weight))
+        weights = check_array(
+            sample_weight,
+            dtype=np.float64,
+            ensure_2d=False,
+            input_name="sample_weight",
+            estimator=self,
+        )
+        if weights.shape != (n_samples,):
+            rule, got = f"an array of shape ({n_samples},)", f"shape {weights.shape}"
+        elif weights.min() < 0:
+            rule, got = "nowhere negative", weights.min()
+        elif weights.max() == 0:
+            rule, got = "positive for some row", "a weight of zero for every row"
+        else:
+            return weights
+        raise InvalidParameterError(
+            f"The 'sample_weight' argument of {type(self).__name__} must be {rule}. "
+            f"Got {got} instead."
+        )
+
+    def _column_names(self):
+        """Return the names of the features as a list, None where there are none."""
+        names = getattr(self, "feature_names_in_", None)
+        return None if names is None else [str(name) for name in names]
+
+    # -- chunks ------------------------------------------------------------------
+
+    def _by_chunks(self, hook, X):
+        """Apply a hook to chunks of rows that fit scikit-learn's `working_memory`."""
+        n_samples = X.shape[0]
+        chunk = max(1, working_memory() // self._bytes_per_row)
+        parts = [
+            hook(X[rows].astype(np.float64, copy=False))
+            for rows in gen_batches(n_samples, min(chunk, n_samples))
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class WeightedFitMixin:
+    """Give a model a `fit` that takes weights: a weight of 2 is the row twice."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        """Fit the model to the rows of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts: 2 is the row twice, 0 the row absent.
+            None counts each row once.
+
+        Returns
+        -------
+        self : object
+            The fitted model. Where fitting fails, what an earlier `fit` had
+            learned is still there.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, `X` or `sample_weight` is not what it must be; the
+            message names it.
+        """
+        return self._learn(X, sample_weight)
+
+
+def working_memory():
+    """Return scikit-learn's `working_memory` setting in bytes, at least 64 KiB."""
+    return max(int(get_config()["working_memory"] * 2**20), 2**16)
+
+
+def _generator(random_state):
+    """Return a RandomState; None seeds a new one, never the global one."""
+    if isinstance(random_state, np.random.RandomState):
+        return random_state
+    return np.random.RandomState(random_state)
+
+
+@contextmanager
+def _restored_on_error(model):
+    """Put the attributes of `model` back as they were if the body raises."""
+    before = dict(vars(model))
+    try:
+        yield
+    except BaseException:
+        vars(model).clear()
+        vars(model).update(before)
+        raise

@@ -1,0 +1,5 @@
+"""Kernel density estimation."""
+
+from skgen.kde._gaussian_kde import GaussianKDE
+
+__all__ = ["GaussianKDE"]

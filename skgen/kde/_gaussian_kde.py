@@ -1,0 +1,227 @@
+"""Kernel density estimation with a normal kernel."""
+
+from numbers import Real
+
+import numpy as np
+from sklearn.base import OneToOneFeatureMixin
+
+from skgen._parameters import (
+    check_choice,
+    check_random_state_parameter,
+    invalid_parameter,
+    is_real,
+)
+from skgen._whitening import DiagonalWhitening, estimate_whitening, weighted_mean
+from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
+from skgen.kde._bandwidth import RULES
+from skgen.kde._kernel_sum import kernel_log_sum
+
+
+class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
+    r"""Kernel density estimate with a normal kernel.
+
+    The density of a row is the weighted average of normal densities, one centred
+    on each training row:
+
+    .. math:: p(x) = \sum_{i=1}^{n} w_i \, \mathcal{N}(x; x_i, H),
+              \qquad \sum_i w_i = 1.
+
+    Seen as a latent-variable model, the latent is the training row that `x`
+    scatters around. Sums are exact, in the log domain: a log-density stays finite
+    and right far in the tail. Read more in the :doc:`/guide/kernel_density`.
+
+    Parameters
+    ----------
+    bandwidth : float, array-like of shape (n_features,), "scott" or "silverman", \
+            default="scott"
+        The standard deviation of the kernel. A float is in the units of the data
+        and the same in every feature, as in
+        :class:`sklearn.neighbors.KernelDensity`; an array gives one for each
+        feature. A rule scales the covariance of the data:
+        :math:`H = f^2 S`, with Scott's factor :math:`f = n^{-1/(d+4)}` or
+        Silverman's :math:`f = (n (d + 2) / 4)^{-1/(d+4)}`, where :math:`n` is the
+        sum of the weights, as in :class:`scipy.stats.gaussian_kde`.
+    covariance_type : {"full", "diag", "spherical"}, default="full"
+        What a rule scales: the whole covariance of the data, the variance of each
+        feature, or the mean variance in every feature. A `bandwidth` of numbers
+        is a shape already and leaves this without effect.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the draws of `sample`.
+
+    Attributes
+    ----------
+    bandwidth_ : float or ndarray of shape (n_features,)
+        The standard deviation of the kernel in the units of the data: a float
+        where it is the same in every feature.
+    covariance_ : float or ndarray
+        The covariance :math:`H` of the kernel: a float, an array of shape
+        (n_features,), or, for a rule with ``covariance_type="full"``, of shape
+        (n_features, n_features).
+    X_train_ : ndarray of shape (n_rows, n_features)
+        The training rows whose weight is positive.
+    weights_ : ndarray of shape (n_rows,)
+        Their weights :math:`w_i`, which sum to one.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        The names of the features, where `X` has string names for all.
+
+    See Also
+    --------
+    EMGaussianMixture : A few wide components in place of one kernel a row.
+    sklearn.neighbors.KernelDensity : Other kernels; a bandwidth that ignores the
+        scale of the data, and a `score` that is a sum.
+
+    Notes
+    -----
+    `transform` returns the posterior mean of the latent,
+    :math:`E[z | x] = \sum_i p(i | x)\, x_i = x + H \nabla \log p(x)`: one step of
+    mean shift [3]_. `inverse_transform` returns its argument.
+
+    A constant feature, or one that others determine, has no covariance for a rule
+    to scale. Across such a direction the kernel has the shared floor, 1e-6 of the
+    variance of a feature (for a constant feature, of the largest variance), and a
+    :class:`~sklearn.exceptions.DataDimensionalityWarning` says so.
+
+    References
+    ----------
+    .. [1] Scott, D. W. (1992). Multivariate Density Estimation. Wiley.
+    .. [2] Silverman, B. W. (1986). Density Estimation for Statistics and Data
+       Analysis. Chapman and Hall.
+    .. [3] Fukunaga, K. and Hostetler, L. (1975). The estimation of the gradient of
+       a density function. IEEE Transactions on Information Theory 21, 32-40.
+
+    Examples
+    --------
+    >>> from skgen import GaussianKDE
+    >>> kde = GaussianKDE(bandwidth=1.0).fit([[-1.0], [0.0], [1.0]])
+    >>> kde.score_samples([[0.0], [3.0]]).round(4)
+    array([-1.2232, -3.9382])
+    >>> kde.sample(2, random_state=0).shape
+    (2, 1)
+    """
+
+    def __init__(self, bandwidth="scott", *, covariance_type="full", random_state=None):
+        self.bandwidth = bandwidth
+        self.covariance_type = covariance_type
+        self.random_state = random_state
+
+    def _check_parameters(self):
+        check_choice(self, "covariance_type", ("full", "diag", "spherical"))
+        check_random_state_parameter(self)
+        if not self._bandwidth_is_rule():
+            self._bandwidth_numbers()
+
+    def _bandwidth_is_rule(self):
+        return isinstance(self.bandwidth, str) and self.bandwidth in RULES
+
+    def _bandwidth_numbers(self, n_features=None):
+        """Return the bandwidth as an array of zero or one dimensions."""
+        rule = (
+            "a positive finite number, one such number for each feature, "
+            "'scott' or 'silverman'"
+        )
+        if isinstance(self.bandwidth, (str, bytes, bool, np.bool_)) or (
+            isinstance(self.bandwidth, Real) and not is_real(self.bandwidth)
+        ):
+            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
+        try:
+            numbers = np.asarray(self.bandwidth, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth) from None
+        if numbers.ndim > 1 or not (np.isfinite(numbers) & (numbers > 0)).all():
+            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
+        if n_features is not None and numbers.ndim and numbers.shape != (n_features,):
+            rule = f"one number, or one for each of the {n_features} features"
+            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
+        return numbers
+
+    def _fit(self, X, sample_weight, rng, task):
+        if self._bandwidth_is_rule():
+            self._kernel = self._kernel_by_rule(X, sample_weight)
+        else:
+            self._kernel = self._kernel_by_numbers(X, sample_weight)
+        self.bandwidth_, self.covariance_ = self._describe_kernel()
+        self.X_train_ = X.astype(self._fit_dtype, copy=False)
+        self.weights_ = sample_weight / sample_weight.sum()
+        self._points = self._kernel.whiten(X)
+        self._log_weights = np.log(self.weights_)
+
+    def _kernel_by_rule(self, X, sample_weight):
+        """Scale the covariance of the data by the factor of the rule."""
+        n, d = sample_weight.sum(), X.shape[1]
+        rule = f"bandwidth={self.bandwidth!r} of {type(self).__name__}"
+        if X.shape[0] < 2 and n < 2:
+            raise ValueError(
+                f"{rule} needs the covariance of at least 2 rows with a positive "
+                "weight. Got 1 sample instead: give the bandwidth as a number."
+            )
+        if n <= 1:
+            raise ValueError(
+                f"{rule} needs weights that sum to more than 1, for a weight says "
+                "how many times a row counts (2 is the row twice). Got a "
+                f"'sample_weight' argument that sums to {n:.6g} instead: rescale it, "
+                "or give the bandwidth as a number."
+            )
+        whitening = estimate_whitening(
+            X,
+            sample_weight,
+            self.covariance_type,
+            ddof=1,
+            names=self._column_names(),
+        )
+        return whitening.rescaled(RULES[self.bandwidth](n, d))
+
+    def _kernel_by_numbers(self, X, sample_weight):
+        """Take the standard deviations that the user gave."""
+        bandwidth = self._bandwidth_numbers(X.shape[1])
+        scale = np.broadcast_to(bandwidth, X.shape[1]).copy()
+        mean = weighted_mean(X, sample_weight)
+        return DiagonalWhitening(mean, scale, np.zeros(X.shape[1], dtype=bool))
+
+    def _describe_kernel(self):
+        """Return the fitted attributes `bandwidth_` and `covariance_`."""
+        covariance = self._kernel.covariance  # (d,) or (d, d)
+        if covariance.ndim == 2:
+            return np.sqrt(np.diagonal(covariance)), covariance
+        same = self.covariance_type == "spherical"
+        if not self._bandwidth_is_rule():
+            same = np.ndim(self.bandwidth) == 0
+        if same:
+            return float(self._kernel.scale[0]), float(covariance[0])
+        return self._kernel.scale.copy(), covariance
+
+    def _log_density(self, X):
+        d = X.shape[1]
+        log_sum, _ = self._kernel_sum(X)
+        return log_sum - 0.5 * d * np.log(2 * np.pi) + self._kernel.log_det
+
+    def _posterior_mean(self, X):
+        _, mean = self._kernel_sum(X, self._points)
+        return self._kernel.unwhiten(mean)
+
+    def _kernel_sum(self, X, values=None):
+        queries = self._kernel.whiten(X)
+        return kernel_log_sum(
+            queries, self._points, self._log_weights, values, memory=working_memory()
+        )
+
+    def _conditional_mean(self, Z):
+        return Z
+
+    def _draw(self, n_samples, rng):
+        rows = rng.choice(self.weights_.size, size=n_samples, p=self.weights_)
+        noise = rng.standard_normal((n_samples, self.n_features_in_))
+        return self._kernel.unwhiten(self._points[rows] + noise)
+
+    @property
+    def _n_fit_tasks(self):
+        return 0
+
+    @property
+    def _n_latent(self):
+        return self.n_features_in_
+
+    @property
+    def _bytes_per_row(self):
+        return 8 * 6 * self.n_features_in_

@@ -1,0 +1,151 @@
+"""What every Gaussian mixture answers, however it was fitted."""
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.utils.validation import check_is_fitted
+
+from skgen.base import GenerativeModel
+from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._statistics import Parameters, log_joint, log_sum_exp
+
+
+class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
+    """The answers of a mixture with `weights_`, `means_` and `precisions_cholesky_`.
+
+    Abstract: a model fills in how it is fitted, which sets those three and
+    `covariances_`, `precisions_` and `_fitted_covariance_type`.
+    """
+
+    def predict(self, X):
+        """Return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            The number of the component, from 0.
+        """
+        check_is_fitted(self)
+        return self._by_chunks(self._most_probable, self._validated(X))
+
+    def predict_proba(self, X):
+        """Return the probability of each component given each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            The responsibilities, as `transform` returns them.
+        """
+        check_is_fitted(self)
+        X = self._validated(X)
+        return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
+
+    def bic(self, X, sample_weight=None):
+        r"""Return the Bayesian information criterion; lower is better.
+
+        It is :math:`p \log n - 2 \log L` with :math:`p` free parameters
+        (Schwarz, 1978), in nats; :math:`n` is the sum of the weights.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the mixture was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None counts each once.
+
+        Returns
+        -------
+        float
+        """
+        log_likelihood, n = self._log_likelihood(X, sample_weight)
+        return self._n_parameters() * float(np.log(n)) - 2 * log_likelihood
+
+    def aic(self, X, sample_weight=None):
+        r"""Return Akaike's information criterion; lower is better.
+
+        It is :math:`2 p - 2 \log L` with :math:`p` free parameters
+        (Akaike, 1974), in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows that the mixture was fitted to.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None counts each once.
+
+        Returns
+        -------
+        float
+        """
+        log_likelihood, _ = self._log_likelihood(X, sample_weight)
+        return 2 * self._n_parameters() - 2 * log_likelihood
+
+    def _log_likelihood(self, X, sample_weight):
+        """Return the log-likelihood of all rows, and how many they are."""
+        check_is_fitted(self)
+        X = self._validated(X)
+        sample_weight = self._validated_weight(sample_weight, X.shape[0])
+        log_density = self._by_chunks(self._log_density, X)
+        return float(sample_weight @ log_density), float(sample_weight.sum())
+
+    def _n_parameters(self):
+        """Return the number of free parameters: weights, means, covariances."""
+        K, d = self.means_.shape
+        return K - 1 + K * d + self._covariance.n_parameters(K, d)
+
+    @property
+    def _covariance(self):
+        # Not `covariance_type`, which may have been set anew since the fit.
+        return COVARIANCES[self._fitted_covariance_type]
+
+    @property
+    def _parameters(self):
+        return Parameters(
+            self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
+        )
+
+    def _log_density(self, X):
+        return log_sum_exp(log_joint(X, self._parameters, self._covariance))
+
+    def _posterior_mean(self, X):
+        joint = log_joint(X, self._parameters, self._covariance)
+        return np.exp(joint - log_sum_exp(joint)[:, None])
+
+    def _most_probable(self, X):
+        return log_joint(X, self._parameters, self._covariance).argmax(axis=1)
+
+    def _conditional_mean(self, Z):
+        return Z @ self.means_
+
+    def _draw(self, n_samples, rng):
+        K, d = self.means_.shape
+        component = rng.choice(K, size=n_samples, p=self.weights_)
+        X = rng.standard_normal((n_samples, d))
+        for k in range(K):
+            rows = component == k
+            X[rows] = self.means_[k] + self._covariance.colour(
+                X[rows], self.precisions_cholesky_, k
+            )
+        return X
+
+    @property
+    def _n_latent(self):
+        return self.weights_.size
+
+    @property
+    def _n_features_out(self):
+        return self.weights_.size
+
+    @property
+    def _bytes_per_row(self):
+        K, d = self.means_.shape
+        return 8 * (4 * K + 4 * d)

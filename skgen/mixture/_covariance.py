@@ -1,0 +1,373 @@
+r"""The four shapes of a mixture's covariances, one small class each.
+
+`K` components, `d` features, `n` rows. A component's precision is
+:math:`\Lambda = U U^\top` with `U` upper triangular (full, tied), or one over a
+standard deviation (diag, spherical), as in scikit-learn.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+# The least variance of any component, as a share of the data's: far above what
+# rounding leaves of a point, far below any cluster that can be told from one.
+_LEAST_VARIANCE = 1e-24
+
+
+class AbstractCovariance(ABC):
+    """What a mixture asks of the shape of its covariances."""
+
+    # The whitening that leaves the family of the model unchanged.
+    whitening: str
+
+    @abstractmethod
+    def shape(self, K, d):
+        """Return the shape of the array of all covariances."""
+
+    @abstractmethod
+    def unit(self, K, d):
+        """Return the covariances that whitened data have as a whole."""
+
+    @abstractmethod
+    def n_parameters(self, K, d):
+        """Return the number of free parameters in K covariances."""
+
+    @abstractmethod
+    def log_det(self, factors, K, d):
+        """Return ``log |U_k|``, half the log-determinant of a precision: (K,)."""
+
+    @abstractmethod
+    def standardise(self, diff, factors, k):
+        """Return ``diff @ U_k``: (n, d) differences of unit variance."""
+
+    @abstractmethod
+    def colour(self, noise, factors, k):
+        """Return ``noise @ U_k^-1``: what `standardise` undoes."""
+
+    @abstractmethod
+    def empty_scatter(self, K, d):
+        """Return zeros to accumulate second moments in."""
+
+    @abstractmethod
+    def add_scatter(self, scatter, k, r, diff):
+        """Add the second moments of (n, d) differences with weights r (n,)."""
+
+    @abstractmethod
+    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
+        """Return the covariances (or `previous` for no rows), and which hit a floor.
+
+        The moments are about points from which the means are `shift` (K, d) away.
+        The likelihood is maximised over covariances that are nowhere below the
+        floor: its eigenvalues are clipped (Ingrassia and Rocci, 2007), so that EM
+        stays monotone.
+        """
+
+    @abstractmethod
+    def factors(self, covariances):
+        """Return the `U` of all components."""
+
+    @abstractmethod
+    def precisions(self, factors):
+        """Return ``U U^T`` of all components."""
+
+    @abstractmethod
+    def factors_of_precisions(self, precisions):
+        """Return some `U` for given precisions; LinAlgError if not positive."""
+
+    @abstractmethod
+    def to_data(self, covariances, whitening):
+        """Return covariances and `U` in the units of the data."""
+
+    @abstractmethod
+    def to_white(self, factors, whitening):
+        """Return whitened covariances for `U` in the units of the data."""
+
+
+class Full(AbstractCovariance):
+    """A covariance of its own for each component: (K, d, d)."""
+
+    whitening = "full"
+
+    def shape(self, K, d):
+        return (K, d, d)
+
+    def unit(self, K, d):
+        return np.tile(np.eye(d), (K, 1, 1))
+
+    def n_parameters(self, K, d):
+        return K * d * (d + 1) // 2
+
+    def log_det(self, factors, K, d):
+        return np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
+
+    def standardise(self, diff, factors, k):
+        return diff @ factors[k]
+
+    def colour(self, noise, factors, k):
+        return solve_triangular(factors[k], noise.T, trans="T").T
+
+    def empty_scatter(self, K, d):
+        return np.zeros((K, d, d))
+
+    def add_scatter(self, scatter, k, r, diff):
+        scatter[k] += (diff * r[:, None]).T @ diff
+
+    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
+        covariances = previous.copy()  # (K, d, d)
+        at_floor = np.zeros(counts.size, dtype=bool)
+        for k in np.flatnonzero(counts > 0):
+            moment = scatter[k] / counts[k] - np.outer(shift[k], shift[k])
+            covariances[k], at_floor[k] = _floored(moment, floor, degenerate)
+        return covariances, at_floor
+
+    def factors(self, covariances):
+        return np.stack([_dense_factor(matrix) for matrix in covariances])
+
+    def precisions(self, factors):
+        return factors @ factors.transpose(0, 2, 1)
+
+    def factors_of_precisions(self, precisions):
+        return _symmetric_root(precisions)
+
+    def to_data(self, covariances, whitening):
+        pairs = [_dense_to_data(matrix, whitening) for matrix in covariances]
+        return np.stack([pair[0] for pair in pairs]), np.stack([p[1] for p in pairs])
+
+    def to_white(self, factors, whitening):
+        return np.stack([_dense_to_white(factor, whitening) for factor in factors])
+
+
+class Tied(AbstractCovariance):
+    """One covariance for all components: (d, d)."""
+
+    whitening = "full"
+
+    def shape(self, K, d):
+        return (d, d)
+
+    def unit(self, K, d):
+        return np.eye(d)
+
+    def n_parameters(self, K, d):
+        return d * (d + 1) // 2
+
+    def log_det(self, factors, K, d):
+        return np.full(K, np.log(np.diagonal(factors)).sum())
+
+    def standardise(self, diff, factors, k):
+        return diff @ factors
+
+    def colour(self, noise, factors, k):
+        return solve_triangular(factors, noise.T, trans="T").T
+
+    def empty_scatter(self, K, d):
+        return np.zeros((d, d))
+
+    def add_scatter(self, scatter, k, r, diff):
+        scatter += (diff * r[:, None]).T @ diff
+
+    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
+        moved = (shift * counts[:, None]).T @ shift  # (d, d)
+        moment = (scatter - moved) / counts.sum()
+        covariance, at_floor = _floored(moment, floor, degenerate)
+        return covariance, np.full(counts.size, at_floor)
+
+    def factors(self, covariances):
+        return _dense_factor(covariances)
+
+    def precisions(self, factors):
+        return factors @ factors.T
+
+    def factors_of_precisions(self, precisions):
+        return _symmetric_root(precisions)
+
+    def to_data(self, covariances, whitening):
+        return _dense_to_data(covariances, whitening)
+
+    def to_white(self, factors, whitening):
+        return _dense_to_white(factors, whitening)
+
+
+class Diagonal(AbstractCovariance):
+    """A variance for each component and feature: (K, d)."""
+
+    whitening = "diag"
+
+    def shape(self, K, d):
+        return (K, d)
+
+    def unit(self, K, d):
+        return np.ones((K, d))
+
+    def n_parameters(self, K, d):
+        return K * d
+
+    def log_det(self, factors, K, d):
+        return np.log(factors).sum(axis=1)
+
+    def standardise(self, diff, factors, k):
+        return diff * factors[k]
+
+    def colour(self, noise, factors, k):
+        return noise / factors[k]
+
+    def empty_scatter(self, K, d):
+        return np.zeros((K, d))
+
+    def add_scatter(self, scatter, k, r, diff):
+        scatter[k] += r @ diff**2
+
+    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
+        floor = max(floor, _LEAST_VARIANCE)
+        filled = counts > 0
+        moments = scatter[filled] / counts[filled, None] - shift[filled] ** 2
+        at_floor = np.zeros(counts.size, dtype=bool)
+        at_floor[filled] = ((moments < floor) & ~degenerate).any(axis=1)
+        variances = previous.copy()  # (K, d)
+        variances[filled] = np.where(degenerate, 1.0, np.maximum(moments, floor))
+        return variances, at_floor
+
+    def factors(self, covariances):
+        return 1.0 / np.sqrt(covariances)
+
+    def precisions(self, factors):
+        return factors**2
+
+    def factors_of_precisions(self, precisions):
+        return _positive_roots(precisions)
+
+    def to_data(self, covariances, whitening):
+        variances = covariances * whitening.scale**2
+        return variances, self.factors(variances)
+
+    def to_white(self, factors, whitening):
+        variances = (factors * whitening.scale) ** -2.0
+        return np.where(whitening.degenerate, 1.0, variances)
+
+
+class Spherical(AbstractCovariance):
+    """One variance for each component: (K,)."""
+
+    whitening = "spherical"
+
+    def shape(self, K, d):
+        return (K,)
+
+    def unit(self, K, d):
+        return np.ones(K)
+
+    def n_parameters(self, K, d):
+        return K
+
+    def log_det(self, factors, K, d):
+        return d * np.log(factors)
+
+    def standardise(self, diff, factors, k):
+        return diff * factors[k]
+
+    def colour(self, noise, factors, k):
+        return noise / factors[k]
+
+    def empty_scatter(self, K, d):
+        return np.zeros(K)
+
+    def add_scatter(self, scatter, k, r, diff):
+        scatter[k] += r @ np.einsum("ij,ij->i", diff, diff)
+
+    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
+        floor = max(floor, _LEAST_VARIANCE)
+        filled = counts > 0
+        moved = (shift[filled] ** 2).mean(axis=1)
+        moments = scatter[filled] / (counts[filled] * shift.shape[1]) - moved
+        at_floor = np.zeros(counts.size, dtype=bool)
+        at_floor[filled] = moments < floor
+        variances = previous.copy()  # (K,)
+        variances[filled] = np.maximum(moments, floor)
+        return variances, at_floor
+
+    def factors(self, covariances):
+        return 1.0 / np.sqrt(covariances)
+
+    def precisions(self, factors):
+        return factors**2
+
+    def factors_of_precisions(self, precisions):
+        return _positive_roots(precisions)
+
+    def to_data(self, covariances, whitening):
+        variances = covariances * whitening.scale[0] ** 2
+        return variances, self.factors(variances)
+
+    def to_white(self, factors, whitening):
+        return (factors * whitening.scale[0]) ** -2.0
+
+
+COVARIANCES = {
+    "full": Full(),
+    "tied": Tied(),
+    "diag": Diagonal(),
+    "spherical": Spherical(),
+}
+
+
+def _floored(matrix, floor, degenerate):
+    """Clip the eigenvalues of a covariance; tell whether any had to be.
+
+    Across degenerate directions, where whitened data do not vary, the variance is
+    one: the shared floor of the package.
+    """
+    d = matrix.shape[0]
+    matrix = 0.5 * (matrix + matrix.T)
+    matrix[degenerate] = 0.0
+    matrix[:, degenerate] = 0.0
+    matrix[degenerate, degenerate] = 1.0
+    floor = max(floor, _LEAST_VARIANCE)
+    try:
+        # Cheaper than eigenvalues, and nearly always enough.
+        np.linalg.cholesky(matrix - floor * np.eye(d))
+    except np.linalg.LinAlgError:
+        values, vectors = np.linalg.eigh(matrix)
+        rounding = 4 * d * np.finfo(np.float64).eps * values[-1]
+        values = np.maximum(values, max(floor, rounding))
+        return (vectors * values) @ vectors.T, True
+    return matrix, False
+
+
+def _dense_factor(covariance):
+    """Return the upper triangular `U` with ``U U^T`` the inverse of a covariance."""
+    return _inverse_transpose(np.linalg.cholesky(covariance))
+
+
+def _inverse_transpose(lower):
+    """Return ``L^-T``, upper triangular."""
+    return solve_triangular(lower, np.eye(lower.shape[0]), lower=True).T
+
+
+def _lower_triangular(root):
+    """Return the lower triangular `L` with ``L L^T = root root^T``."""
+    # By QR: forming the product would square the condition number.
+    upper = np.linalg.qr(root.T, mode="r")
+    return (upper * np.where(np.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
+
+
+def _dense_to_data(covariance, whitening):
+    lower = _lower_triangular(whitening.factor @ np.linalg.cholesky(covariance))
+    return lower @ lower.T, _inverse_transpose(lower)
+
+
+def _dense_to_white(factor, whitening):
+    root = whitening.inverse @ np.linalg.inv(factor).T
+    return _floored(root @ root.T, 0.0, whitening.degenerate)[0]
+
+
+def _symmetric_root(precisions):
+    if not np.allclose(precisions, precisions.swapaxes(-1, -2)):
+        raise np.linalg.LinAlgError("A precision is not symmetric.")
+    return np.linalg.cholesky(precisions)
+
+
+def _positive_roots(precisions):
+    if not (precisions > 0).all():
+        raise np.linalg.LinAlgError("A precision is not positive.")
+    return np.sqrt(precisions)

@@ -1,0 +1,515 @@
+"""Gaussian mixture fitted by expectation and maximisation."""
+
+import warnings
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, gen_batches
+
+from skgen._parameters import (
+    check_boolean,
+    check_choice,
+    check_integer,
+    check_nonnegative,
+    check_random_state_parameter,
+    invalid_parameter,
+)
+from skgen._whitening import estimate_whitening
+from skgen.base import WeightedFitMixin
+from skgen.mixture._base import AbstractGaussianMixture
+from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._init import INIT_PARAMS, initial_shares
+from skgen.mixture._rows import canonical_rows
+from skgen.mixture._statistics import Parameters, maximise, moments, statistics
+
+
+class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
+    r"""Gaussian mixture fitted by expectation-maximisation.
+
+    The density of a row is a weighted sum of :math:`K` normal densities,
+
+    .. math:: p(x) = \sum_{k=1}^{K} \pi_k \, \mathcal{N}(x; \mu_k, \Sigma_k),
+              \qquad \sum_k \pi_k = 1.
+
+    The latent is the component, one-hot. EM [1]_ raises the likelihood in every
+    iteration; it runs in whitened coordinates, so that the scale of the data does
+    not matter, and gives the same answer for rows in any order. Read more in the
+    :doc:`/guide/gaussian_mixture`.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        The number of components.
+    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+        The shape of the covariances: one matrix for each component, one for all,
+        one variance for each component and feature, or one for each component.
+    tol : float, default=1e-3
+        EM stops when an iteration raises the mean log-likelihood by less than
+        this, in nats per row. 0 goes on until rounding ends the rise.
+    reg_covar : float, default=1e-6
+        The least variance that a component may have in any direction, as a share
+        of the variance of the data in that direction. Covariances that would fall
+        below are raised to it, which keeps EM monotone [2]_. It is relative,
+        while scikit-learn adds an absolute number to the variances.
+    max_iter : int, default=100
+        The most iterations. 0 returns the start.
+    n_init : int, default=1
+        How many starts to try; the one of the highest likelihood is kept.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
+            default="kmeans"
+        The start: the clusters of k-means; the rows nearest to each of
+        `n_components` seeds that k-means++ or chance draws from the rows; or
+        random responsibilities. All in whitened coordinates, all by the weights.
+    weights_init : array-like of shape (n_components,), default=None
+        Weights to start from, which sum to one. None takes those of `init_params`.
+    means_init : array-like of shape (n_components, n_features), default=None
+        Means to start from, in the units of the data.
+    precisions_init : array-like, default=None
+        Inverses of the covariances to start from, in the units of the data; of
+        the shape of `precisions_`.
+    warm_start : bool, default=False
+        Whether a second `fit` starts where the first ended; `n_init` is then 1.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the start, and the draws of `sample`.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        The weights :math:`\pi_k`.
+    means_ : ndarray of shape (n_components, n_features)
+        The means :math:`\mu_k`.
+    covariances_ : ndarray
+        The covariances :math:`\Sigma_k`: of shape (n_components, n_features,
+        n_features) for "full", (n_features, n_features) for "tied", (n_components,
+        n_features) for "diag" and (n_components,) for "spherical".
+    precisions_ : ndarray
+        Their inverses, of the same shape.
+    precisions_cholesky_ : ndarray
+        Upper triangular :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, or
+        one over the standard deviations; of the same shape.
+    converged_ : bool
+        Whether EM stopped by `tol`.
+    n_iter_ : int
+        The number of iterations of the best start.
+    lower_bound_ : float
+        The mean log-likelihood of the fitted parameters, in nats per row:
+        ``score(X, sample_weight=sample_weight)``.
+    lower_bounds_ : list of float
+        The mean log-likelihood after each iteration; it never falls.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        The names of the features, where `X` has string names for all.
+
+    See Also
+    --------
+    GaussianKDE : One kernel on every row; nothing to choose but the bandwidth.
+    sklearn.mixture.GaussianMixture : Without weights; `sample` returns labels too.
+
+    Notes
+    -----
+    A component that loses its rows is set on the row of the least density if that
+    raises the likelihood; one that shrinks onto a few points stays at the floor of
+    `reg_covar`. Either is named in a
+    :class:`~sklearn.exceptions.ConvergenceWarning`.
+
+    A constant feature, or one that others determine, gets the shared floor: a
+    normal density with 1e-6 of the variance of a feature across that direction
+    (not for "spherical", whose one variance needs none).
+
+    References
+    ----------
+    .. [1] Dempster, A. P., Laird, N. M. and Rubin, D. B. (1977). Maximum
+       likelihood from incomplete data via the EM algorithm. Journal of the Royal
+       Statistical Society B 39, 1-38.
+    .. [2] Ingrassia, S. and Rocci, R. (2007). Constrained monotone EM algorithms
+       for finite mixture of multivariate Gaussians. Computational Statistics and
+       Data Analysis 51, 5339-5351.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import EMGaussianMixture
+    >>> X = np.array([[-1.2], [-0.9], [-1.1], [0.8], [1.1], [1.3]])
+    >>> mixture = EMGaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> np.sort(mixture.means_, axis=0).round(3)
+    array([[-1.067],
+           [ 1.067]])
+    >>> bool(np.isclose(mixture.lower_bound_, mixture.score(X)))
+    True
+    """
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        tol=1e-3,
+        reg_covar=1e-6,
+        max_iter=100,
+        n_init=1,
+        init_params="kmeans",
+        weights_init=None,
+        means_init=None,
+        precisions_init=None,
+        warm_start=False,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_iter = max_iter
+        self.n_init = n_init
+        self.init_params = init_params
+        self.weights_init = weights_init
+        self.means_init = means_init
+        self.precisions_init = precisions_init
+        self.warm_start = warm_start
+        self.random_state = random_state
+
+    def fit_predict(self, X, y=None, sample_weight=None):
+        """Fit the mixture and return the most probable component of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None counts each once.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``fit(X, sample_weight=sample_weight).predict(X)``.
+        """
+        return self._learn(X, sample_weight).predict(X)
+
+    # -- checks ----------------------------------------------------------------
+
+    def _check_parameters(self):
+        check_integer(self, "n_components", 1)
+        check_choice(self, "covariance_type", tuple(COVARIANCES))
+        check_nonnegative(self, "tol")
+        check_nonnegative(self, "reg_covar")
+        check_integer(self, "max_iter", 0)
+        check_integer(self, "n_init", 1)
+        check_choice(self, "init_params", INIT_PARAMS)
+        check_boolean(self, "warm_start")
+        check_random_state_parameter(self)
+        self._start_array("weights_init", (self.n_components,))
+
+    def _start_array(self, name, shape):
+        """Return a user's start as a float array of the right shape; None for None."""
+        value = getattr(self, name)
+        if value is None:
+            return None
+        try:
+            array = check_array(
+                value,
+                dtype=np.float64,
+                ensure_2d=False,
+                allow_nd=True,
+                copy=True,
+                ensure_min_features=0,
+            )
+        except (TypeError, ValueError):
+            rule = f"None or an array of finite numbers of shape {shape}"
+            raise invalid_parameter(self, name, rule, value) from None
+        if array.shape != shape:
+            rule = f"None or an array of shape {shape}"
+            raise invalid_parameter(self, name, rule, f"shape {array.shape}")
+        if name == "weights_init" and (
+            (array < 0).any() or not np.isclose(array.sum(), 1.0)
+        ):
+            raise invalid_parameter(
+                self, name, "nowhere negative and of sum one", array.tolist()
+            )
+        return array
+
+    def _user_start(self, d):
+        """Return the starts that the user gave: weights, means, precision factors."""
+        K, covariance = self.n_components, COVARIANCES[self.covariance_type]
+        weights = self._start_array("weights_init", (K,))
+        means = self._start_array("means_init", (K, d))
+        precisions = self._start_array("precisions_init", covariance.shape(K, d))
+        if precisions is None:
+            return weights, means, None
+        try:
+            return weights, means, covariance.factors_of_precisions(precisions)
+        except np.linalg.LinAlgError:
+            raise invalid_parameter(
+                self,
+                "precisions_init",
+                "None, or symmetric and positive definite",
+                self.precisions_init,
+            ) from None
+
+    def _check_rows(self, X, sample_weight):
+        """Raise for too few rows to fit anything to."""
+        name = type(self).__name__
+        if X.shape[0] < 2 and sample_weight.sum() < 2:
+            raise ValueError(
+                f"The 'X' argument of {name} must have at least 2 rows with a "
+                "positive weight. Got 1 sample instead."
+            )
+        if X.shape[0] < self.n_components:
+            rule = (
+                "at most the number of rows with a positive weight, "
+                f"n_samples = {X.shape[0]}"
+            )
+            raise invalid_parameter(self, "n_components", rule, self.n_components)
+
+    # -- fitting ----------------------------------------------------------------
+
+    def _fit(self, X, sample_weight, rng, task):
+        self._check_rows(X, sample_weight)
+        start = self._user_start(X.shape[1])
+        if self._continues():
+            start = self._last_fit(X.shape[1])
+        X, sample_weight = canonical_rows(X, sample_weight)
+        covariance = COVARIANCES[self.covariance_type]
+        whitening = estimate_whitening(
+            X, sample_weight, covariance.whitening, names=self._column_names()
+        )
+        problem = _Problem(
+            whitening.whiten(X),
+            sample_weight,
+            covariance,
+            self.reg_covar,
+            whitening.degenerate,
+        )
+        best = None
+        for _ in range(self._n_fit_tasks):
+            parameters = self._start(problem, start, whitening, rng)
+            run = self._run(problem, parameters, whitening, task)
+            if best is None or run.bound > best.bound:
+                best = run
+        self._set_fitted(best, whitening)
+        self._warn(best)
+
+    def _continues(self):
+        return self.warm_start and hasattr(self, "converged_")
+
+    @property
+    def _n_fit_tasks(self):
+        return 1 if self._continues() else self.n_init
+
+    def _last_fit(self, d):
+        """Return where the last fit ended, in the units of the data."""
+        if (
+            self.means_.shape != (self.n_components, d)
+            or self._fitted_covariance_type != self.covariance_type
+        ):
+            raise ValueError(
+                f"{type(self).__name__}(warm_start=True) must be fitted again with the "
+                "same n_components, covariance_type and number of features. Got "
+                f"{self.n_components}, {self.covariance_type!r} and {d} after "
+                f"{self.means_.shape[0]}, {self._fitted_covariance_type!r} and "
+                f"{self.means_.shape[1]}. Set warm_start=False to start afresh."
+            )
+        return self.weights_, self.means_, self.precisions_cholesky_
+
+    def _start(self, problem, start, whitening, rng):
+        """Return the first parameters: the user's, else those of `init_params`."""
+        weights, means, factors = start
+        covariances = None
+        if means is not None:
+            means = whitening.whiten(means)
+        if factors is not None:
+            covariances = problem.covariance.to_white(factors, whitening)
+        if weights is None or means is None or covariances is None:
+            shares = initial_shares(
+                problem.X,
+                problem.sample_weight,
+                self.n_components,
+                self.init_params,
+                rng,
+            )
+            initial = _from_shares(problem, shares, self.n_components)
+            weights = initial.weights if weights is None else weights
+            means = initial.means if means is None else means
+            covariances = initial.covariances if covariances is None else covariances
+        factors = problem.covariance.factors(covariances)
+        return Parameters(weights / weights.sum(), means, covariances, factors)
+
+    def _run(self, problem, parameters, whitening, task):
+        """Iterate from one start, reporting to callbacks."""
+        subtask = task.subcontext("EM", max_subtasks=self.max_iter)
+        subtask.call_on_fit_task_begin(estimator=self)
+        run = _Run(parameters, problem.statistics(parameters))
+        for _ in range(self.max_iter):
+            iteration = subtask.subcontext("iteration")
+            iteration.call_on_fit_task_begin(estimator=self)
+            run.step(problem)
+            run.converged = run.rise < self.tol or run.rise <= 0
+            stop = iteration.call_on_fit_task_end(
+                estimator=self,
+                reconstruction_attributes=lambda: self._fitted(run, whitening),
+            )
+            if run.converged or stop:
+                break
+        subtask.call_on_fit_task_end(
+            estimator=self,
+            reconstruction_attributes=lambda: self._fitted(run, whitening),
+        )
+        return run
+
+    def _fitted(self, run, whitening):
+        """Return the fitted attributes of a run, in the units of the data."""
+        parameters, covariance = run.parameters, COVARIANCES[self.covariance_type]
+        covariances, factors = covariance.to_data(parameters.covariances, whitening)
+        return {
+            "weights_": parameters.weights,
+            "means_": whitening.unwhiten(parameters.means),
+            "covariances_": covariances,
+            "precisions_": covariance.precisions(factors),
+            "precisions_cholesky_": factors,
+            "converged_": run.converged,
+            "n_iter_": len(run.bounds),
+            # A density in whitened units, taken to the units of the data.
+            "lower_bound_": float(run.bound + whitening.log_det),
+            "lower_bounds_": [float(b + whitening.log_det) for b in run.bounds],
+            "_fitted_covariance_type": self.covariance_type,
+        }
+
+    def _set_fitted(self, run, whitening):
+        for name, value in self._fitted(run, whitening).items():
+            setattr(self, name, value)
+
+    def _warn(self, run):
+        """Warn about what went wrong, and was mended, in the best run."""
+        name = type(self).__name__
+        if not run.converged and self.max_iter > 0:
+            warnings.warn(
+                f"{name} did not converge in max_iter={self.max_iter} iterations: "
+                f"the last raised the mean log-likelihood by {run.rise:.3g} nats, "
+                f"tol={self.tol:g}. Raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if run.reseeded:
+            warnings.warn(
+                f"Components {sorted(run.reseeded)} of {name} lost their rows and "
+                "were set on the rows of the least density. Fewer components, or "
+                "another start, may serve better.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if run.abandoned:
+            warnings.warn(
+                f"Components {sorted(run.abandoned)} of {name} have no rows and the "
+                "weight 0. Use fewer components, or another start.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        if run.at_floor.any():
+            warnings.warn(
+                f"Components {np.flatnonzero(run.at_floor).tolist()} of {name} "
+                "collapsed: their variance in some direction was raised to the floor, "
+                f"reg_covar={self.reg_covar:g} of the variance of the data. Use fewer "
+                "components, a higher reg_covar, or skgen.dequantize if columns are "
+                "tied.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """Rows in whitened coordinates, and the family to fit to them."""
+
+    X: np.ndarray  # (n, d)
+    sample_weight: np.ndarray  # (n,)
+    covariance: object
+    floor: float
+    degenerate: np.ndarray  # (d,)
+
+    def statistics(self, parameters):
+        return statistics(self.X, self.sample_weight, parameters, self.covariance)
+
+    def maximise(self, counts, first, scatter, origins, previous):
+        return maximise(
+            counts,
+            first,
+            scatter,
+            origins,
+            previous,
+            self.covariance,
+            self.floor,
+            self.degenerate,
+        )
+
+
+def _from_shares(problem, shares, K):
+    """Return the parameters of components that hold given shares of the rows."""
+    X, sample_weight = problem.X, problem.sample_weight
+    d = X.shape[1]
+    counts, sums = np.zeros(K), np.zeros((K, d))
+    for rows in gen_batches(X.shape[0], 4096):
+        r = shares(rows) * sample_weight[rows, None]  # (b, K)
+        counts += r.sum(axis=0)
+        sums += r.T @ X[rows]
+    origins = sums / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
+    collected = moments(X, sample_weight, shares, origins, problem.covariance)
+    return problem.maximise(*collected, origins, problem.covariance.unit(K, d))[0]
+
+
+@dataclass
+class _Run:
+    """EM from one start: the parameters so far, and what happened to them."""
+
+    parameters: Parameters
+    statistics: object
+    bounds: list = field(default_factory=list)
+    rise: float = np.inf
+    converged: bool = False
+    at_floor: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=bool))
+    reseeded: set = field(default_factory=set)
+    abandoned: set = field(default_factory=set)
+
+    @property
+    def bound(self):
+        return self.statistics.log_likelihood
+
+    def step(self, problem):
+        """Do one iteration; parameters of a lower likelihood are not taken."""
+        old, now = self.parameters, self.statistics
+        parameters, at_floor = problem.maximise(
+            now.counts, now.first, now.scatter, old.means, old.covariances
+        )
+        collected = self._reseed(problem, parameters)
+        if collected is None:
+            collected = parameters, problem.statistics(parameters)
+        self.rise = collected[1].log_likelihood - now.log_likelihood
+        if self.rise >= 0:
+            self.parameters, self.statistics = collected
+            self.at_floor = at_floor
+        self.bounds.append(self.bound)
+
+    def _reseed(self, problem, parameters):
+        """Set one component without rows on the row of the least density.
+
+        Returns the parameters and statistics if the likelihood does not fall for
+        it, else None; then the component stays without rows.
+        """
+        empty = set(np.flatnonzero(parameters.weights == 0).tolist()) - self.abandoned
+        if not empty:
+            return None
+        k, row = min(empty), self.statistics.lowest_row
+        weight = problem.sample_weight[row] / problem.sample_weight.sum()
+        if k not in self.reseeded and weight < 1:
+            weights = parameters.weights * (1 - weight)
+            weights[k] = weight
+            means = parameters.means.copy()
+            means[k] = problem.X[row]
+            seeded = replace(parameters, weights=weights, means=means)
+            collected = problem.statistics(seeded)
+            if collected.log_likelihood >= self.bound:
+                self.reseeded.add(k)
+                return seeded, collected
+        self.abandoned.add(k)
+        return None

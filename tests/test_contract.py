@@ -1,0 +1,563 @@
+"""The contract of skgen: what follows from one density behind every answer."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from estimators import MODELS, SCALE_FREE, name, rows
+from scipy.stats import kstwobign, multivariate_normal
+from sklearn.base import clone
+from sklearn.callback import ProgressBar
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+import skgen
+from skgen import EMGaussianMixture, GaussianKDE
+
+every_model = pytest.mark.parametrize("model", MODELS, ids=name)
+
+
+def fitted(model, n_features, n_samples=120):
+    model = clone(model).set_params(random_state=0)
+    return model.fit(rows(n_samples, n_features))
+
+
+def grid_1d(model, n=20_001):
+    """Return a fine grid that holds all but nothing of the mass, and its step."""
+    draws = model.sample(2000, random_state=1)
+    reach = np.ptp(draws)
+    x = np.linspace(draws.min() - reach, draws.max() + reach, n)
+    return x, x[1] - x[0]
+
+
+def grid_2d(model, n=401):
+    draws = model.sample(2000, random_state=1)
+    reach = 0.7 * np.ptp(draws, axis=0)
+    axes = [
+        np.linspace(low - more, high + more, n)
+        for low, high, more in zip(
+            draws.min(axis=0), draws.max(axis=0), reach, strict=True
+        )
+    ]
+    x, y = np.meshgrid(*axes, indexing="ij")
+    cell = np.prod([axis[1] - axis[0] for axis in axes])
+    return np.column_stack([x.ravel(), y.ravel()]), cell
+
+
+def overlapping_normal(X, factor):
+    """Return a normal density with `factor` times the covariance of the rows."""
+    return multivariate_normal(X.mean(axis=0), factor * np.cov(X.T))
+
+
+def assert_mean_is_one(values):
+    error = values.std(ddof=1) / np.sqrt(values.size)
+    assert error < 0.05  # else the test could not fail
+    assert abs(values.mean() - 1) < 4.5 * error
+
+
+# -- 1. the density integrates to one ------------------------------------------
+
+
+@every_model
+def test_density_integrates_to_one_in_1d(model):
+    model = fitted(model, 1)
+    x, step = grid_1d(model)
+    assert np.exp(model.score_samples(x[:, None])).sum() * step == pytest.approx(
+        1, abs=1e-6
+    )
+
+
+@every_model
+def test_density_integrates_to_one_in_2d(model):
+    model = fitted(model, 2)
+    points, cell = grid_2d(model)
+    assert np.exp(model.score_samples(points)).sum() * cell == pytest.approx(
+        1, abs=1e-4
+    )
+
+
+@every_model
+@pytest.mark.parametrize("n_features", [3, 5])
+def test_density_integrates_to_one_in_more_dimensions(model, n_features):
+    model = fitted(model, n_features)
+    q = overlapping_normal(model.sample(5000, random_state=1), 1.7)
+    x = q.rvs(60_000, random_state=2)
+    assert_mean_is_one(np.exp(model.score_samples(x) - q.logpdf(x)))
+
+
+# -- 2. draws follow the density -----------------------------------------------
+
+
+@every_model
+def test_draws_follow_the_density_in_1d(model):
+    model = fitted(model, 1)
+    x, step = grid_1d(model)
+    cdf = np.cumsum(np.exp(model.score_samples(x[:, None]))) * step
+    draws = np.sort(model.sample(50_000, random_state=3)[:, 0])
+    expected = np.interp(draws, x + step / 2, cdf)
+    distance = np.abs(expected - (np.arange(draws.size) + 0.5) / draws.size).max()
+    assert kstwobign.sf(distance * np.sqrt(draws.size)) > 1e-3
+
+
+@every_model
+def test_draws_follow_the_density_along_directions_in_2d(model):
+    model = fitted(model, 2)
+    points, cell = grid_2d(model)
+    mass = np.exp(model.score_samples(points)) * cell
+    draws = model.sample(20_000, random_state=3)
+    worst = 0.0
+    for angle in np.linspace(0, np.pi, 12, endpoint=False):
+        direction = [np.cos(angle), np.sin(angle)]
+        order = np.argsort(points @ direction)
+        cdf = np.cumsum(mass[order])
+        along = np.sort(draws @ direction)
+        expected = np.interp(along, (points @ direction)[order], cdf)
+        rank = (np.arange(along.size) + 0.5) / along.size
+        worst = max(worst, np.abs(expected - rank).max())
+    # Twelve directions that overlap: the bound of the single test at 1e-4.
+    assert kstwobign.sf(worst * np.sqrt(draws.shape[0])) > 1e-4
+
+
+@every_model
+@pytest.mark.parametrize("n_features", [3, 5])
+def test_draws_follow_the_density_in_more_dimensions(model, n_features):
+    model = fitted(model, n_features)
+    x = model.sample(60_000, random_state=4)
+    log_p = model.score_samples(x)
+    # Narrower than the model where that is densest, so that q/p has a variance.
+    centre = x[log_p.argmax()]
+    near = np.argsort(((x - centre) ** 2 / x.var(axis=0)).sum(axis=1))[:4000]
+    q = multivariate_normal(centre, np.cov(x[near].T))
+    assert_mean_is_one(np.exp(q.logpdf(x) - log_p))
+
+
+@every_model
+def test_draws_have_the_moments_of_the_density(model):
+    model = fitted(model, 2)
+    points, cell = grid_2d(model)
+    mass = np.exp(model.score_samples(points)) * cell
+    mean = mass @ points
+    variance = mass @ (points - mean) ** 2
+    draws = model.sample(40_000, random_state=5)
+    error = np.sqrt(variance / draws.shape[0])
+    np.testing.assert_array_less(np.abs(draws.mean(axis=0) - mean), 4.5 * error)
+    np.testing.assert_allclose(draws.var(axis=0), variance, rtol=0.05)
+
+
+@every_model
+def test_draws_come_in_random_order(model):
+    draws = fitted(model, 1).sample(20_000, random_state=0)[:, 0]
+    assert abs(np.corrcoef(draws[1:], draws[:-1])[0, 1]) < 0.03
+
+
+# -- 3. a row's answer depends on that row alone -------------------------------
+
+
+@every_model
+@pytest.mark.parametrize("method", ["score_samples", "transform"])
+def test_a_row_is_answered_alone(model, method):
+    model = fitted(model, 3)
+    X = np.vstack([rows(150, 3, seed=7), [[40.0, -30.0, 20.0], [0.0, 0.0, 0.0]]])
+    answer = getattr(model, method)
+    together = answer(X)
+    order = np.random.RandomState(0).permutation(X.shape[0])
+    alone = np.concatenate([answer(X[i : i + 1]) for i in range(X.shape[0])])
+    np.testing.assert_allclose(
+        answer(X[order]), together[order], rtol=1e-12, atol=1e-13
+    )
+    np.testing.assert_allclose(alone, together, rtol=1e-12, atol=1e-13)
+
+
+@every_model
+@pytest.mark.parametrize("method", ["score_samples", "transform"])
+def test_chunks_leave_no_trace(model, method, monkeypatch):
+    model = fitted(model, 3, n_samples=400)
+    X = rows(3000, 3, seed=7)
+    together = getattr(model, method)(X)
+    monkeypatch.setattr(skgen.base, "working_memory", lambda: 2**12)
+    monkeypatch.setattr(skgen.kde._gaussian_kde, "working_memory", lambda: 2**12)
+    chunked = getattr(model, method)(X)
+    np.testing.assert_allclose(chunked, together, rtol=1e-12, atol=1e-13)
+
+
+# -- 4. random_state decides everything ----------------------------------------
+
+
+@every_model
+def test_the_same_seed_gives_the_same_numbers(model):
+    X = rows(120, 2)
+    first = clone(model).set_params(random_state=5).fit(X)
+    again = clone(model).set_params(random_state=5).fit(X)
+    np.testing.assert_array_equal(first.score_samples(X), again.score_samples(X))
+    np.testing.assert_array_equal(first.sample(9), again.sample(9))
+    np.testing.assert_array_equal(first.sample(9), first.sample(9))
+
+
+@every_model
+def test_another_seed_gives_other_draws(model):
+    model = fitted(model, 2)
+    first, again, other = (model.sample(9, random_state=s) for s in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.isin(first, other).any()
+
+
+@every_model
+def test_without_a_seed_draws_are_fresh_and_a_random_state_moves_on(model):
+    model = clone(model).fit(rows(120, 2))
+    assert not np.isin(model.sample(9), model.sample(9)).any()
+    model.set_params(random_state=np.random.RandomState(0))
+    assert not np.isin(model.sample(9), model.sample(9)).any()
+
+
+@every_model
+def test_global_generators_are_never_touched(model):
+    np.random.seed(3)
+    torch.manual_seed(3)
+    numpy_before, torch_before = np.random.get_state(), torch.random.get_rng_state()
+    model = clone(model).fit(rows(60, 2))
+    model.sample(5)
+    for before, after in zip(numpy_before, np.random.get_state(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert torch.equal(torch_before, torch.random.get_rng_state())
+
+
+# -- 5. rescaled data rescale the answer ---------------------------------------
+
+
+@pytest.mark.parametrize("model", SCALE_FREE, ids=name)
+@pytest.mark.parametrize("a", [1e-6, 1e-3, -1.0, 30.0, 1e6])
+def test_score_follows_the_scale_of_the_data(model, a):
+    X, held_out = rows(120, 3), rows(50, 3, seed=1)
+    model = clone(model).set_params(random_state=0)
+    before = model.fit(X).score_samples(held_out)
+    after = model.fit(a * X + 5 * a).score_samples(a * held_out + 5 * a)
+    np.testing.assert_allclose(after, before - 3 * np.log(abs(a)), atol=1e-6)
+
+
+@pytest.mark.parametrize("model", SCALE_FREE, ids=name)
+def test_an_offset_of_1e8_changes_nothing_but_rounding(model):
+    # Multiples of 1/8 are exact in binary, with the offset as well.
+    X = np.round(rows(120, 2) * 1024) / 1024
+    offset = 2.0**26
+    model = clone(model).set_params(random_state=0)
+    before = model.fit(X).score_samples(X)
+    after = model.fit(X + offset).score_samples(X + offset)
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+# -- 6. scores can be compared -------------------------------------------------
+
+
+@every_model
+def test_score_is_the_mean_log_density(model):
+    model, X = fitted(model, 2), rows(31, 2, seed=1)
+    assert isinstance(model.score(X), float)
+    assert model.score(X) == pytest.approx(model.score_samples(X).mean(), rel=1e-12)
+    weights = np.arange(31)
+    assert model.score(X, sample_weight=weights) == pytest.approx(
+        np.average(model.score_samples(X), weights=weights), rel=1e-12
+    )
+
+
+def test_grid_search_over_models_picks_the_best_on_held_out_rows():
+    X = rows(300, 2)
+    choices = [GaussianKDE(), EMGaussianMixture(), EMGaussianMixture(2, random_state=0)]
+    search = GridSearchCV(Pipeline([("model", GaussianKDE())]), {"model": choices})
+    search.fit(X)
+    # The rows come from two normal clusters.
+    assert search.best_params_["model"] is choices[2]
+    assert search.cv_results_["mean_test_score"].argmax() == 2
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+# -- containers, types, weights ------------------------------------------------
+
+
+@every_model
+def test_float32_in_float32_out(model):
+    X = rows(120, 3)
+    double = clone(model).set_params(random_state=0).fit(X.astype(np.float32))
+    answers = (
+        double.score_samples(X.astype(np.float32)),
+        double.transform(X.astype(np.float32)),
+        double.inverse_transform(double.transform(X.astype(np.float32))),
+        double.sample(4),
+    )
+    assert {answer.dtype for answer in answers} == {np.dtype(np.float32)}
+    assert double.score_samples(X).dtype == np.float64
+    np.testing.assert_allclose(
+        answers[0], double.score_samples(X), rtol=1e-4, atol=1e-4
+    )
+
+
+@every_model
+def test_dataframes_keep_their_names(model):
+    frame = pd.DataFrame(rows(60, 2), columns=["width", "height"])
+    model = clone(model).set_output(transform="pandas").fit(frame)
+    latent = model.transform(frame)
+    assert latent.columns.tolist() == model.get_feature_names_out().tolist()
+    assert latent.index.equals(frame.index)
+    assert model.feature_names_in_.tolist() == ["width", "height"]
+    assert model.inverse_transform(latent).shape == (60, 2)
+    with pytest.raises(ValueError, match="feature names"):
+        model.score_samples(frame[["height", "width"]])
+
+
+@every_model
+def test_shapes_of_the_four_answers(model):
+    model, X = fitted(model, 3), rows(7, 3, seed=1)
+    latent = model.transform(X)
+    assert model.score_samples(X).shape == (7,)
+    assert latent.shape == (7, len(model.get_feature_names_out()))
+    assert model.inverse_transform(latent).shape == (7, 3)
+    assert model.sample().shape == (1, 3)
+    assert model.sample(4).shape == (4, 3)
+
+
+@every_model
+def test_reconstruction_is_nearer_than_the_mean(model):
+    model, X = fitted(model, 2), rows(120, 2)
+    error = ((model.inverse_transform(model.transform(X)) - X) ** 2).sum()
+    spread = ((X - X.mean(axis=0)) ** 2).sum()
+    assert error <= spread * (1 + 1e-9)
+
+
+@every_model
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_a_weight_of_two_is_the_row_twice_and_of_zero_the_row_absent(model):
+    X = rows(50, 2)
+    weights = np.random.RandomState(0).randint(0, 4, size=50)
+    model = clone(model).set_params(random_state=0)
+    repeated = model.fit(np.repeat(X, weights, axis=0)).score_samples(X)
+    weighted = model.fit(X, sample_weight=weights).score_samples(X)
+    np.testing.assert_allclose(weighted, repeated, rtol=1e-9, atol=1e-9)
+
+
+@every_model
+def test_a_pickled_model_answers_the_same(model):
+    model, X = fitted(model, 2), rows(9, 2, seed=1)
+    copy = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copy.score_samples(X), model.score_samples(X))
+    np.testing.assert_array_equal(copy.sample(5), model.sample(5))
+
+
+@every_model
+def test_fit_leaves_the_rows_and_weights_as_they_are(model):
+    X, weights = rows(60, 2), np.arange(60.0)
+    X_before, weights_before = X.copy(), weights.copy()
+    model = clone(model).fit(X, sample_weight=weights)
+    model.score_samples(X), model.transform(X)
+    np.testing.assert_array_equal(X, X_before)
+    np.testing.assert_array_equal(weights, weights_before)
+
+
+# -- progress ------------------------------------------------------------------
+
+
+class Recorder:
+    """A callback that writes down the names of the tasks it sees."""
+
+    def __init__(self):
+        self.events = []
+
+    def setup(self, estimator, context):
+        self.events.append("setup")
+
+    def teardown(self, estimator, context):
+        self.events.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context):
+        self.events.append(("begin", context.task_name))
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if fitted_estimator is not None and hasattr(fitted_estimator, "n_features_in_"):
+            fitted_estimator.score_samples(rows(3, fitted_estimator.n_features_in_))
+        self.events.append(("end", context.task_name))
+
+
+@every_model
+def test_callbacks_see_the_fit_begin_and_end(model):
+    recorder = Recorder()
+    clone(model).set_callbacks(recorder).fit(rows(60, 2))
+    events = recorder.events
+    assert events[:2] == ["setup", ("begin", "fit")]
+    assert events[-2:] == [("end", "fit"), "teardown"]
+
+
+@every_model
+def test_the_progress_bar_works_and_is_torn_down_after_an_error(model, capsys):
+    model = clone(model).set_callbacks(ProgressBar())
+    model.fit(rows(60, 2))
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(np.full((60, 2), np.nan))
+    model.fit(rows(60, 2))
+    assert type(model).__name__ in capsys.readouterr().out
+
+
+# -- bad input -----------------------------------------------------------------
+
+
+BAD_TABLES = {
+    "NaN": (np.full((9, 2), np.nan), ValueError, "X contains NaN"),
+    "infinity": (np.full((9, 2), np.inf), ValueError, "X contains infinity"),
+    "empty": (np.empty((0, 2)), ValueError, "0 sample"),
+    "no columns": (np.empty((9, 0)), ValueError, "0 feature"),
+    "complex": (np.ones((9, 2), dtype=complex), ValueError, "Complex data"),
+    "text": ([["a", "b"]] * 9, ValueError, "'X' argument of .* numbers only.*'a'"),
+    "one dimension": (np.ones(9), ValueError, "Expected 2D array"),
+}
+
+
+@every_model
+@pytest.mark.parametrize("kind", BAD_TABLES)
+def test_bad_tables_are_named(model, kind):
+    X, error, message = BAD_TABLES[kind]
+    with pytest.raises(error, match=message):
+        clone(model).fit(X)
+
+
+@every_model
+def test_sparse_rows_are_refused(model):
+    from scipy.sparse import csr_array
+
+    with pytest.raises(TypeError, match=r"[Ss]parse"):
+        clone(model).fit(csr_array(np.eye(9)))
+
+
+@every_model
+@pytest.mark.parametrize("method", ["score_samples", "transform", "score"])
+def test_another_number_of_features_is_named(model, method):
+    with pytest.raises(ValueError, match=r"X has 3 features.*expecting 2"):
+        getattr(fitted(model, 2), method)(rows(9, 3))
+
+
+@every_model
+def test_latents_of_another_width_are_named(model):
+    with pytest.raises(
+        ValueError, match=r"'Z' argument of .*inverse_transform must be"
+    ):
+        fitted(model, 2).inverse_transform(np.ones((4, 9)))
+
+
+@every_model
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(8), r"'sample_weight' argument of .* shape \(9,\).*\(8,\)"),
+        (np.ones((9, 2)), r"'sample_weight' argument of .* shape \(9,\)"),
+        (-np.ones(9), "'sample_weight' argument of .* nowhere negative.*-1"),
+        (np.zeros(9), "'sample_weight' argument of .* positive for some row.*zero"),
+        (np.full(9, np.nan), "sample_weight contains NaN"),
+    ],
+)
+def test_bad_weights_are_named(model, weights, message):
+    with pytest.raises(ValueError, match=message):
+        clone(model).fit(rows(9, 2), sample_weight=weights)
+
+
+@every_model
+@pytest.mark.parametrize("seed", ["zero", -1, 0.5, 2**32])
+def test_a_bad_seed_is_named(model, seed):
+    message = "'random_state' parameter of .* must be None.* Got"
+    with pytest.raises(ValueError, match=message):
+        clone(model).set_params(random_state=seed).fit(rows(9, 2))
+    with pytest.raises(
+        ValueError, match=r"'random_state' argument of .*sample must be"
+    ):
+        fitted(model, 2).sample(2, random_state=seed)
+
+
+@every_model
+@pytest.mark.parametrize("n_samples", [0, -1, 2.0, "3", True])
+def test_a_bad_number_of_draws_is_named(model, n_samples):
+    message = "'n_samples' argument of .*sample must be an int of at least 1. Got"
+    with pytest.raises(ValueError, match=message):
+        fitted(model, 2).sample(n_samples)
+
+
+@every_model
+@pytest.mark.parametrize("method", ["score_samples", "transform", "score", "sample"])
+def test_an_unfitted_model_says_so(model, method):
+    arguments = () if method == "sample" else (rows(9, 2),)
+    with pytest.raises(NotFittedError):
+        getattr(clone(model), method)(*arguments)
+
+
+@every_model
+def test_a_failed_fit_loses_nothing(model):
+    X = pd.DataFrame(rows(60, 2), columns=["width", "height"])
+    model = clone(model).set_params(random_state=0).fit(X)
+    before, state = model.score_samples(X), dict(vars(model))
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(pd.DataFrame(np.full((9, 3), np.nan), columns=["a", "b", "c"]))
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(rows(9, 3), sample_weight=-np.ones(9))
+    assert vars(model) == state or vars(model).keys() == state.keys()
+    np.testing.assert_array_equal(model.score_samples(X), before)
+
+
+# -- degenerate data -----------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("model", SCALE_FREE, ids=name)
+@pytest.mark.parametrize(
+    "kind", ["constant", "duplicated", "collinear", "all constant", "few rows"]
+)
+def test_degenerate_data_give_finite_answers(model, kind):
+    X = rows(60, 3)
+    if kind == "constant":
+        X[:, 1] = 7.0
+    elif kind == "duplicated":
+        X[:, 2] = X[:, 0]
+    elif kind == "collinear":
+        X[:, 2] = 2 * X[:, 0] - 3 * X[:, 1] + 1e3
+    elif kind == "all constant":
+        X[:] = 7.0
+    else:
+        X = rows(5, 20)
+    model = clone(model).set_params(random_state=0).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
+    assert np.isfinite(model.transform(X)).all()
+    draws = model.sample(200)
+    assert np.isfinite(draws).all()
+    assert np.isfinite(model.score_samples(draws)).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_the_floor_of_a_constant_feature_is_the_same_for_every_model():
+    X = rows(200, 2)
+    with_constant = np.column_stack([X, np.full(200, 7.0)])
+    gains = []
+    for model in (
+        GaussianKDE(),
+        GaussianKDE(covariance_type="diag"),
+        EMGaussianMixture(),
+        EMGaussianMixture(covariance_type="tied"),
+        EMGaussianMixture(2, covariance_type="diag", random_state=0),
+    ):
+        if isinstance(model, GaussianKDE):
+            # The rule depends on the number of features; take the same factor.
+            plain = np.exp(np.log(200) * (-1 / 7))
+            reference = GaussianKDE(covariance_type=model.covariance_type)
+            skgen.kde._bandwidth.RULES["fixed"] = lambda n, d, f=plain: f
+            try:
+                model.set_params(bandwidth="fixed")
+                reference.set_params(bandwidth="fixed")
+                gain = model.fit(with_constant).score(with_constant)
+                gain -= reference.fit(X).score(X)
+            finally:
+                del skgen.kde._bandwidth.RULES["fixed"]
+        else:
+            gain = clone(model).fit(with_constant).score(with_constant)
+            gain -= clone(model).fit(X).score(X)
+        gains.append(gain)
+    floor = 1e-6 * X.var(axis=0).max()
+    expected = -0.5 * np.log(2 * np.pi * floor)
+    # A KDE divides by n - 1, a mixture by n.
+    np.testing.assert_allclose(gains, expected, atol=0.5 / 199 + 1e-6)
