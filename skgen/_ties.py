@@ -21,6 +21,9 @@ _ROWS_LOOKED_AT = 4096
 # 0.1 + 0.2 and 0.3 differ by 5.6e-17.
 _SAME_VALUE = 1e-12
 
+# How far from a multiple of the step a value may be, in steps, on a grid.
+_GRID_TOLERANCE = 0.05
+
 
 def dequantize(X, random_state=None):
     r"""Add uniform noise of one grid step to every column that has ties.
@@ -30,8 +33,9 @@ def dequantize(X, random_state=None):
 
     .. math:: x' = x + \delta u, \qquad u \sim U(-1/2, 1/2).
 
-    The step is the smallest distance between two distinct values of the column.
-    Columns without ties, and constant columns, come back as they are.
+    The step is found from the column: the smallest gap between its values where
+    all are multiples of it, else the median distance from a tied row to the nearest
+    other value. Columns without ties, and constant columns, come back as they are.
 
     Parameters
     ----------
@@ -92,7 +96,12 @@ def dequantize(X, random_state=None):
 
 
 def grid_step(column):
-    """Return the smallest gap between distinct values; 0 without ties or gaps.
+    """Return the step of the grid that a tied column lies on; 0 without ties.
+
+    Where all values are multiples of the smallest gap between them, that gap is the
+    step. Where they are not (a column of atoms and unrounded values, or of numbers
+    rounded by many hands), it is how far tied rows are from the nearest other
+    value, in the median.
 
     Parameters
     ----------
@@ -102,15 +111,25 @@ def grid_step(column):
     Returns
     -------
     float
-        The grid step of a tied column. 0 says that no value occurs twice, or that
-        all values are the same.
+        The step. 0 says that no value occurs twice, or that all are the same.
     """
-    gaps = np.diff(np.sort(column.astype(np.float64)))  # (n - 1,)
     resolution = max(_SAME_VALUE, np.finfo(column.dtype).eps) * np.abs(column).max()
-    distinct = gaps > resolution
-    if distinct.all() or not distinct.any():
+    ordered = np.sort(column.astype(np.float64))  # (n,)
+    new = np.concatenate([[True], np.diff(ordered) > resolution])
+    if new.all() or new.sum() == 1:
         return 0.0
-    return float(gaps[distinct].min())
+    starts = np.flatnonzero(new)
+    values = ordered[starts]  # (m,) distinct
+    counts = np.diff(np.append(starts, ordered.size))
+    gaps = np.diff(values)  # (m - 1,)
+    multiples = (values - values[0]) / gaps.min()
+    if np.abs(multiples - np.round(multiples)).max() < _GRID_TOLERANCE:
+        return float(gaps.min())
+    nearest = np.minimum(
+        np.append(np.inf, gaps),  # to the value below
+        np.append(gaps, np.inf),  # and above
+    )
+    return float(np.median(np.repeat(nearest, counts)[np.repeat(counts, counts) > 1]))
 
 
 def tied_columns(X):

@@ -45,8 +45,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         The shape of the covariances: one matrix for each component, one for all,
         one variance for each component and feature, or one for each component.
     tol : float, default=1e-3
-        EM stops when an iteration raises the mean log-likelihood by less than
-        this, in nats per row. 0 goes on until rounding ends the rise.
+        EM ends with the iteration after one that raised the mean log-likelihood
+        by less than this, in nats per row, as scikit-learn does. 0 goes on until
+        rounding ends the rise.
     reg_covar : float, default=1e-6
         The least variance that a component may have in any direction, as a share
         of the variance of the data in that direction. Covariances that would fall
@@ -344,8 +345,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         for _ in range(self.max_iter):
             iteration = subtask.subcontext("iteration")
             iteration.call_on_fit_task_begin(estimator=self)
-            run.step(problem)
-            run.converged = run.rise < self.tol or run.rise <= 0
+            run.step(problem, self.tol)
             stop = iteration.call_on_fit_task_end(
                 estimator=self,
                 reconstruction_attributes=lambda: self._fitted(run, whitening),
@@ -475,9 +475,14 @@ class _Run:
     def bound(self):
         return self.statistics.log_likelihood
 
-    def step(self, problem):
-        """Do one iteration; parameters of a lower likelihood are not taken."""
+    def step(self, problem, tol):
+        """Do one iteration; parameters of a lower likelihood are not taken.
+
+        The rise that the iteration before brought decides whether this one was the
+        last: scikit-learn's rule, which ends at the same parameters.
+        """
         old, now = self.parameters, self.statistics
+        self.converged = self.rise < tol
         parameters, at_floor = problem.maximise(
             now.counts, now.first, now.scatter, old.means, old.covariances
         )
@@ -488,6 +493,7 @@ class _Run:
         if self.rise >= 0:
             self.parameters, self.statistics = collected
             self.at_floor = at_floor
+        self.converged |= self.rise <= 0
         self.bounds.append(self.bound)
 
     def _reseed(self, problem, parameters):

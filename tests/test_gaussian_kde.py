@@ -1,0 +1,258 @@
+"""GaussianKDE against scikit-learn, scipy, closed forms and a naive version."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from estimators import rows
+from scipy.special import logsumexp
+from scipy.stats import gaussian_kde
+from sklearn import config_context
+from sklearn.exceptions import DataDimensionalityWarning
+from sklearn.neighbors import KernelDensity
+
+from skgen import GaussianKDE
+from skgen.kde._bandwidth import scott_factor, silverman_factor
+from skgen.kde._kernel_sum import kernel_log_sum
+
+
+def naive_log_density(X, points, covariance, weights):
+    """Return log p(x) with every pair in memory, by differences, in float64."""
+    d = points.shape[1]
+    lower = np.linalg.cholesky(covariance)
+    diff = X[:, None, :] - points[None, :, :]  # (m, n, d)
+    y = np.linalg.solve(lower, diff.reshape(-1, d).T).T.reshape(diff.shape)
+    exponents = -0.5 * (y**2).sum(axis=2)  # (m, n)
+    constant = -0.5 * d * np.log(2 * np.pi) - np.log(np.diagonal(lower)).sum()
+    return logsumexp(exponents, axis=1, b=weights / weights.sum()) + constant
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 6])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_float_bandwidth_is_that_of_kernel_density(n_features, weighted, rng):
+    X, queries = rows(300, n_features), rows(80, n_features, seed=1)
+    weights = rng.uniform(0.1, 3, size=300) if weighted else None
+    ours = GaussianKDE(0.4).fit(X, sample_weight=weights)
+    # One leaf for all rows: across leaves its tree loses the tails, by 48 nats for
+    # one of these queries.
+    theirs = KernelDensity(bandwidth=0.4, leaf_size=300).fit(X, sample_weight=weights)
+    np.testing.assert_allclose(
+        ours.score_samples(queries), theirs.score_samples(queries), rtol=1e-10
+    )
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman"])
+@pytest.mark.parametrize("n_features", [1, 2, 6])
+def test_rules_are_those_of_scipy(rule, n_features):
+    X, queries = rows(300, n_features), rows(80, n_features, seed=1)
+    expected = gaussian_kde(X.T, bw_method=rule).logpdf(queries.T)
+    ours = GaussianKDE(rule).fit(X)
+    np.testing.assert_allclose(ours.score_samples(queries), expected, rtol=1e-10)
+    covariance = gaussian_kde(X.T, bw_method=rule).covariance
+    np.testing.assert_allclose(ours.covariance_, covariance, rtol=1e-10)
+
+
+def test_factors_are_those_of_scipy():
+    kde = gaussian_kde(rows(57, 3).T)
+    assert scott_factor(57, 3) == pytest.approx(kde.scotts_factor())
+    assert silverman_factor(57, 3) == pytest.approx(kde.silverman_factor())
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+def test_weights_and_shapes_against_the_naive_sum(covariance_type, rng):
+    X, queries = rows(90, 3), rows(40, 3, seed=1)
+    weights = rng.uniform(0.2, 4, size=90)
+    kde = GaussianKDE(covariance_type=covariance_type).fit(X, sample_weight=weights)
+    n = weights.sum()
+    centred = X - np.average(X, axis=0, weights=weights)
+    S = (centred * weights[:, None]).T @ centred / (n - 1)
+    shape = {
+        "full": S,
+        "diag": np.diag(np.diagonal(S)),
+        "spherical": np.trace(S) / 3 * np.eye(3),
+    }[covariance_type]
+    H = scott_factor(n, 3) ** 2 * shape
+    np.testing.assert_allclose(
+        kde.score_samples(queries),
+        naive_log_density(queries, X, H, weights),
+        rtol=1e-11,
+    )
+    np.testing.assert_allclose(kde.bandwidth_, np.sqrt(np.diagonal(H)), rtol=1e-12)
+
+
+def test_an_array_gives_one_bandwidth_for_each_feature():
+    X, queries = rows(90, 3), rows(40, 3, seed=1)
+    kde = GaussianKDE([0.1, 2.0, 0.7]).fit(X)
+    expected = naive_log_density(
+        queries, X, np.diag([0.01, 4.0, 0.49]), np.ones(X.shape[0])
+    )
+    np.testing.assert_allclose(kde.score_samples(queries), expected, rtol=1e-11)
+    np.testing.assert_allclose(kde.bandwidth_, [0.1, 2.0, 0.7])
+    np.testing.assert_allclose(kde.covariance_, [0.01, 4.0, 0.49])
+
+
+def test_one_kernel_is_the_normal_density():
+    kde = GaussianKDE(2.0).fit([[1.0, -1.0]])
+    expected = -np.log(2 * np.pi * 4) - 0.5 * (9 + 1) / 4
+    assert kde.score_samples([[4.0, 0.0]])[0] == pytest.approx(expected, rel=1e-14)
+
+
+def test_fitted_attributes_say_what_the_kernel_is():
+    X = rows(50, 3)
+    full = GaussianKDE().fit(X)
+    assert full.covariance_.shape == (3, 3)
+    assert full.bandwidth_.shape == (3,)
+    diag = GaussianKDE(covariance_type="diag").fit(X)
+    assert diag.covariance_.shape == diag.bandwidth_.shape == (3,)
+    spherical = GaussianKDE(covariance_type="spherical").fit(X)
+    assert isinstance(spherical.bandwidth_, float)
+    number = GaussianKDE(0.5).fit(X)
+    assert (number.bandwidth_, number.covariance_) == (0.5, 0.25)
+    assert full.weights_.sum() == pytest.approx(1.0)
+    np.testing.assert_array_equal(full.X_train_, X)
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 10, 1000])
+@pytest.mark.parametrize("reach", [10.0, 1e3, 1e5])
+def test_far_in_the_tail_the_density_is_finite_and_right(n_features, reach, rng):
+    X = rng.standard_normal((30, n_features))
+    kde = GaussianKDE(0.5).fit(X)
+    queries = rng.standard_normal((5, n_features))
+    queries *= 0.5 * reach / np.linalg.norm(queries, axis=1, keepdims=True)
+    diff = queries[:, None, :] - X[None]
+    expected = logsumexp(-0.5 * ((diff / 0.5) ** 2).sum(axis=2), axis=1) - (
+        np.log(30) + n_features * np.log(0.5 * np.sqrt(2 * np.pi))
+    )
+    np.testing.assert_allclose(kde.score_samples(queries), expected, rtol=1e-12)
+    assert np.isfinite(kde.transform(queries)).all()
+
+
+@pytest.mark.parametrize("bandwidth", [1e-7, 1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("offset", [0.0, 2.0**26])
+def test_no_digits_are_lost_to_narrow_kernels_or_offsets(bandwidth, offset):
+    # Exact in binary, with the offset as well.
+    X = np.round(rows(80, 2) * 2**20) / 2**20
+    expected = naive_log_density(X, X, bandwidth**2 * np.eye(2), np.ones(80))
+    scores = GaussianKDE(bandwidth).fit(X + offset).score_samples(X + offset)
+    np.testing.assert_allclose(scores, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_query_on_one_of_two_far_clusters_keeps_its_digits():
+    X = np.concatenate([rows(40, 1), rows(40, 1) + 1e7])
+    expected = naive_log_density(X, X, np.eye(1), np.ones(80))
+    np.testing.assert_allclose(GaussianKDE(1.0).fit(X).score_samples(X), expected)
+
+
+def test_transform_is_one_step_of_mean_shift():
+    X, queries = rows(120, 3), rows(10, 3, seed=1)
+    kde = GaussianKDE().fit(X)
+    step, gradient = 1e-5, np.empty((10, 3))
+    for j in range(3):
+        shift = step * np.eye(3)[j]
+        rise = kde.score_samples(queries + shift) - kde.score_samples(queries - shift)
+        gradient[:, j] = rise / (2 * step)
+    expected = queries + gradient @ kde.covariance_
+    np.testing.assert_allclose(kde.transform(queries), expected, atol=1e-7)
+
+
+def test_inverse_transform_returns_the_latent():
+    kde = GaussianKDE().fit(rows(50, 2))
+    np.testing.assert_array_equal(kde.inverse_transform([[1.0, 2.0]]), [[1.0, 2.0]])
+
+
+def test_scoring_never_holds_all_pairs():
+    X, queries = rows(20_000, 2), rows(5_000, 2, seed=1)
+    kde = GaussianKDE().fit(X)  # all pairs would be 800 MB
+    with config_context(working_memory=1):
+        tracemalloc.start()
+        kde.score_samples(queries)
+        kde.transform(queries)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
+
+
+@pytest.mark.parametrize("memory", [1, 2**17, 2**30])
+def test_blocks_of_any_size_give_the_same_sums(memory):
+    points, queries = rows(2500, 2), rows(300, 2, seed=1)
+    log_weights = np.log(np.full(2500, 1 / 2500))
+    expected = kernel_log_sum(queries, points, log_weights, points)
+    got = kernel_log_sum(queries, points, log_weights, points, memory=memory)
+    np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
+    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman"])
+def test_one_row_has_no_covariance_for_a_rule(rule):
+    with pytest.raises(ValueError, match="1 sample"):
+        GaussianKDE(rule).fit([[1.0, 2.0]])
+    with pytest.raises(ValueError, match="1 sample"):
+        GaussianKDE(rule).fit(rows(3, 2), sample_weight=[0, 1, 0])
+    assert np.isfinite(GaussianKDE(1.0).fit([[1.0, 2.0]]).score([[1.0, 2.0]]))
+
+
+def test_weights_that_count_no_rows_are_named():
+    with pytest.raises(ValueError, match="'sample_weight' argument that sums to 1 "):
+        GaussianKDE().fit(rows(4, 2), sample_weight=np.full(4, 0.25))
+    GaussianKDE(1.0).fit(rows(4, 2), sample_weight=np.full(4, 0.25))
+
+
+@pytest.mark.parametrize(
+    "bandwidth",
+    ["silver", 0.0, -1.0, np.nan, np.inf, True, None, [0.0, 1.0], [[1.0, 2.0]], "1"],
+)
+def test_a_bad_bandwidth_is_named(bandwidth):
+    message = r"The 'bandwidth' parameter of GaussianKDE must be .* Got .* instead\."
+    with pytest.raises(ValueError, match=message):
+        GaussianKDE(bandwidth).fit(rows(9, 2))
+
+
+def test_a_bandwidth_of_the_wrong_length_is_named():
+    with pytest.raises(ValueError, match="one for each of the 2 features"):
+        GaussianKDE([1.0, 2.0, 3.0]).fit(rows(9, 2))
+
+
+@pytest.mark.parametrize("covariance_type", ["tied", None, 3])
+def test_a_bad_covariance_type_is_named(covariance_type):
+    message = r"The 'covariance_type' parameter of GaussianKDE must be one of 'full'"
+    with pytest.raises(ValueError, match=message):
+        GaussianKDE(covariance_type=covariance_type).fit(rows(9, 2))
+
+
+def test_a_constant_feature_gets_the_documented_floor_and_a_warning():
+    X = np.column_stack([rows(100, 2), np.full(100, 7.0)])
+    with pytest.warns(DataDimensionalityWarning, match=r"Constant features.*\[2\]"):
+        kde = GaussianKDE().fit(X)
+    assert kde.covariance_[2, 2] == pytest.approx(1e-6 * X.var(axis=0, ddof=1).max())
+    plain = np.log(kde.covariance_[2, 2])
+    there, beside = kde.score_samples([[1.0, 1.0, 7.0], [1.0, 1.0, 8.0]])
+    assert beside == pytest.approx(there - 0.5 / np.exp(plain), rel=1e-9)
+
+
+def test_a_duplicated_feature_gets_the_floor_across_the_difference():
+    X = rows(100, 2)
+    with pytest.warns(DataDimensionalityWarning, match="1 dimensions fewer"):
+        kde = GaussianKDE().fit(np.column_stack([X, X[:, 0]]))
+    s = X[:, 0].std(ddof=1)
+    across = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
+    assert across @ kde.covariance_ @ across == pytest.approx(1e-6 * s**2, rel=1e-6)
+
+
+def test_warnings_call_columns_by_their_names():
+    import pandas as pd
+
+    frame = pd.DataFrame({"width": rows(30, 1)[:, 0], "flat": np.full(30, 2.0)})
+    with pytest.warns(DataDimensionalityWarning, match=r"\[flat\]"):
+        GaussianKDE().fit(frame)
+
+
+def test_a_thousand_dimensions_from_few_rows(rng):
+    X = rng.standard_normal((40, 1000))
+    with pytest.warns(DataDimensionalityWarning, match="961 dimensions fewer"):
+        kde = GaussianKDE().fit(X)
+    assert np.isfinite(kde.score_samples(X)).all()
+    diag = GaussianKDE(covariance_type="diag").fit(X)
+    expected = naive_log_density(
+        X[:2], X, np.diag(diag.covariance_), np.ones(X.shape[0])
+    )
+    np.testing.assert_allclose(diag.score_samples(X[:2]), expected, rtol=1e-11)

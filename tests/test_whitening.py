@@ -1,0 +1,86 @@
+"""Whitened coordinates, and the floor of directions without variance."""
+
+import warnings
+
+import numpy as np
+import pytest
+from estimators import rows
+
+from skgen._whitening import DEGENERATE_VARIANCE, estimate_whitening, weighted_mean
+
+TYPES = ["full", "diag", "spherical"]
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+@pytest.mark.parametrize("offset", [0.0, 2.0**26])
+def test_whitened_rows_have_unit_variance(covariance_type, offset, rng):
+    X = np.round(rows(500, 3) * 2**20) / 2**20 * [1.0, 8.0, 0.125] + offset
+    weights = rng.uniform(0, 2, size=500)
+    whitening = estimate_whitening(X, weights, covariance_type)
+    Z = whitening.whiten(X)
+    covariance = np.cov(Z.T, aweights=weights, ddof=0)
+    if covariance_type == "full":
+        np.testing.assert_allclose(covariance, np.eye(3), atol=1e-6)
+    elif covariance_type == "diag":
+        np.testing.assert_allclose(np.diagonal(covariance), 1.0, atol=1e-6)
+    else:
+        assert np.trace(covariance) == pytest.approx(3.0, abs=1e-6)
+    np.testing.assert_allclose(whitening.unwhiten(Z), X, rtol=1e-12)
+
+
+@pytest.mark.parametrize("covariance_type", TYPES)
+def test_log_det_is_that_of_the_map(covariance_type):
+    X = rows(100, 3) * [1.0, 1e4, 1e-4]
+    whitening = estimate_whitening(X, np.ones(100), covariance_type)
+    for candidate, factor in ((whitening, 1.0), (whitening.rescaled(0.3), 0.3)):
+        basis = candidate.whiten(np.eye(3)) - candidate.whiten(np.zeros((3, 3)))
+        expected = np.linalg.slogdet(basis)[1]
+        assert candidate.log_det == pytest.approx(expected, rel=1e-9)
+        assert candidate.log_det == pytest.approx(
+            whitening.log_det - 3 * np.log(factor), rel=1e-9
+        )
+
+
+def test_a_small_feature_beside_a_large_one_is_not_degenerate():
+    X = rows(100, 2) * [1e6, 1e-6]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whitening = estimate_whitening(X, np.ones(100), "full")
+    np.testing.assert_allclose(whitening.covariance, np.cov(X.T, ddof=0), rtol=1e-9)
+
+
+def test_nearly_collinear_features_keep_their_covariance(rng):
+    x = rng.standard_normal(200)
+    X = np.column_stack([x, x + 1e-5 * rng.standard_normal(200)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whitening = estimate_whitening(X, np.ones(200), "full")
+    across = np.array([1.0, -1.0])
+    assert across @ whitening.covariance @ across == pytest.approx(
+        (X @ across).var(), rel=1e-4
+    )
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_the_floor_scales_with_the_largest_variance(covariance_type):
+    X = np.column_stack([rows(100, 2), np.full(100, 5.0)])
+    for a in (1e-6, 1.0, 1e6):
+        whitening = estimate_whitening(a * X, np.ones(100), covariance_type)
+        floor = np.atleast_2d(whitening.covariance).diagonal()[-1]
+        if covariance_type == "diag":
+            floor = whitening.covariance[2]
+        largest = (a * X).var(axis=0).max()
+        assert floor == pytest.approx(DEGENERATE_VARIANCE * largest, rel=1e-9)
+        # The floor stays where the rest shrinks to the bandwidth.
+        kernel = whitening.rescaled(0.2)
+        kernel_floor = kernel.covariance[..., 2].max()
+        assert kernel_floor == pytest.approx(floor, rel=1e-9)
+
+
+def test_weighted_mean_keeps_digits_far_from_the_origin():
+    X = np.round(rows(100, 2) * 2**20) / 2**20
+    weights = np.arange(1.0, 101.0)
+    expected = np.average(X, axis=0, weights=weights)
+    far = weighted_mean(X + 2.0**26, weights) - 2.0**26
+    np.testing.assert_allclose(far, expected, atol=2e-8)
