@@ -13,8 +13,6 @@ from skgen._comparison._cross_validation import cross_validate
 from skgen._comparison._data import TableError, digits_table, read_table
 from skgen._comparison._report import format_results, plot_draws, write_draws
 
-_LEAST_ROWS = 4
-
 
 def main(arguments=None):
     """Run the comparison; return the exit status."""
@@ -142,15 +140,9 @@ def _compare(options):
         table = read_table(options.table, ties=ties, random_state=seed)
     table = table.thinned(options.rows, np.random.RandomState(seed))
     n, d = table.X.shape
-    if n < _LEAST_ROWS:
-        rows = "1 row" if n == 1 else f"{n} rows"
-        raise TableError(
-            f"the table must have at least {_LEAST_ROWS} rows to hold some out. "
-            f"Got {rows} instead."
-        )
     n_folds = min(options.folds, n // 2)
-    # A covariance of its own takes d + 1 rows; two for each parameter of its mean.
-    most = max(1, (n - -(-n // n_folds)) // (2 * (d + 1)))
+    # A covariance of its own has rank d from d + 1 rows; five times that to be told.
+    most = max(1, (n - -(-n // n_folds)) // (5 * (d + 1)))
     n_components = min(options.components, most)
     for note in table.notes:
         sys.stdout.write(f"{note}\n")
@@ -172,7 +164,7 @@ def _write_notes(results):
     """Say once what each model warned of."""
     said = {}
     for result in results:
-        for note in result.notes:
+        for note in result.notes.values():
             said.setdefault(note, []).append(result.candidate.label)
     for note, labels in said.items():
         sys.stderr.write(f"note: {', '.join(labels)}: {note}\n")
@@ -214,7 +206,10 @@ def _progress(total):
     except ImportError:
         yield lambda label: None
         return
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(
+        console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         task = progress.add_task("comparing", total=total)
         started = False
 

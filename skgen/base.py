@@ -13,6 +13,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_array, gen_batches
+from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgen._parameters import (
@@ -36,6 +37,9 @@ class GenerativeModel(
     ``_draw``, ``_posterior_mean``, ``_conditional_mean``, ``_n_fit_tasks``,
     ``_n_latent`` and ``_bytes_per_row``. Nothing else is overridden.
     """
+
+    # Latents are what `inverse_transform` maps, not metadata to route to it.
+    __metadata_request__inverse_transform = {"Z": UNUSED}  # noqa: RUF012 (read only)
 
     # -- fitting ---------------------------------------------------------------
 

@@ -5,20 +5,22 @@ import numpy as np
 from skgen import EMGaussianMixture, GaussianKDE
 
 KDES = [
-    GaussianKDE(),
-    GaussianKDE("silverman"),
-    GaussianKDE(covariance_type="diag"),
-    GaussianKDE(covariance_type="spherical"),
-    GaussianKDE(0.7),
+    GaussianKDE(random_state=0),
+    GaussianKDE("silverman", random_state=0),
+    GaussianKDE(covariance_type="diag", random_state=0),
+    GaussianKDE(covariance_type="spherical", random_state=0),
+    GaussianKDE(0.7, random_state=0),
 ]
 MIXTURES = [
-    EMGaussianMixture(),
-    EMGaussianMixture(3),
-    EMGaussianMixture(3, covariance_type="tied", init_params="k-means++"),
-    EMGaussianMixture(3, covariance_type="diag", n_init=2),
-    EMGaussianMixture(3, covariance_type="spherical"),
-    EMGaussianMixture(2, init_params="random"),
-    EMGaussianMixture(2, init_params="random_from_data"),
+    EMGaussianMixture(random_state=0),
+    EMGaussianMixture(3, random_state=0),
+    EMGaussianMixture(
+        3, covariance_type="tied", init_params="k-means++", random_state=0
+    ),
+    EMGaussianMixture(3, covariance_type="diag", n_init=2, random_state=0),
+    EMGaussianMixture(3, covariance_type="spherical", random_state=0),
+    EMGaussianMixture(2, init_params="random", random_state=0),
+    EMGaussianMixture(2, init_params="random_from_data", random_state=0),
 ]
 MODELS = KDES + MIXTURES
 
@@ -28,7 +30,7 @@ SCALE_FREE = [model for model in MODELS if model.get_params().get("bandwidth") !
 
 def name(model):
     """Return the identifier of a model in the names of tests."""
-    return "".join(str(model).split())
+    return "".join(str(model).split()).replace("random_state=0", "").replace(",)", ")")
 
 
 def rows(n_samples, n_features, seed=0):

@@ -16,7 +16,7 @@ class Result:
     log_density: np.ndarray  # (n,) of each row by the model that did not see it
     fit_seconds: list
     score_seconds: list
-    notes: list  # warnings, and the error where it failed
+    notes: dict  # the first warning of each kind, and the error where it failed
     failed: bool = False
 
     @property
@@ -51,7 +51,7 @@ def cross_validate(candidates, X, n_folds, random_state, advance):
         In the order of the candidates.
     """
     folds = list(KFold(n_folds, shuffle=True, random_state=random_state).split(X))
-    results = [Result(c, np.full(X.shape[0], np.nan), [], [], []) for c in candidates]
+    results = [Result(c, np.full(X.shape[0], np.nan), [], [], {}) for c in candidates]
     # Fold by fold, so that all candidates meet the same noise of the machine.
     for train, test in folds:
         for result in results:
@@ -75,8 +75,7 @@ def _score_fold(result, X, train, test):
             result.fit_seconds.append(fitted - start)
         except ValueError as error:
             result.failed = True
-            result.notes.append(f"failed: {error}")
+            result.notes[ValueError] = f"failed: {' '.join(str(error).split())}"
     for warning in caught:
         message = " ".join(str(warning.message).split())
-        if message not in result.notes:
-            result.notes.append(message)
+        result.notes.setdefault(warning.category, message)

@@ -14,6 +14,9 @@ _NUMERIC_SHARE = 0.5
 
 _DELIMITERS = ",;\t|"
 
+# Fewer rows leave nothing to hold out.
+_LEAST_ROWS = 4
+
 
 class TableError(ValueError):
     """The table cannot be used; the message says why in one line."""
@@ -87,7 +90,8 @@ def read_table(path, *, ties, random_state):
     """
     frame, notes = _read_frame(path)
     frame, left_out = _numeric_columns(frame, path)
-    frame, notes = _complete_rows(frame, notes, path)
+    if frame.shape[1] > 0:
+        frame, notes = _complete_rows(frame, notes, path)
     for name in frame.columns:
         values = frame[name].to_numpy()
         if values.min() == values.max():
@@ -211,4 +215,10 @@ def _complete_rows(frame, notes, path):
     frame = frame[complete]
     if frame.shape[0] == 0:
         raise TableError(f"{path} has no row without blanks.")
+    if frame.shape[0] < _LEAST_ROWS:
+        n_rows = "1 row" if frame.shape[0] == 1 else f"{frame.shape[0]} rows"
+        raise TableError(
+            f"{path} must have at least {_LEAST_ROWS} rows without blanks, to hold "
+            f"some out. It has {n_rows}."
+        )
     return frame, notes

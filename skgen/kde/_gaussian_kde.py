@@ -32,12 +32,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     Parameters
     ----------
-    bandwidth : float, array-like of shape (n_features,), "scott" or "silverman", \
-            default="scott"
+    bandwidth : float, array-like or {"scott", "silverman"}, default="scott"
         The standard deviation of the kernel. A float is in the units of the data
         and the same in every feature, as in
-        :class:`sklearn.neighbors.KernelDensity`; an array gives one for each
-        feature. A rule scales the covariance of the data:
+        :class:`sklearn.neighbors.KernelDensity`; an array of shape (n_features,)
+        gives one for each feature. A rule scales the covariance of the data:
         :math:`H = f^2 S`, with Scott's factor :math:`f = n^{-1/(d+4)}` or
         Silverman's :math:`f = (n (d + 2) / 4)^{-1/(d+4)}`, where :math:`n` is the
         sum of the weights, as in :class:`scipy.stats.gaussian_kde`.
@@ -96,7 +95,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     >>> from skgen import GaussianKDE
     >>> kde = GaussianKDE(bandwidth=1.0).fit([[-1.0], [0.0], [1.0]])
     >>> kde.score_samples([[0.0], [3.0]]).round(4)
-    array([-1.2232, -3.9382])
+    array([-1.2232, -3.9364])
     >>> kde.sample(2, random_state=0).shape
     (2, 1)
     """

@@ -57,8 +57,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         The most iterations. 0 returns the start.
     n_init : int, default=1
         How many starts to try; the one of the highest likelihood is kept.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, \
-            default="kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         The start: the clusters of k-means; the rows nearest to each of
         `n_components` seeds that k-means++ or chance draws from the rows; or
         random responsibilities. All in whitened coordinates, all by the weights.

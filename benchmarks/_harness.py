@@ -1,0 +1,111 @@
+"""Timing in pairs, so that a ratio survives a noisy machine."""
+
+import gc
+import platform
+import statistics
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+
+PACKAGES = ("skgen", "scikit-learn", "scipy", "numpy", "torch")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a piece of work, ours against a peer's."""
+
+    work: str
+    peer: str
+    ours_seconds: float
+    peer_seconds: float
+    ratio: float  # of the medians: how many times faster ours is
+    ratios: tuple  # the least and the largest of the pairs
+    agreement: str  # how the answers compare
+
+
+def compare(work, peer, ours, theirs, agreement, pairs):
+    """Time two callables in turn; return a row of the table.
+
+    Parameters
+    ----------
+    work, peer : str
+        What is done, and by what else.
+    ours, theirs : callable
+        Do the work and return their answer. Run once before the timed pairs.
+    agreement : callable
+        Maps the two answers to a phrase that says how they compare.
+    pairs : int
+        How many times each is run, in turn.
+
+    Returns
+    -------
+    Row
+    """
+    answers = ours(), theirs()
+    seconds = [(_timed(ours), _timed(theirs)) for _ in range(pairs)]
+    mine, other = (statistics.median(column) for column in zip(*seconds, strict=True))
+    each = [b / a for a, b in seconds]
+    return Row(
+        work,
+        peer,
+        mine,
+        other,
+        other / mine,
+        (min(each), max(each)),
+        agreement(*answers),
+    )
+
+
+def _timed(function):
+    gc.collect()
+    start = perf_counter()
+    function()
+    return perf_counter() - start
+
+
+def table(rows):
+    """Return rows as a Markdown table."""
+    lines = [
+        "| work | peer | skgen | peer | times faster | pairs | answers |",
+        "|---|---|---:|---:|---:|---:|---|",
+    ]
+    for row in rows:
+        low, high = row.ratios
+        lines.append(
+            f"| {row.work} | {row.peer} | {row.ours_seconds:.3g} s | "
+            f"{row.peer_seconds:.3g} s | **{row.ratio:.1f}** | "
+            f"{low:.1f} to {high:.1f} | {row.agreement} |"
+        )
+    return "\n".join(lines)
+
+
+def environment(command):
+    """Return the command, the machine and the versions as Markdown lines."""
+    versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    return (
+        f"Command: `{command}`  \n"
+        f"Processor: {_processor()}  \n"
+        f"Python {platform.python_version()}, {versions}"
+    )
+
+
+def _processor():
+    """Return the name of the processor and how many of its cores there are."""
+    from joblib import cpu_count
+
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [
+            line for line in info.read_text().splitlines() if "model name" in line
+        ]
+        name = models[0].split(":")[1].strip() if models else name
+    return f"{name}, {cpu_count()} cores"
+
+
+def main(rows, name):
+    """Run one script by itself and print its table."""
+    command = f"python -m benchmarks.{name}"
+    sys.stdout.write(f"{table(rows(pairs=5))}\n\n{environment(command)}\n")

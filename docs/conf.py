@@ -1,0 +1,64 @@
+"""Sphinx configuration: ``sphinx-build -W docs docs/_build/html``."""
+
+import os
+
+from skgen import __version__
+
+# Plots are drawn without a screen.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+project = "skgen"
+author = "the skgen developers"
+copyright = "2026, the skgen developers"
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+
+root_doc = "index"
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "examples/*"]
+myst_enable_extensions = ["amsmath", "dollarmath"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+default_role = "py:obj"
+
+# Names of other projects are not links here: the build needs no network. Their
+# references are left as text, and everything else must resolve.
+nitpicky = True
+nitpick_ignore_regex = [
+    (r"py:.*", r"sklearn\..*"),
+    (r"py:.*", r"scipy\..*"),
+    (r"py:.*", r"(\w+)"),  # parameters in single backquotes
+]
+
+sphinx_gallery_conf = {
+    "examples_dirs": "examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"plot_",
+    "abort_on_example_error": True,
+    "doc_module": ("skgen",),
+    "reference_url": {"skgen": None},
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "min_reported_time": 1_000_000,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_title = "skgen"
+html_theme_options = {
+    "navbar_end": ["theme-switcher"],
+    "show_prev_next": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"development": [], "changelog": [], "benchmarks": [], "index": []}

@@ -1,0 +1,254 @@
+"""``python -m skgen``: the main job, on the digits and on tables of all kinds."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from estimators import rows
+
+from skgen.__main__ import main
+
+
+def table(path, n=80, **columns):
+    """Write a table of two columns (and more) to a file; return its path as text."""
+    X = rows(n, 2)
+    frame = pd.DataFrame({"width": X[:, 0], "height": X[:, 1], **columns})
+    frame.to_csv(path, index=False)
+    return str(path)
+
+
+def lines_of(text, start):
+    return [line for line in text.splitlines() if line.startswith(start)]
+
+
+def nats(out, label):
+    """Return the held-out nats per row that the table gives for a model."""
+    (line,) = [line for line in out.splitlines() if line.startswith(label + "  ")]
+    return float(line[len(label) :].split()[0])
+
+
+def fails(capsys, *arguments):
+    """Run a command that must fail; return its one line on standard error."""
+    status = main(list(map(str, arguments)))
+    captured = capsys.readouterr()
+    assert status != 0
+    assert "\n" not in captured.err.rstrip("\n")
+    assert captured.err.startswith("skgen: error: ")
+    return captured.err
+
+
+def test_the_digits_agree_with_scikit_learn_where_both_compute_the_same(capsys):
+    assert main([]) == 0
+    out = capsys.readouterr().out
+    assert "1,797 rows of 16 columns" in out
+    for ours, theirs in (
+        ("GaussianKDE(h)", "sklearn KernelDensity(h)"),
+        ("EMGaussianMixture(10, s)", "sklearn GaussianMixture(10, s)"),
+    ):
+        assert nats(out, ours) == pytest.approx(nats(out, theirs), abs=0.01)
+    # A likelihood too good to be true would be a fault of the normaliser.
+    assert nats(out, "EMGaussianMixture(1)") < nats(out, "GaussianKDE()") < -45
+
+
+def test_the_module_runs_as_a_command():
+    command = [sys.executable, "-m", "skgen", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("skgen ")
+
+
+def test_a_table_of_the_users_is_compared_and_drawn_from(tmp_path, capsys):
+    path = table(tmp_path / "t.csv", label=["a", "b"] * 40, count=np.arange(80) % 4)
+    out, picture = tmp_path / "draws.csv", tmp_path / "draws.png"
+    status = main([path, "--sample", str(out), "-n", "30", "--plot", str(picture)])
+    text = capsys.readouterr().out
+    assert status == 0
+    assert "left out: label (text)" in text
+    assert "dequantised, for they have ties: [count]" in text
+    draws = pd.read_csv(out)
+    assert draws.columns.tolist() == ["width", "height", "count"]
+    assert draws.shape == (30, 3)
+    # What was dequantised comes back on its grid.
+    np.testing.assert_array_equal(draws["count"], draws["count"].round())
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "draws.csv",
+        "draws.png",
+        "t.csv",
+    ]
+
+
+def test_draws_are_seeded_and_follow_the_table(tmp_path, capsys):
+    path = table(tmp_path / "t.csv", n=400)
+    draws = []
+    for name in ("a.csv", "b.csv"):
+        main([path, "--sample", str(tmp_path / name), "-n", "2000"])
+        draws.append(pd.read_csv(tmp_path / name))
+    pd.testing.assert_frame_equal(*draws)
+    X = rows(400, 2)
+    np.testing.assert_allclose(draws[0].mean(), X.mean(axis=0), atol=0.2)
+    np.testing.assert_allclose(draws[0].std(), X.std(axis=0), rtol=0.1)
+
+
+def test_scores_are_in_the_units_of_the_table(tmp_path, capsys):
+    X = rows(100, 2)
+    scores = []
+    for name, factor in (("a.csv", 1.0), ("b.csv", 1000.0)):
+        pd.DataFrame(X * factor, columns=["u", "v"]).to_csv(
+            tmp_path / name, index=False
+        )
+        main([str(tmp_path / name)])
+        out = capsys.readouterr().out
+        labels = ("GaussianKDE()", "sklearn KernelDensity(h)", "EMGaussianMixture(1)")
+        scores.append([nats(out, label) for label in labels])
+    np.testing.assert_allclose(
+        np.subtract(*scores), 2 * np.log(1000.0), atol=2e-4 + 1e-3
+    )
+
+
+def test_dequantisation_can_be_switched_off(tmp_path, capsys):
+    path = table(tmp_path / "t.csv", count=np.arange(80) % 4)
+    main([path])
+    assert "dequantised" in capsys.readouterr().out
+    main([path, "--no-dequantize"])
+    captured = capsys.readouterr()
+    assert "dequantised" not in captured.out
+    assert "skgen.dequantize" in captured.err  # the models warn instead
+
+
+def test_columns_left_out_are_named_with_the_reason(tmp_path, capsys):
+    path = table(
+        tmp_path / "t.csv",
+        id=np.arange(1, 81),
+        flat=np.full(80, 3),
+        name=["x"] * 80,
+        flag=[True, False] * 40,
+        nothing=[None] * 80,
+    )
+    main([path])
+    (line,) = lines_of(capsys.readouterr().out, "left out")
+    for reason in ("id (numbers the rows)", "flat (constant)", "name (text)"):
+        assert reason in line
+    assert "flag (true or false)" in line
+    assert "nothing (empty)" in line
+
+
+def test_rows_with_blanks_are_left_out_and_counted(tmp_path, capsys):
+    values = np.linspace(0, 1, 80) ** 2
+    values[[3, 7]] = np.nan
+    main([table(tmp_path / "t.csv", extra=values)])
+    out = capsys.readouterr().out
+    assert "left out: 2 rows with blanks" in out
+    assert "on 78 rows of 3 columns" in out
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_other_delimiters_and_byte_order_marks_are_read(tmp_path, delimiter, capsys):
+    frame = pd.DataFrame(rows(40, 2), columns=["width", "height"])
+    path = tmp_path / "t.csv"
+    frame.to_csv(path, sep=delimiter, index=False, encoding="utf-8-sig")
+    main([str(path), "--sample", str(tmp_path / "o.csv")])
+    assert pd.read_csv(tmp_path / "o.csv").columns.tolist() == ["width", "height"]
+
+
+def test_a_table_without_a_header_keeps_its_first_row(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    pd.DataFrame(rows(40, 2)).to_csv(path, index=False, header=False)
+    main([str(path)])
+    out = capsys.readouterr().out
+    assert "no header" in out
+    assert "on 40 rows" in out
+
+
+def test_large_tables_are_thinned_and_it_is_said(tmp_path, capsys):
+    path = table(tmp_path / "t.csv", n=300)
+    main([path, "--rows", "100"])
+    assert "100 of 300 rows" in capsys.readouterr().out
+
+
+def test_a_model_that_fails_is_said_to_and_the_others_stand(tmp_path, capsys):
+    # Two copies of each row: scikit-learn's mixture finds covariances ill-defined
+    # or not; whatever it does, the table must come.
+    X = np.repeat(rows(8, 3), 2, axis=0)
+    pd.DataFrame(X, columns=list("abc")).to_csv(tmp_path / "t.csv", index=False)
+    assert main([str(tmp_path / "t.csv"), "--components", "5"]) == 0
+    assert "GaussianKDE()" in capsys.readouterr().out
+
+
+# -- what cannot be used ---------------------------------------------------------
+
+
+def test_a_missing_file_is_one_line(tmp_path, capsys):
+    assert "there is no file" in fails(capsys, tmp_path / "none.csv")
+
+
+def test_an_empty_file_is_one_line(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("")
+    assert "is empty" in fails(capsys, path)
+    path.write_text("width,height\n")
+    assert "has no rows" in fails(capsys, path)
+
+
+def test_text_in_a_numeric_column_is_one_line_with_its_place(tmp_path, capsys):
+    values = [str(v) for v in np.linspace(0, 1, 80)]
+    values[16] = "many"
+    message = fails(capsys, table(tmp_path / "t.csv", extra=values))
+    assert "'extra'" in message
+    assert "'many' in row 17" in message
+
+
+def test_one_row_is_one_line(tmp_path, capsys):
+    message = fails(capsys, table(tmp_path / "t.csv", n=1))
+    assert "at least 4 rows" in message
+    assert "It has 1 row." in message
+
+
+def test_no_numeric_column_is_one_line(tmp_path, capsys):
+    pd.DataFrame({"a": ["x", "y"] * 9}).to_csv(tmp_path / "t.csv", index=False)
+    assert "no numeric column" in fails(capsys, tmp_path / "t.csv")
+
+
+def test_an_infinity_is_one_line(tmp_path, capsys):
+    values = np.linspace(0, 1, 80) ** 2
+    values[4] = np.inf
+    message = fails(capsys, table(tmp_path / "t.csv", extra=values))
+    assert "'extra'" in message
+    assert "infinity in row 5" in message
+
+
+def test_a_folder_that_is_not_there_is_said_before_any_work(tmp_path, capsys):
+    path = table(tmp_path / "t.csv")
+    for option in ("--sample", "--plot"):
+        message = fails(capsys, path, option, tmp_path / "no" / "out.png")
+        assert "no folder" in message
+
+
+def test_a_picture_of_an_unknown_kind_is_said_before_any_work(tmp_path, capsys):
+    message = fails(capsys, table(tmp_path / "t.csv"), "--plot", tmp_path / "a.xyz")
+    assert "png" in message
+
+
+@pytest.mark.parametrize("option", [["-n", "0"], ["--folds", "1"], ["--rows", "-1"]])
+def test_bad_options_are_named(option, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(option)
+    assert stop.value.code == 2
+    assert "must be an int of at least" in capsys.readouterr().err
+
+
+def test_no_file_is_left_half_written(tmp_path, capsys, monkeypatch):
+    path = table(tmp_path / "t.csv", n=400)
+    out = tmp_path / "draws.csv"
+    out.write_text("what was there before")
+
+    def stop(self, file, **options):
+        with open(file, "w") as part:
+            part.write("width,hei")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", stop)
+    assert "the disk is full" in fails(capsys, path, "--sample", out)
+    assert out.read_text() == "what was there before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.csv", "t.csv"]

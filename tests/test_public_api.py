@@ -1,0 +1,117 @@
+"""The public names, and that their documentation says what they are."""
+
+import inspect
+import re
+
+import pytest
+from estimators import MODELS, name, rows
+from numpydoc.docscrape import ClassDoc, FunctionDoc
+from sklearn.base import clone
+
+import skgen
+from skgen.base import GenerativeModel
+
+PUBLIC = [getattr(skgen, public) for public in skgen.__all__]
+CLASSES = [public for public in PUBLIC if inspect.isclass(public)]
+FUNCTIONS = [public for public in PUBLIC if inspect.isfunction(public)]
+METHODS = [
+    pytest.param(getattr(cls, method), id=f"{cls.__name__}.{method}")
+    for cls in CLASSES
+    for method, _ in inspect.getmembers(cls, inspect.isfunction)
+    if not method.startswith("_")
+    and getattr(cls, method).__module__.startswith("skgen")
+]
+
+
+def documented_parameters(doc):
+    return [
+        part.strip("* ")
+        for entry in doc["Parameters"]
+        for part in entry.name.split(",")
+    ]
+
+
+def test_all_equals_the_public_names():
+    modules = {"base", "kde", "mixture"}
+    public = {
+        name for name in vars(skgen) if not name.startswith("_") and name not in modules
+    }
+    assert public == set(skgen.__all__)
+    assert skgen.__all__ == sorted(skgen.__all__)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_classes_document_their_parameters_in_order(cls):
+    signature = list(inspect.signature(cls).parameters)
+    assert documented_parameters(ClassDoc(cls)) == signature
+
+
+@pytest.mark.parametrize("model", MODELS, ids=name)
+def test_classes_document_what_fit_leaves(model):
+    documented = {entry.name for entry in ClassDoc(type(model))["Attributes"]}
+    model = clone(model).fit(rows(60, 2))
+    left = {a for a in vars(model) if a.endswith("_") and not a.startswith("_")}
+    assert left == documented - {"feature_names_in_"}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize(
+    "section", ["Summary", "See Also", "Notes", "References", "Examples"]
+)
+def test_classes_have_every_section(cls, section):
+    assert ClassDoc(cls)[section]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_defaults_in_the_documentation_are_those_of_the_signature(cls):
+    for entry in ClassDoc(cls)["Parameters"]:
+        default = inspect.signature(cls).parameters[entry.name].default
+        stated = re.search(r"default=(\S+)$", entry.type).group(1)
+        assert eval(stated) == default, entry.name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_document_their_parameters(method):
+    signature = list(inspect.signature(method).parameters)[1:]
+    doc = FunctionDoc(method)
+    assert documented_parameters(doc) == signature
+    assert doc["Returns"]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_document_their_parameters(function):
+    signature = list(inspect.signature(function).parameters)
+    doc = FunctionDoc(function)
+    assert documented_parameters(doc) == signature
+    for section in ("Summary", "Returns", "Raises", "Notes", "References", "Examples"):
+        assert doc[section]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_estimators_are_final_and_override_only_hooks(cls):
+    assert not cls.__subclasses__()
+    abstract = GenerativeModel.__abstractmethods__
+    concrete = {
+        name
+        for name, value in vars(GenerativeModel).items()
+        if callable(value) and name not in abstract
+    }
+    dunder = {name for name in concrete if name.startswith("__")}
+    assert not (set(vars(cls)) & concrete) - dunder
+    assert random_state_closes(cls)
+
+
+def random_state_closes(cls):
+    return list(inspect.signature(cls).parameters)[-1] == "random_state"
+
+
+def test_the_version_is_the_one_of_the_distribution():
+    from importlib.metadata import version
+
+    assert skgen.__version__ == version("skgen")
+
+
+def test_doctests_are_collected(request):
+    # An empty pytest.ini would silence setup.cfg; then nothing here would be an error.
+    assert "--doctest-modules" in request.config.getini("addopts")
+    assert request.config.getini("filterwarnings") == ["error"]
