@@ -1,8 +1,12 @@
 """Compare the models on a table: ``python -m skgen [table.csv]``."""
 
 import argparse
+import os
+import signal
 import sys
+import warnings
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +14,38 @@ import numpy as np
 from skgen import __version__
 from skgen._comparison._candidates import LEGEND, candidates
 from skgen._comparison._cross_validation import cross_validate
-from skgen._comparison._data import TableError, digits_table, read_table
-from skgen._comparison._report import format_results, plot_draws, write_draws
+from skgen._comparison._data import (
+    LEAST_ROWS,
+    TableError,
+    count,
+    digits_table,
+    read_table,
+)
+from skgen._comparison._report import (
+    N_DRAWS,
+    PICTURES,
+    format_results,
+    plot_draws,
+    write_draws,
+)
 
 
 def main(arguments=None):
     """Run the comparison; return the exit status."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     try:
         _check_outputs(options)
         _compare(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the table has seen enough; nothing may be flushed there later.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (TableError, OSError) as error:
         sys.stderr.write(f"skgen: error: {error}\n")
+        return 1
+    except MemoryError:
+        sys.stderr.write("skgen: error: not enough memory for that many rows\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("skgen: interrupted\n")
@@ -30,8 +53,15 @@ def main(arguments=None):
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message):
+        self.exit(2, f"skgen: error: {message} (--help says more)\n")
+
+
 def _parser():
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="python -m skgen",
         description=(
             "Fit every model of skgen, and scikit-learn's beside them, to a table, "
@@ -71,7 +101,7 @@ def _parser():
     )
     parser.add_argument(
         "--rows",
-        type=_count(0),
+        type=_rows,
         default=10_000,
         metavar="N",
         help="compare on at most so many rows; 0 takes all (default: 10000)",
@@ -80,54 +110,67 @@ def _parser():
         "--folds", type=_count(2), default=5, metavar="N", help="(default: 5)"
     )
     parser.add_argument(
-        "--random-state", type=_count(0), default=0, metavar="SEED", help="(default: 0)"
+        "--random-state",
+        type=_count(0, 2**32 - 1),
+        default=0,
+        metavar="SEED",
+        help="(default: 0)",
     )
     parser.add_argument("--version", action="version", version=f"skgen {__version__}")
     return parser
 
 
-def _count(minimum):
-    """Return the type of an argument that is an int of at least `minimum`."""
+def _count(minimum, maximum=None):
+    """Return the type of an argument that is an int within bounds."""
+    rule = f"an int of at least {minimum}"
+    if maximum is not None:
+        rule = f"an int from {minimum} to {maximum}"
 
     def parse(text):
         try:
             value = int(text)
         except ValueError:
             value = minimum - 1
-        if value < minimum:
-            message = f"must be an int of at least {minimum}. Got {text!r} instead."
-            raise argparse.ArgumentTypeError(message)
+        if value < minimum or (maximum is not None and value > maximum):
+            raise argparse.ArgumentTypeError(f"must be {rule}. Got {text!r} instead.")
         return value
 
     return parse
 
 
+def _rows(text):
+    """Return the most rows to compare on; 0 for all."""
+    return 0 if text == "0" else _count(LEAST_ROWS)(text)
+
+
 def _check_outputs(options):
     """Raise before any work where an output could not be written."""
-    for path in (options.sample, options.plot):
-        if path and not Path(path).resolve().parent.is_dir():
+    outputs = [path for path in (options.sample, options.plot) if path is not None]
+    for path in outputs:
+        folder = Path(path).resolve().parent
+        if not path or Path(path).is_dir():
+            raise TableError(f"an output must be a file. Got {path!r} instead.")
+        if not folder.is_dir():
             raise TableError(f"there is no folder to write {path} to.")
-    if options.plot:
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise TableError(
-                '--plot needs matplotlib: pip install "skgen[cli]"'
-            ) from None
-        formats = Figure().canvas.get_supported_filetypes()
-        suffix = Path(options.plot).suffix.lstrip(".").lower()
-        if suffix and suffix not in formats:
-            raise TableError(
-                f"--plot must end in one of {', '.join(sorted(formats))}. "
-                f"Got {options.plot!r} instead."
-            )
-    if options.sample:
-        try:
-            import pandas  # noqa: F401
-        except ImportError:
-            raise TableError(
-                '--sample needs pandas: pip install "skgen[cli]"'
-            ) from None
+        if not os.access(path if Path(path).exists() else folder, os.W_OK):
+            raise TableError(f"{path} cannot be written.")
+    files = [Path(p).resolve() for p in (*outputs, options.table) if p]
+    if len(set(files)) < len(files):
+        raise TableError("the table and the outputs must be different files.")
+    if options.plot is not None:
+        _check_picture(options.plot)
+    if options.sample is not None and not find_spec("pandas"):
+        raise TableError('--sample needs pandas: pip install "skgen[cli]"')
+
+
+def _check_picture(path):
+    if not find_spec("matplotlib"):
+        raise TableError('--plot needs matplotlib: pip install "skgen[cli]"')
+    suffix = Path(path).suffix.lstrip(".").lower()
+    if suffix and suffix not in PICTURES:
+        raise TableError(
+            f"--plot must end in one of {', '.join(PICTURES)}. Got {path!r} instead."
+        )
 
 
 def _compare(options):
@@ -146,8 +189,11 @@ def _compare(options):
     n_components = min(options.components, most)
     for note in table.notes:
         sys.stdout.write(f"{note}\n")
+    few = " for so few rows" if most < options.components else ""
     sys.stdout.write(
-        f"{n_folds}-fold cross-validation on {n:,} rows of {d} columns\n\n"
+        f"{n_folds}-fold cross-validation on {count(n, 'row')} of "
+        f"{count(d, 'column')}; mixtures of up to "
+        f"{count(n_components, 'component')}{few}\n\n"
     )
     sys.stdout.flush()
 
@@ -161,13 +207,14 @@ def _compare(options):
 
 
 def _write_notes(results):
-    """Say once what each model warned of."""
+    """Say once what models warned of, of each kind."""
     said = {}
     for result in results:
-        for note in result.notes.values():
-            said.setdefault(note, []).append(result.candidate.label)
-    for note, labels in said.items():
-        sys.stderr.write(f"note: {', '.join(labels)}: {note}\n")
+        for kind, note in result.notes.items():
+            said.setdefault(kind, (note, []))[1].append(result.candidate.label)
+    for note, labels in said.values():
+        others = f" (and {', '.join(labels[1:])})" if len(labels) > 1 else ""
+        sys.stderr.write(f"note: {labels[0]}{others}: {note}\n")
 
 
 def _write_outputs(options, table, results):
@@ -178,8 +225,6 @@ def _write_outputs(options, table, results):
         raise TableError(
             "no model could be fitted, so that there is none to draw from."
         )
-    import warnings
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the same as in cross-validation, said above
         model = best.candidate.build(table.X).fit(table.X)
@@ -187,14 +232,12 @@ def _write_outputs(options, table, results):
     if options.sample:
         draws = model.sample(options.n_samples, random_state=seed)
         write_draws(options.sample, table.to_grid(draws), table.names)
-        sys.stdout.write(
-            f"\n{options.n_samples:,} draws from {label}: {options.sample}\n"
-        )
+        drawn = count(options.n_samples, "draw")
+        sys.stdout.write(f"\n{drawn} from {label}: {options.sample}\n")
     if options.plot:
-        n_shown = min(table.X.shape[0], 2000)
-        draws = model.sample(n_shown, random_state=seed)
+        draws = model.sample(N_DRAWS, random_state=seed)
         plot_draws(options.plot, table, draws, label)
-        sys.stdout.write(f"\na picture of {label}: {options.plot}\n")
+        sys.stdout.write(f"\na picture of draws from {label}: {options.plot}\n")
 
 
 @contextmanager
@@ -207,9 +250,10 @@ def _progress(total):
         yield lambda label: None
         return
     console = Console(stderr=True)
-    with Progress(
-        console=console, transient=True, disable=not console.is_terminal
-    ) as progress:
+    if not console.is_terminal:
+        yield lambda label: None
+        return
+    with Progress(console=console, transient=True) as progress:
         task = progress.add_task("comparing", total=total)
         started = False
 
@@ -222,4 +266,6 @@ def _progress(total):
 
 
 if __name__ == "__main__":
+    # So that a file half-written goes when the process is asked to go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -13,6 +13,12 @@ class InvalidParameterError(ValueError, TypeError):
     """A parameter of an estimator has a value or a type that it cannot take."""
 
 
+class Described(str):
+    """Words for what was given, to stand in a message without quotes."""
+
+    __repr__ = str.__str__
+
+
 def invalid_parameter(model, name, rule, got):
     """Return the error that says what parameter `name` of `model` must be."""
     return InvalidParameterError(
@@ -40,11 +46,12 @@ def is_integer(value, minimum):
 
 def is_real(value):
     """Tell whether `value` is one finite real number (no bool)."""
-    return (
-        isinstance(value, Real)
-        and not isinstance(value, (bool, np.bool_))
-        and bool(np.isfinite(value))
-    )
+    if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
+        return False
+    try:
+        return bool(np.isfinite(float(value)))
+    except OverflowError:  # an int beyond the largest float
+        return False
 
 
 def check_integer(model, name, minimum):
@@ -91,3 +98,15 @@ def is_random_state(value):
     if value is None or isinstance(value, np.random.RandomState):
         return True
     return is_integer(value, 0) and value < 2**32
+
+
+def numbers_only(what, check, *arguments, **options):
+    """Run a check of an array, asking for floats; an error for text names `what`."""
+    try:
+        return check(*arguments, dtype=[np.float64, np.float32], **options)
+    except ValueError as error:
+        if "could not convert string" not in str(error):
+            raise
+        raise InvalidParameterError(
+            f"{what} must hold numbers only. It holds text: {error}."
+        ) from error

@@ -12,17 +12,21 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
-from skgen._parameters import RANDOM_STATE_RULE, InvalidParameterError, is_random_state
+from skgen._parameters import (
+    RANDOM_STATE_RULE,
+    InvalidParameterError,
+    is_random_state,
+    numbers_only,
+)
 
 # A fit looks for ties in this many rows at most: what it finds is only a warning.
 _ROWS_LOOKED_AT = 4096
 
-# Values closer than this share of the largest magnitude count as one value:
-# 0.1 + 0.2 and 0.3 differ by 5.6e-17.
-_SAME_VALUE = 1e-12
-
 # How far from a multiple of the step a value may be, in steps, on a grid.
 _GRID_TOLERANCE = 0.05
+
+# The most decimals that a grid of rounded numbers is looked for with.
+_MOST_DECIMALS = 6
 
 
 def dequantize(X, random_state=None):
@@ -33,9 +37,11 @@ def dequantize(X, random_state=None):
 
     .. math:: x' = x + \delta u, \qquad u \sim U(-1/2, 1/2).
 
-    The step is found from the column: the smallest gap between its values where
-    all are multiples of it, else the median distance from a tied row to the nearest
-    other value. Columns without ties, and constant columns, come back as they are.
+    The step is found from the column: the greatest that all its values are multiples
+    of. A column that is no grid, such as zeros among unrounded values, gets the median
+    distance from a tied row to the nearest other value, but no more than a tenth of
+    the interquartile range of the rows without ties. Columns without ties, and
+    constant columns, come back as they are.
 
     Parameters
     ----------
@@ -53,13 +59,14 @@ def dequantize(X, random_state=None):
     Raises
     ------
     ValueError
-        If `X` is not a table of finite numbers, or `random_state` is no seed.
+        If `X` is not a table of finite numbers, or `random_state` is not None, an
+        int or a RandomState.
 
     Notes
     -----
-    The mean log-density of the dequantised data is a lower bound on the
-    log-probability of the rounded data, less ``log(step)`` for each tied column
-    [1]_.
+    For data on a grid, the mean log-density of the dequantised rows plus
+    ``log(step)`` for each tied column is at most the log-probability that the model
+    gives the rounded rows [1]_.
 
     References
     ----------
@@ -82,7 +89,9 @@ def dequantize(X, random_state=None):
             f"The 'random_state' argument of dequantize must be {RANDOM_STATE_RULE}. "
             f"Got {random_state!r} instead."
         )
-    X = check_array(X, dtype=[np.float64, np.float32], copy=True, input_name="X")
+    X = numbers_only(
+        "The 'X' argument of dequantize", check_array, X, copy=True, input_name="X"
+    )
     rng = (
         random_state
         if isinstance(random_state, np.random.RandomState)
@@ -98,10 +107,11 @@ def dequantize(X, random_state=None):
 def grid_step(column):
     """Return the step of the grid that a tied column lies on; 0 without ties.
 
-    Where all values are multiples of the smallest gap between them, that gap is the
-    step. Where they are not (a column of atoms and unrounded values, or of numbers
-    rounded by many hands), it is how far tied rows are from the nearest other
-    value, in the median.
+    For whole numbers, and numbers of a few decimals, it is their greatest common
+    step. Else, where all values are multiples of the smallest gap between them, it
+    is that gap. Else the column is no grid (atoms among unrounded values, say), and
+    the step is how far tied rows are from the nearest other value, in the median,
+    but no more than a tenth of the interquartile range of the rows without ties.
 
     Parameters
     ----------
@@ -113,23 +123,57 @@ def grid_step(column):
     float
         The step. 0 says that no value occurs twice, or that all are the same.
     """
-    resolution = max(_SAME_VALUE, np.finfo(column.dtype).eps) * np.abs(column).max()
-    ordered = np.sort(column.astype(np.float64))  # (n,)
-    new = np.concatenate([[True], np.diff(ordered) > resolution])
-    if new.all() or new.sum() == 1:
+    ordered = np.sort(column)  # (n,)
+    # Neighbours among floating-point numbers are one value: 0.1 + 0.2 and 0.3.
+    apart = 1.5 * np.spacing(np.abs(ordered)).astype(np.float64)
+    whole = bool((ordered == np.rint(ordered)).all())
+    ordered = ordered.astype(np.float64)
+    with np.errstate(over="ignore"):
+        gaps = np.diff(ordered)  # (n - 1,)
+    new = np.append(True, gaps > (0 if whole else np.maximum(apart[1:], apart[:-1])))
+    if new.all() or new.sum() == 1 or not np.isfinite(gaps).all():
         return 0.0
-    starts = np.flatnonzero(new)
-    values = ordered[starts]  # (m,) distinct
-    counts = np.diff(np.append(starts, ordered.size))
-    gaps = np.diff(values)  # (m - 1,)
-    multiples = (values - values[0]) / gaps.min()
-    if np.abs(multiples - np.round(multiples)).max() < _GRID_TOLERANCE:
-        return float(gaps.min())
-    nearest = np.minimum(
-        np.append(np.inf, gaps),  # to the value below
-        np.append(gaps, np.inf),  # and above
+    values = ordered[new]  # (m,) distinct
+    counts = np.diff(np.append(np.flatnonzero(new), ordered.size))  # (m,)
+    return (
+        _decimal_step(values, np.finfo(column.dtype).eps)
+        or _multiple_step(values)
+        or _typical_step(values, counts)
     )
-    return float(np.median(np.repeat(nearest, counts)[np.repeat(counts, counts) > 1]))
+
+
+def _decimal_step(values, eps):
+    """Return the common step of numbers of a few decimals; 0 where there is none."""
+    largest = np.abs(values).max()
+    for decimals in range(_MOST_DECIMALS + 1):
+        scaled = values * 10.0**decimals
+        if largest * 10.0**decimals > 2.0**53:
+            return 0.0
+        tolerance = min(4 * eps * largest * 10.0**decimals, _GRID_TOLERANCE)
+        if np.abs(scaled - np.rint(scaled)).max() <= tolerance:
+            steps = np.diff(np.rint(scaled).astype(np.int64))
+            return float(np.gcd.reduce(steps) / 10.0**decimals)
+    return 0.0
+
+
+def _multiple_step(values):
+    """Return the smallest gap where all values are multiples of it; else 0."""
+    step = np.diff(values).min()
+    multiples = (values - values[0]) / step
+    on_grid = np.abs(multiples - np.rint(multiples)).max() < _GRID_TOLERANCE
+    return float(step) if on_grid else 0.0
+
+
+def _typical_step(values, counts):
+    """Return how far tied rows are from the nearest other value, in the median."""
+    gaps = np.diff(values)
+    nearest = np.minimum(np.append(np.inf, gaps), np.append(gaps, np.inf))  # (m,)
+    tied = counts > 1
+    step = np.median(np.repeat(nearest[tied], counts[tied]))
+    low, high = np.quantile(values[~tied], [0.25, 0.75]) if (~tied).any() else (0, 0)
+    # Noise that swamps the rows without ties would cure nothing: a sentinel of -999
+    # is far from everything.
+    return float(min(step, 0.1 * (high - low)) if high > low else step)
 
 
 def tied_columns(X):
@@ -139,6 +183,9 @@ def tied_columns(X):
     columns are another matter (see the shared floor) and are not among them.
     """
     rows = X[:: max(1, -(-X.shape[0] // _ROWS_LOOKED_AT))]
+    if X.shape[1] > 1:
+        # A row that comes twice, as in a bootstrap, is no tie of its columns.
+        rows = np.unique(rows, axis=0)
     n_distinct = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)  # (d,)
     return np.flatnonzero((n_distinct > 1) & (n_distinct < rows.shape[0] / 2))
 

@@ -29,6 +29,9 @@ DEGENERATE_VARIANCE = 1e-6
 # Below this share of a feature's variance a direction is taken for rounding.
 _ROUNDING_VARIANCE = 1e-12
 
+# A feature whose standard deviation is not this many rounding steps is constant.
+_ROUNDING_STEPS = 8
+
 
 @dataclass(frozen=True)
 class DiagonalWhitening:
@@ -106,7 +109,9 @@ def weighted_mean(X, sample_weight):
     return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
 
 
-def estimate_whitening(X, sample_weight, covariance_type, *, ddof=0, names=None):
+def estimate_whitening(
+    X, sample_weight, covariance_type, *, ddof=0, dtype=np.float64, names=None
+):
     """Find the coordinates in which the rows have unit variance.
 
     Parameters
@@ -119,6 +124,8 @@ def estimate_whitening(X, sample_weight, covariance_type, *, ddof=0, names=None)
         The whole covariance, a variance per feature, or their mean.
     ddof : int, default=0
         Subtracted from the sum of the weights where variances divide by it.
+    dtype : numpy dtype, default=float64
+        What the rows were stored in, which says how far they are rounded.
     names : list of str, default=None
         What a warning calls the features; None says their numbers.
 
@@ -128,28 +135,34 @@ def estimate_whitening(X, sample_weight, covariance_type, *, ddof=0, names=None)
     """
     mean = weighted_mean(X, sample_weight)
     centred = X - mean
-    n_rows = sample_weight.sum() - ddof
-    variances = np.einsum("i,ij,ij->j", sample_weight, centred, centred) / n_rows
-    # What rounding alone leaves of the variance of a constant feature.
-    resolution = np.finfo(X.dtype).eps * np.abs(X).max(axis=0)  # (d,)
+    # Far from the origin, the mean itself is rounded.
+    centred -= np.average(centred, axis=0, weights=sample_weight)
+    total = sample_weight.sum()
+    variances = np.einsum("i,ij,ij->j", sample_weight, centred, centred) / total
+    # What rounding leaves of the variance of a constant feature.
+    resolution = _ROUNDING_STEPS * np.finfo(dtype).eps * np.abs(X).max(axis=0)  # (d,)
     constant = variances <= resolution**2
     variances[constant] = 0.0
+    unbiased = total / (total - ddof)
     if covariance_type == "spherical":
-        scale = _spherical_scale(variances)
+        scale = _spherical_scale(variances) * np.sqrt(unbiased)
         never = np.zeros(X.shape[1], dtype=bool)
         return DiagonalWhitening(mean, np.full(X.shape[1], scale), never)
 
+    # The floor is the same for every model: it takes no notice of `ddof`.
     reference = variances.max() or 1.0
     if covariance_type == "diag":
         _warn_if_degenerate(constant, 0, names)
-        variances[constant] = DEGENERATE_VARIANCE * reference
-        return DiagonalWhitening(mean, np.sqrt(variances), constant)
+        floored = np.where(
+            constant, DEGENERATE_VARIANCE * reference, variances * unbiased
+        )
+        return DiagonalWhitening(mean, np.sqrt(floored), constant)
 
     scale = np.sqrt(np.where(constant, reference, variances))
     standardised = centred / scale * ~constant  # (n, d)
-    correlation = (standardised * sample_weight[:, None]).T @ standardised / n_rows
-    noise = X.shape[1] * (resolution / scale).max() ** 2
-    return _full_whitening(mean, scale, correlation, noise, constant, names)
+    correlation = (standardised * sample_weight[:, None]).T @ standardised / total
+    noise = (resolution / scale) ** 2  # (d,)
+    return _full_whitening(mean, scale, correlation, noise, unbiased, constant, names)
 
 
 def _spherical_scale(variances):
@@ -165,14 +178,14 @@ def _spherical_scale(variances):
     return 1.0
 
 
-def _full_whitening(mean, scale, correlation, noise, constant, names):
+def _full_whitening(mean, scale, correlation, noise, unbiased, constant, names):
     """Whiten by the eigenvectors of the correlation, floored where it has no rank."""
     values, vectors = np.linalg.eigh(correlation)  # (d,), (d, d)
-    threshold = min(max(_ROUNDING_VARIANCE, noise), DEGENERATE_VARIANCE)
-    degenerate = values <= threshold
+    threshold = np.maximum(_ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
+    degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
     n_collinear = int(degenerate.sum() - constant.sum())
     _warn_if_degenerate(constant, n_collinear, names)
-    roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values))
+    roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values * unbiased))
     factor = scale[:, None] * vectors * roots  # (d, d)
     inverse = (vectors / roots).T / scale  # (d, d)
     return FullWhitening(mean, factor, inverse, degenerate)
@@ -191,7 +204,7 @@ def _warn_if_degenerate(constant, n_collinear, names):
         )
     if n_collinear > 0:
         warnings.warn(
-            f"The rows span {n_collinear} dimensions fewer than there are features "
+            f"The rows span {n_collinear} fewer dimensions than there are features "
             "that vary: some are duplicated or collinear, or the rows are too few. "
             "Across each missing dimension the model is a normal density with "
             f"{DEGENERATE_VARIANCE:g} of the variance of a feature.",

@@ -18,14 +18,19 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skgen._parameters import (
     RANDOM_STATE_RULE,
+    Described,
     InvalidParameterError,
     check_random_state_parameter,
     invalid_argument,
     is_integer,
     is_random_state,
     is_real,
+    numbers_only,
 )
 from skgen._ties import warn_about_ties
+
+# The largest magnitude of rows that a model takes.
+_LARGEST = 1e150
 
 
 class GenerativeModel(
@@ -97,7 +102,9 @@ class GenerativeModel(
         """
         check_is_fitted(self)
         X = self._validated(X)
-        return self._by_chunks(self._log_density, X).astype(X.dtype, copy=False)
+        log_density = self._by_chunks(self._log_density, X)
+        with np.errstate(over="ignore"):  # below the least float32 it is -inf
+            return log_density.astype(X.dtype, copy=False)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the mean log-density of the rows, in nats per row.
@@ -139,7 +146,8 @@ class GenerativeModel(
         Returns
         -------
         ndarray of shape (n_samples, n_features)
-            Independent draws, in random order, of the type of the data in `fit`.
+            Independent draws, in random order: float32 if `fit` saw float32, else
+            float64.
         """
         check_is_fitted(self)
         if not is_integer(n_samples, 1):
@@ -185,14 +193,15 @@ class GenerativeModel(
             The mean of :math:`p(x | z)` for each latent.
         """
         check_is_fitted(self)
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        what = f"The 'Z' argument of {type(self).__name__}.inverse_transform"
+        Z = numbers_only(what, check_array, Z, input_name="Z")
         if Z.shape[1] != self._n_latent:
             raise invalid_argument(
                 self,
                 "inverse_transform",
                 "Z",
                 f"an array of {self._n_latent} columns, one for each latent",
-                f"{Z.shape[1]} columns",
+                Described(f"{Z.shape[1]} columns"),
             )
         return self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
 
@@ -245,15 +254,16 @@ class GenerativeModel(
 
     def _validated(self, X, reset=False):
         """Return the rows as a float64 or float32 array of finite numbers."""
-        try:
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32])
-        except ValueError as error:
-            if "could not convert string" not in str(error):
-                raise
+        what = f"The 'X' argument of {type(self).__name__}"
+        X = numbers_only(what, validate_data, self, X, reset=reset)
+        # Squares of larger numbers are no longer numbers.
+        largest = float(max(-X.min(), X.max()))
+        if largest > _LARGEST:
             raise InvalidParameterError(
-                f"The 'X' argument of {type(self).__name__} must hold numbers only. "
-                f"It holds text: {error}."
-            ) from error
+                f"{what} must lie within {_LARGEST:g} of 0. Got {largest:g} instead: "
+                "rescale it."
+            )
+        return X
 
     def _validated_weight(self, sample_weight, n_samples):
         """Return the weights as a float64 array; ones for None."""
@@ -261,25 +271,30 @@ class GenerativeModel(
             return np.ones(n_samples)
         if is_real(sample_weight):
             sample_weight = np.full(n_samples, float(sample_weight))
-        weights = check_array(
-            sample_weight,
-            dtype=np.float64,
+        what = f"The 'sample_weight' argument of {type(self).__name__}"
+        weights = numbers_only(
+            what,
+            check_array,
+            np.atleast_1d(sample_weight)
+            if np.isscalar(sample_weight)
+            else sample_weight,
             ensure_2d=False,
             input_name="sample_weight",
             estimator=self,
-        )
+        ).astype(np.float64)
+        with np.errstate(over="ignore"):
+            total = weights.sum()
         if weights.shape != (n_samples,):
             rule, got = f"an array of shape ({n_samples},)", f"shape {weights.shape}"
         elif weights.min() < 0:
             rule, got = "nowhere negative", weights.min()
         elif weights.max() == 0:
             rule, got = "positive for some row", "a weight of zero for every row"
+        elif not np.isfinite(total):
+            rule, got = "of a finite sum", f"weights up to {weights.max():g}"
         else:
             return weights
-        raise InvalidParameterError(
-            f"The 'sample_weight' argument of {type(self).__name__} must be {rule}. "
-            f"Got {got} instead."
-        )
+        raise InvalidParameterError(f"{what} must be {rule}. Got {got} instead.")
 
     def _column_names(self):
         """Return the names of the features as a list, None where there are none."""
@@ -292,11 +307,13 @@ class GenerativeModel(
         """Apply a hook to chunks of rows that fit scikit-learn's `working_memory`."""
         n_samples = X.shape[0]
         chunk = max(1, working_memory() // self._bytes_per_row)
-        parts = [
-            hook(X[rows].astype(np.float64, copy=False))
-            for rows in gen_batches(n_samples, min(chunk, n_samples))
-        ]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        answers = None
+        for rows in gen_batches(n_samples, min(chunk, n_samples)):
+            part = hook(X[rows].astype(np.float64, copy=False))
+            if answers is None:
+                answers = np.empty((n_samples, *part.shape[1:]), dtype=part.dtype)
+            answers[rows] = part
+        return answers
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -329,8 +346,8 @@ class WeightedFitMixin:
         Raises
         ------
         ValueError
-            If a parameter, `X` or `sample_weight` is not what it must be; the
-            message names it.
+            If a parameter, `X` or `sample_weight` is not what it must be, or the rows
+            are too few for the model; the message names it.
         """
         return self._learn(X, sample_weight)
 

@@ -1,7 +1,9 @@
 """``python -m skgen``: the main job, on the digits and on tables of all kinds."""
 
+import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -64,13 +66,13 @@ def test_a_table_of_the_users_is_compared_and_drawn_from(tmp_path, capsys):
     status = main([path, "--sample", str(out), "-n", "30", "--plot", str(picture)])
     text = capsys.readouterr().out
     assert status == 0
-    assert "left out: label (text)" in text
-    assert "dequantised, for they have ties: [count]" in text
+    assert "left out: label (text: 'a')" in text
+    assert "columns with ties: [count by 1]" in text
     draws = pd.read_csv(out)
     assert draws.columns.tolist() == ["width", "height", "count"]
     assert draws.shape == (30, 3)
     # What was dequantised comes back on its grid.
-    np.testing.assert_array_equal(draws["count"], draws["count"].round())
+    assert draws["count"].dtype == np.int64
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "draws.csv",
@@ -110,10 +112,10 @@ def test_scores_are_in_the_units_of_the_table(tmp_path, capsys):
 def test_dequantisation_can_be_switched_off(tmp_path, capsys):
     path = table(tmp_path / "t.csv", count=np.arange(80) % 4)
     main([path])
-    assert "dequantised" in capsys.readouterr().out
+    assert "columns with ties" in capsys.readouterr().out
     main([path, "--no-dequantize"])
     captured = capsys.readouterr()
-    assert "dequantised" not in captured.out
+    assert "columns with ties" not in captured.out
     assert "skgen.dequantize" in captured.err  # the models warn instead
 
 
@@ -124,13 +126,15 @@ def test_columns_left_out_are_named_with_the_reason(tmp_path, capsys):
         flat=np.full(80, 3),
         name=["x"] * 80,
         flag=[True, False] * 40,
+        gap=[True, None] * 40,
         nothing=[None] * 80,
     )
     main([path])
     (line,) = lines_of(capsys.readouterr().out, "left out")
-    for reason in ("id (numbers the rows)", "flat (constant)", "name (text)"):
+    for reason in ("id (numbers the rows)", "flat (constant)", "name (text: 'x')"):
         assert reason in line
     assert "flag (true or false)" in line
+    assert "gap (true or false)" in line
     assert "nothing (empty)" in line
 
 
@@ -176,6 +180,66 @@ def test_a_model_that_fails_is_said_to_and_the_others_stand(tmp_path, capsys):
     assert "GaussianKDE()" in capsys.readouterr().out
 
 
+def test_a_trailing_delimiter_moves_no_column(tmp_path, capsys):
+    X = rows(40, 2)
+    lines = [f"{a},{b}," for a, b in X]
+    (tmp_path / "t.csv").write_text("\n".join(["width,height", *lines]))
+    main([str(tmp_path / "t.csv"), "--sample", str(tmp_path / "o.csv")])
+    assert "2 numeric columns" in capsys.readouterr().out
+    draws = pd.read_csv(tmp_path / "o.csv")
+    np.testing.assert_allclose(draws.mean(), X.mean(axis=0), atol=0.6)
+
+
+def test_compressed_tables_are_read_and_written(tmp_path, capsys):
+    path = table(tmp_path / "t.csv.gz")
+    main([path, "--sample", str(tmp_path / "o.csv.gz")])
+    assert pd.read_csv(tmp_path / "o.csv.gz").shape == (1000, 2)
+
+
+def test_draws_keep_the_decimals_of_the_table(tmp_path, capsys):
+    price = np.round(np.exp(rows(80, 1)[:, 0] / 5), 2)
+    price[0] = price[1]
+    path = table(tmp_path / "t.csv", price=price)
+    main([path, "--sample", str(tmp_path / "o.csv")])
+    text = pd.read_csv(tmp_path / "o.csv", dtype=str)["price"]
+    assert text.str.fullmatch(r"-?\d+\.\d{1,2}").all()
+
+
+def test_outputs_go_where_links_point_and_devices_stay(tmp_path, capsys):
+    path = table(tmp_path / "t.csv")
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    real.write_text("before")
+    link.symlink_to(real)
+    main([path, "--sample", str(link)])
+    assert link.is_symlink()
+    assert real.read_text().startswith("width,height")
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=pipe.read_text)
+    reader.start()
+    main([path, "--sample", str(pipe)])
+    reader.join(timeout=30)
+    assert pipe.is_fifo()
+
+
+def test_a_pipe_that_closes_early_is_no_error(tmp_path):
+    command = f"{sys.executable} -m skgen {table(tmp_path / 't.csv')} | head -n 1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert done.stdout.count("\n") == 1
+    assert "rror" not in done.stderr
+
+
+def test_pictures_of_tables_of_all_widths(tmp_path, capsys):
+    X = rows(60, 6)
+    names = ["$x_1$", "c$\\frac$", "n" * 200, "数", "five", "six"]
+    for d in (1, 2, 6):
+        path = tmp_path / "t.csv"
+        pd.DataFrame(X[:, :d], columns=names[:d]).to_csv(path, index=False)
+        for suffix in ("png", "pdf"):
+            assert main([str(path), "--plot", str(tmp_path / f"o.{suffix}")]) == 0
+            assert (tmp_path / f"o.{suffix}").stat().st_size > 5000
+
+
 # -- what cannot be used ---------------------------------------------------------
 
 
@@ -196,7 +260,7 @@ def test_text_in_a_numeric_column_is_one_line_with_its_place(tmp_path, capsys):
     values[16] = "many"
     message = fails(capsys, table(tmp_path / "t.csv", extra=values))
     assert "'extra'" in message
-    assert "'many' in row 17" in message
+    assert "'many' in row 17 below the header" in message
 
 
 def test_one_row_is_one_line(tmp_path, capsys):
@@ -215,7 +279,7 @@ def test_an_infinity_is_one_line(tmp_path, capsys):
     values[4] = np.inf
     message = fails(capsys, table(tmp_path / "t.csv", extra=values))
     assert "'extra'" in message
-    assert "infinity in row 5" in message
+    assert "infinity, in row 5" in message
 
 
 def test_a_folder_that_is_not_there_is_said_before_any_work(tmp_path, capsys):
@@ -230,12 +294,66 @@ def test_a_picture_of_an_unknown_kind_is_said_before_any_work(tmp_path, capsys):
     assert "png" in message
 
 
-@pytest.mark.parametrize("option", [["-n", "0"], ["--folds", "1"], ["--rows", "-1"]])
-def test_bad_options_are_named(option, capsys):
+@pytest.mark.parametrize(
+    "option",
+    [
+        "-n=0",
+        "-n=many",
+        "--folds=1",
+        "--rows=-1",
+        "--rows=1",
+        "--random-state=4294967296",
+    ],
+)
+def test_bad_options_are_one_line(option, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(option)
+        main([option])
     assert stop.value.code == 2
-    assert "must be an int of at least" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "must be an int" in message
+    assert message.count("\n") == 1
+
+
+def test_an_output_that_is_the_table_is_one_line(tmp_path, capsys):
+    path = table(tmp_path / "t.csv")
+    before = (tmp_path / "t.csv").read_text()
+    assert "different files" in fails(capsys, path, "--sample", path)
+    out = tmp_path / "out.png"
+    assert "different files" in fails(capsys, path, "--sample", out, "--plot", out)
+    assert (tmp_path / "t.csv").read_text() == before
+
+
+def test_an_output_that_is_a_folder_is_one_line(tmp_path, capsys):
+    path = table(tmp_path / "t.csv")
+    assert "must be a file" in fails(capsys, path, "--sample", tmp_path)
+    assert "must be a file" in fails(capsys, path, "--sample", "")
+
+
+def test_rows_longer_than_the_header_are_one_line(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_text("a,b\n" + "1.5,2,3\n2.5,3,4\n" * 9)
+    message = fails(capsys, path)
+    assert "3 fields" in message
+    assert "2 names" in message
+    path.write_text("a,b\n" + "1.5,2\n2.5,3\n" * 9 + "1,2,3\n")
+    assert "cannot be read as a table" in fails(capsys, path)
+
+
+def test_text_that_is_not_utf8_is_one_line(tmp_path, capsys):
+    path = tmp_path / "t.csv"
+    path.write_bytes("größe,b\n1,2\n".encode("latin-1"))
+    assert "UTF-8" in fails(capsys, path)
+    assert "is a folder" in fails(capsys, tmp_path)
+
+
+def test_values_that_overflow_are_no_success(tmp_path, capsys):
+    table(tmp_path / "t.csv", huge=rows(80, 1)[:, 0] * 1e300)
+    main([str(tmp_path / "t.csv")])
+    captured = capsys.readouterr()
+    assert "nan" not in captured.out
+    assert "GaussianKDE()  " in captured.out
+    assert "failed" in captured.out
+    assert "must lie within" in captured.err
 
 
 def test_no_file_is_left_half_written(tmp_path, capsys, monkeypatch):

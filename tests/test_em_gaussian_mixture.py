@@ -207,10 +207,12 @@ def test_the_likelihood_never_falls(
     assert (np.diff(mixture.lower_bounds_) >= 0).all()
     assert np.isfinite(mixture.score_samples(X)).all()
     score = mixture.score(X, sample_weight=weights)
-    assert mixture.lower_bound_ == mixture.lower_bounds_[-1]
+    assert mixture.lower_bound_ == pytest.approx(score, rel=1e-9, abs=1e-9)
     # Floors of 1e-24 leave covariances whose digits the data's units cannot hold.
     tolerance = 1e-9 if reg_covar else 1e-4
-    assert mixture.lower_bound_ == pytest.approx(score, rel=tolerance, abs=tolerance)
+    assert mixture.lower_bounds_[-1] == pytest.approx(
+        score, rel=tolerance, abs=tolerance
+    )
 
 
 @every_type
@@ -219,7 +221,7 @@ def test_lower_bound_is_the_score_of_the_returned_parameters(covariance_type, rn
     mixture = EMGaussianMixture(
         4, covariance_type=covariance_type, max_iter=3, tol=0.0, random_state=0
     )
-    with pytest.warns(ConvergenceWarning, match="did not converge in max_iter=3"):
+    with pytest.warns(ConvergenceWarning, match="did not converge in 3 iterations"):
         mixture.fit(X, sample_weight=weights)
     assert mixture.lower_bound_ == pytest.approx(
         mixture.score(X, sample_weight=weights), rel=1e-12
@@ -406,6 +408,67 @@ def test_clusters_a_million_times_narrower_than_the_data(rng):
     np.testing.assert_allclose(mixture.covariances_[order], expected, rtol=1e-6, atol=0)
 
 
+@every_type
+def test_a_mean_that_moves_far_keeps_the_digits_of_a_narrow_cluster(covariance_type):
+    noise = np.random.RandomState(0).standard_normal((60, 1))
+    X = np.repeat([[0.0], [1.0]], 30, axis=0) + 1e-11 * noise
+    ends = []
+    for means in ([[0.4], [0.6]], [[0.0], [1.0]]):
+        mixture = EMGaussianMixture(
+            2,
+            covariance_type=covariance_type,
+            reg_covar=0.0,
+            tol=1e-12,
+            max_iter=300,
+            weights_init=[0.5, 0.5],
+            means_init=means,
+        )
+        ends.append(mixture.fit(X).lower_bound_)
+    assert ends[0] == pytest.approx(ends[1], rel=1e-6)
+    assert ends[0] > 20
+
+
+def test_order_does_not_matter_beside_an_outlier_that_hides_columns(rng):
+    X = np.column_stack([rng.randint(0, 3, (60, 2)), 1e-3 * rng.standard_normal(60)])
+    X[0, 2] = 1e15
+    mixture = EMGaussianMixture(3, init_params="random_from_data", random_state=0)
+    ends = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(3):
+            ends.append(mixture.fit(X[rng.permutation(60)]).lower_bound_)
+    assert len(set(ends)) == 1
+
+
+@pytest.mark.parametrize("init_params", INIT_PARAMS)
+def test_weights_of_all_magnitudes_are_no_abort(init_params):
+    weights = np.append(1e300, np.full(39, 1e-300))
+    mixture = EMGaussianMixture(3, init_params=init_params, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", RuntimeWarning)
+        mixture.fit(rows(40, 2), sample_weight=weights)
+    assert np.isfinite(mixture.score(rows(40, 2)))
+
+
+def test_lower_bound_is_the_score_for_nearly_constant_features(rng):
+    X = rng.standard_normal((20, 30))
+    X[:, 0] = 1 + 1e-13 * X[:, 0]
+    mixture = EMGaussianMixture()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mixture.fit(X)
+    assert mixture.lower_bound_ == pytest.approx(mixture.score(X), rel=1e-12)
+    assert mixture.lower_bounds_[-1] == pytest.approx(mixture.score(X), abs=1.0)
+
+
+def test_rows_beyond_all_squares_are_answered():
+    mixture = EMGaussianMixture(2, random_state=0).fit(rows(50, 2) * 1e-100)
+    far = [[1e149, -1e149]]
+    assert mixture.score_samples(far)[0] < -1e90
+    assert mixture.predict_proba(far).sum() == pytest.approx(1.0)
+
+
 # -- starting again ------------------------------------------------------------
 
 
@@ -507,6 +570,7 @@ def test_callbacks_see_every_iteration_and_can_stop():
         ("precisions_init", np.ones((2, 2, 3))),
         ("precisions_init", np.tile([[1.0, 2.0], [2.0, 1.0]], (2, 1, 1))),
         ("precisions_init", np.tile([[1.0, 0.5], [0.2, 1.0]], (2, 1, 1))),
+        ("precisions_init", np.tile([[1e-12, 5e-13], [-5e-13, 1e-12]], (2, 1, 1))),
     ],
 )
 def test_a_bad_parameter_is_named(name, value):
@@ -541,8 +605,16 @@ def test_more_components_than_rows_are_named():
     message = r"'n_components' parameter .* at most .* n_samples = 4. Got 5"
     with pytest.raises(ValueError, match=message):
         EMGaussianMixture(5).fit(rows(4, 2))
-    with pytest.raises(ValueError, match=r"n_samples = 1\. Got 3"):
-        EMGaussianMixture(3).fit(rows(4, 2), sample_weight=[0, 0, 5, 0])
+    with pytest.raises(ValueError, match=r"n_samples = 2\. Got 3"):
+        EMGaussianMixture(3).fit(rows(4, 2), sample_weight=[0, 0, 2, 0])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_weight_of_two_counts_as_two_rows_for_the_components():
+    X = [[0.0], [1.0]]
+    weighted = EMGaussianMixture(3, random_state=0).fit(X, sample_weight=[2, 1])
+    repeated = EMGaussianMixture(3, random_state=0).fit([[0.0], [0.0], [1.0]])
+    np.testing.assert_array_equal(weighted.means_, repeated.means_)
 
 
 def test_one_row_is_named():

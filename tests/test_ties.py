@@ -19,9 +19,17 @@ from skgen._ties import grid_step, list_columns, tied_columns
         ([7, 7, 7], 0),
         ([1e6 + 0.1, 1e6 + 0.1, 1e6 + 0.3], 0.2),
         ([-3, -3, -1], 2),
+        ([0, 0, 6, 16, 31], 1),
+        ([0, 0, 6, 15, 300], 3),
+        ([0.05, 0.05, 0.2, 1.1], 0.15),
+        ([3, 7, 3, 1e13], 1),
+        ([1e15, 1e15, 1e15 + 1, 1e15 + 49], 1),
+        ([1.7e12, 1.7e12, 1.7e12 + 7], 7),
+        (np.array([0, 0, 2, 3]) / 7, 1 / 7),
+        ([-1.7e308, 1.7e308, 1.7e308], 0),
     ],
 )
-def test_grid_step_is_the_smallest_gap_of_a_tied_column(column, step):
+def test_grid_step_is_the_greatest_common_step_of_a_tied_column(column, step):
     found = grid_step(np.array(column, dtype=float))
     assert found == pytest.approx(step, rel=1e-6)
 
@@ -30,6 +38,21 @@ def test_atoms_among_unrounded_values_get_the_distance_to_their_neighbours(rng):
     # The smallest gap of all, about 1e-7, would leave the atoms as they are.
     column = np.concatenate([np.zeros(500), rng.uniform(0.01, 1.0, 2000), np.ones(400)])
     assert grid_step(column) == pytest.approx(0.01, rel=0.1)
+
+
+def test_a_sentinel_does_not_drown_the_other_rows(rng):
+    column = np.append(20 + 2 * rng.standard_normal(900), np.full(100, -999.0))
+    assert 0 < grid_step(column) < 0.5
+
+
+def test_prices_in_single_precision_are_a_grid_of_cents(rng):
+    prices = (rng.randint(100, 9000, 500) / 100).astype(np.float32)
+    assert grid_step(prices) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_rows_that_come_twice_are_no_ties(rng):
+    X = rng.standard_normal((300, 3))
+    assert tied_columns(X[rng.randint(300, size=2000)]).size == 0
 
 
 def test_numbers_mostly_rounded_to_thousands_get_a_thousand(rng):

@@ -84,3 +84,22 @@ def test_weighted_mean_keeps_digits_far_from_the_origin():
     expected = np.average(X, axis=0, weights=weights)
     far = weighted_mean(X + 2.0**26, weights) - 2.0**26
     np.testing.assert_allclose(far, expected, atol=2e-8)
+
+
+def test_noise_of_one_feature_flattens_no_other_direction(rng):
+    a, b, c = rng.standard_normal((3, 200))
+    # Far from the origin, the last is known to five digits only.
+    X = np.column_stack([a, a + 1e-5 * b, 1e8 + 1e-3 * c])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whitening = estimate_whitening(X, np.ones(200), "full")
+    assert not whitening.degenerate.any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_single_precision_is_rounded_sooner():
+    column = np.float32(0.1) + np.tile([0, 1, -1, 0], 25) * np.spacing(np.float32(0.1))
+    X = np.column_stack([rows(100, 1)[:, 0], column.astype(np.float64)])
+    ones = np.ones(100)
+    assert not estimate_whitening(X, ones, "diag").degenerate[1]
+    assert estimate_whitening(X, ones, "diag", dtype=np.float32).degenerate[1]

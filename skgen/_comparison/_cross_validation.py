@@ -73,9 +73,17 @@ def _score_fold(result, X, train, test):
             result.log_density[test] = model.score_samples(X[test])
             result.score_seconds.append(perf_counter() - fitted)
             result.fit_seconds.append(fitted - start)
+            if not np.isfinite(result.log_density[test]).all():
+                raise ValueError("log-densities that are not finite")
         except ValueError as error:
             result.failed = True
-            result.notes[ValueError] = f"failed: {' '.join(str(error).split())}"
+            result.notes[ValueError] = f"failed: {_one_line(error)}"
     for warning in caught:
-        message = " ".join(str(warning.message).split())
-        result.notes.setdefault(warning.category, message)
+        if not issubclass(warning.category, RuntimeWarning):
+            message = _one_line(warning.message)
+            result.notes.setdefault(warning.category, message)
+
+
+def _one_line(message, most=300):
+    text = " ".join(str(message).split())
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -1,6 +1,8 @@
 """The table that models are compared on: the digits, or a file of the user's."""
 
 import csv
+import gzip
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,8 +16,10 @@ _NUMERIC_SHARE = 0.5
 
 _DELIMITERS = ",;\t|"
 
+_UNREADABLE = (csv.Error, OSError, EOFError)
+
 # Fewer rows leave nothing to hold out.
-_LEAST_ROWS = 4
+LEAST_ROWS = 4
 
 
 class TableError(ValueError):
@@ -29,15 +33,19 @@ class Table:
     X: np.ndarray  # (n, d)
     names: list
     notes: list = field(default_factory=list)
-    grids: dict = field(default_factory=dict)  # column -> (origin, step)
+    grids: dict = field(default_factory=dict)  # column -> (origin, step, decimals)
     pixels: object = None  # maps rows to images, where they have any
 
     def to_grid(self, X):
-        """Round columns that were dequantised back to their grid."""
-        X = X.copy()
-        for j, (origin, step) in self.grids.items():
-            X[:, j] = origin + step * np.round((X[:, j] - origin) / step)
-        return X
+        """Return columns, those that were dequantised rounded back to their grid."""
+        columns = list(X.T)
+        for j, (origin, step, decimals) in self.grids.items():
+            column = origin + step * np.round((columns[j] - origin) / step)
+            if decimals is not None:
+                column = np.round(column, decimals)
+            fits = decimals == 0 and np.abs(column).max() < 2**53
+            columns[j] = column.astype(np.int64) if fits else column
+        return dict(enumerate(columns))
 
     def thinned(self, n_rows, rng):
         """Return the table with at most `n_rows` of its rows, drawn at random."""
@@ -100,12 +108,18 @@ def read_table(path, *, ties, random_state):
     if left_out:
         notes.append("left out: " + ", ".join(left_out))
     if frame.shape[1] == 0:
-        raise TableError(f"{path} has no numeric column that varies.")
+        reasons = f" Left out: {', '.join(left_out)}." if left_out else ""
+        raise TableError(f"{path} has no numeric column that varies.{reasons}")
     X = frame.to_numpy(dtype=np.float64)
     names = [str(name) for name in frame.columns]
-    notes.insert(0, f"{path}: {X.shape[0]:,} rows, {X.shape[1]} numeric columns")
-    table = Table(X, names, notes)
+    counted = f"{count(X.shape[0], 'row')}, {count(X.shape[1], 'numeric column')}"
+    table = Table(X, names, [f"{path}: {counted}", *notes])
     return _spread_ties(table, random_state) if ties else table
+
+
+def count(number, thing):
+    """Return a number with what it counts: 1 row, 2 rows."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _spread_ties(table, random_state):
@@ -114,13 +128,26 @@ def _spread_ties(table, random_state):
     tied = [j for j, step in enumerate(steps) if step > 0]
     if not tied:
         return table
-    table.grids = {j: (table.X[:, j].min(), steps[j]) for j in tied}
+    for j in tied:
+        origin = table.X[:, j].min()
+        table.grids[j] = origin, steps[j], _decimals(origin, steps[j])
     table.X = dequantize(table.X, random_state=random_state)
+    names = [
+        f"{name} by {step:.4g}" for name, step in zip(table.names, steps, strict=True)
+    ]
     table.notes.append(
-        f"dequantised, for they have ties: {list_columns(tied, table.names)} "
-        "(--no-dequantize leaves them, and then the narrowest floor wins)"
+        "noise of one step for columns with ties: "
+        f"{list_columns(tied, names)} (--no-dequantize: none)"
     )
     return table
+
+
+def _decimals(origin, step):
+    """Return how many decimals the values of a grid have; None for too many."""
+    for decimals in range(7):
+        if round(step, decimals) == step and round(origin, decimals) == origin:
+            return decimals
+    return None
 
 
 def _read_frame(path):
@@ -131,23 +158,66 @@ def _read_frame(path):
         raise TableError(
             'reading a table needs pandas: pip install "skgen[cli]"'
         ) from None
+    if Path(path).is_dir():
+        raise TableError(f"{path} is a folder, not a table.")
     if not Path(path).is_file():
-        raise TableError(f"there is no file {path}.")
+        raise TableError(f"there is no file {path}")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            head = file.readline()
-        options = {"sep": _delimiter(head), "encoding": "utf-8-sig"}
-        frame = pd.read_csv(path, **options, low_memory=False)
-        if not frame.columns.size or not all(_is_number(c) for c in frame.columns):
-            return frame, []
-        frame = pd.read_csv(path, header=None, **options, low_memory=False)
+        header, first = _first_lines(path)
+        delimiter = _delimiter(header)
+        names, values = (
+            next(csv.reader([line], delimiter=delimiter), [])
+            for line in (header, first)
+        )
+        has_header = not names or not all(map(_is_number, names))
+        _check_width(path, names, values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                sep=delimiter,
+                header=0 if has_header else None,
+                index_col=False,
+                encoding="utf-8-sig",
+                low_memory=False,
+            )
     except pd.errors.EmptyDataError:
         raise TableError(f"{path} is empty.") from None
-    except (pd.errors.ParserError, UnicodeDecodeError, csv.Error, OSError) as error:
+    except UnicodeDecodeError:
+        raise TableError(
+            f"{path} is not text in UTF-8: save it as a UTF-8 table."
+        ) from None
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        csv.Error,
+        OSError,
+    ) as error:
         reason = " ".join(str(error).split())
         raise TableError(f"{path} cannot be read as a table: {reason}") from None
-    frame.columns = [f"column{j}" for j in range(frame.shape[1])]
-    return frame, ["no header: the first line holds numbers, and is a row"]
+    if not has_header:
+        frame.columns = [f"column{j}" for j in range(frame.shape[1])]
+        return frame, ["no header: the first line holds numbers, and is a row"]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    notes = [f"columns of the same name are numbered: {doubles}"] if doubles else []
+    return frame, notes
+
+
+def _first_lines(path):
+    """Return the first two lines of a text file, compressed by gzip or not."""
+    opener = gzip.open if Path(path).suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        return file.readline(), file.readline()
+
+
+def _check_width(path, names, values):
+    """Raise where the first row has more fields than the header has names."""
+    extra = [value for value in values[len(names) :] if value.strip()]
+    if extra:
+        raise TableError(
+            f"the first row of {path} has {len(values)} fields, and its header "
+            f"{count(len(names), 'name')}."
+        )
 
 
 def _delimiter(line):
@@ -172,7 +242,10 @@ def _numeric_columns(frame, path):
     kept, left_out = {}, []
     for name in frame.columns:
         column = frame[name]
-        if pd.api.types.is_bool_dtype(column):
+        if column.dropna().isin([True, False]).all() and not (
+            pd.api.types.is_numeric_dtype(column)
+            and not pd.api.types.is_bool_dtype(column)
+        ):
             left_out.append(f"{name} (true or false)")
             continue
         numbers = pd.to_numeric(column, errors="coerce").astype(np.float64)
@@ -183,14 +256,16 @@ def _numeric_columns(frame, path):
             row = int(np.flatnonzero(text)[0])
             raise TableError(
                 f"the column {name!r} of {path} holds text among its numbers: "
-                f"{column.iloc[row]!r} in row {row + 1}."
+                f"{column.iloc[row]!r} in row {row + 1} below the header."
             )
         elif text.any():
-            left_out.append(f"{name} (text)")
+            example = str(column[text].iloc[0])[:20]
+            left_out.append(f"{name} (text: {example!r})")
         elif np.isinf(numbers).any():
             row = int(np.flatnonzero(np.isinf(numbers))[0])
             raise TableError(
-                f"the column {name!r} of {path} holds an infinity in row {row + 1}."
+                f"the column {name!r} of {path} holds an infinity, in row {row + 1} "
+                "below the header."
             )
         elif _counts_rows(numbers.to_numpy()):
             left_out.append(f"{name} (numbers the rows)")
@@ -211,14 +286,13 @@ def _complete_rows(frame, notes, path):
     complete = frame.notna().all(axis=1)
     n_dropped = int((~complete).sum())
     if n_dropped:
-        notes = [*notes, f"left out: {n_dropped:,} rows with blanks"]
+        notes = [*notes, f"left out: {count(n_dropped, 'row')} with blanks"]
     frame = frame[complete]
     if frame.shape[0] == 0:
         raise TableError(f"{path} has no row without blanks.")
-    if frame.shape[0] < _LEAST_ROWS:
-        n_rows = "1 row" if frame.shape[0] == 1 else f"{frame.shape[0]} rows"
+    if frame.shape[0] < LEAST_ROWS:
         raise TableError(
-            f"{path} must have at least {_LEAST_ROWS} rows without blanks, to hold "
-            f"some out. It has {n_rows}."
+            f"{path} must have at least {LEAST_ROWS} rows without blanks, to hold "
+            f"some out. It has {count(frame.shape[0], 'row')}."
         )
     return frame, notes

@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,15 +10,24 @@ import numpy as np
 
 from skgen._comparison._cross_validation import mean_and_error
 
-_HEADER = ("model", "nats per row", "s.e.", "less best", "s.e.", "fit", "score")
+_HEADER = ("model", "nats per row", "+-", "behind best", "+-", "fit", "score")
+
+# Pictures that can be looked at, among all that matplotlib writes.
+PICTURES = ("png", "jpg", "jpeg", "pdf", "svg", "webp")
+
+# As many draws as data are shown in a scatter, and this many rows at most.
+_MOST_POINTS = 2000
+
+# Draws for histograms: enough that their noise is not seen.
+N_DRAWS = 20_000
 
 
 def format_results(results):
     """Return the table of results as text, best model first.
 
     Held-out nats per row are means over all rows, each scored by a model that did
-    not see it; the difference to the best is paired, row by row. Times are medians
-    over folds, in seconds.
+    not see it, with their standard errors; the difference to the best is paired, row
+    by row. Times are medians over folds, in seconds.
     """
     results = sorted(results, key=lambda result: -result.mean)
     best = results[0]
@@ -32,10 +42,10 @@ def format_results(results):
         rows.append(
             (
                 label,
-                f"{mean:.4f}",
-                f"{error:.4f}",
-                "best" if result is best else f"{less:.4f}",
-                "" if result is best else f"{less_error:.4f}",
+                _nats(mean),
+                _nats(error),
+                "best" if result is best else _nats(-less),
+                "" if result is best else _nats(less_error),
                 f"{np.median(result.fit_seconds):.3f} s",
                 f"{np.median(result.score_seconds):.3f} s",
             )
@@ -51,12 +61,20 @@ def format_results(results):
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def write_draws(path, draws, names):
-    """Write draws as comma-separated values under the names of the columns."""
-    with _whole_file(path) as part:
-        import pandas as pd
+def _nats(value):
+    """Return a number of nats in a width that a table bears."""
+    return f"{value + 0.0:.4f}" if abs(value) < 1e5 else f"{value:.3e}"
 
-        pd.DataFrame(draws, columns=names).to_csv(part, index=False)
+
+def write_draws(path, columns, names):
+    """Write draws as comma-separated values under the names of the columns."""
+    import pandas as pd
+
+    frame = pd.DataFrame(columns)
+    frame.columns = names
+    compression = "gzip" if Path(path).suffix == ".gz" else None
+    with _whole_file(path) as part:
+        frame.to_csv(part, index=False, compression=compression)
 
 
 def plot_draws(path, table, draws, label):
@@ -66,15 +84,18 @@ def plot_draws(path, table, draws, label):
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure = (
-        _image_figure(plt, table, draws)
-        if table.pixels
-        else _column_figure(plt, table, draws)
-    )
-    figure.suptitle(f"data, and draws from {label}")
-    with _whole_file(path) as part:
-        # The picture's format is that of the path, whatever the part is called.
-        figure.savefig(part, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
+    with warnings.catch_warnings():
+        # A glyph that the font lacks is a box in the picture, no more.
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)
+        figure = (
+            _image_figure(plt, table, draws)
+            if table.pixels
+            else _column_figure(plt, table, draws)
+        )
+        figure.suptitle(f"data, and draws from {label}")
+        with _whole_file(path) as part:
+            # The picture's format is that of the path, whatever the part is called.
+            figure.savefig(part, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
     plt.close(figure)
 
 
@@ -107,27 +128,46 @@ def _column_figure(plt, table, draws, n_columns=4):
     shown = min(d, n_columns)
     grid = figure.add_gridspec(2 if d > 1 else 1, 2 * shown)
     if d > 1:
-        directions, labels = _main_directions(table)
-        limits = None
-        for side, (rows, title) in enumerate(((table.X, "data"), (draws, "draws"))):
-            axis = figure.add_subplot(grid[0, side * shown : (side + 1) * shown])
-            points = directions(rows)
-            axis.scatter(points[:, 0], points[:, 1], s=6, alpha=0.4, c=f"C{side}")
-            axis.set(title=title, xlabel=labels[0], ylabel=labels[1])
-            if limits is None:
-                limits = axis.get_xlim(), axis.get_ylim()
-            axis.set(xlim=limits[0], ylim=limits[1])
+        spots = grid[0, :shown], grid[0, shown:]
+        _scatter_beside(figure, spots, table, draws)
     for j in range(shown):
         axis = figure.add_subplot(grid[-1, 2 * j : 2 * j + 2])
         low, high = np.quantile(table.X[:, j], [0.001, 0.999])
-        bins = np.linspace(low, high, 41)
+        n_bins = int(np.clip(np.sqrt(table.X.shape[0]), 8, 40))
+        bins = np.linspace(low, high, n_bins + 1)
         axis.hist(table.X[:, j], bins, density=True, alpha=0.5, label="data")
         axis.hist(draws[:, j], bins, density=True, histtype="step", label="draws")
-        axis.set_xlabel(table.names[j])
+        axis.set_xlabel(_short(table.names[j]), parse_math=False)
         axis.set_yticks([])
         if j == 0:
             axis.legend()
+            noise = ", with the noise of columns with ties" if table.grids else ""
+            first = f"the first {shown} of {d} columns" if shown < d else "the columns"
+            axis.set_title(f"{first}{noise}", loc="left", fontsize="medium")
     return figure
+
+
+def _scatter_beside(figure, spots, table, draws):
+    """Show as many draws as data, from the directions in which data vary most."""
+    directions, labels = _main_directions(table)
+    n_points = min(_MOST_POINTS, table.X.shape[0])
+    some = np.random.RandomState(0).permutation(table.X.shape[0])[:n_points]
+    axes = []
+    for side, (rows, title) in enumerate(
+        ((table.X[some], "data"), (draws[:n_points], "draws"))
+    ):
+        axis = figure.add_subplot(spots[side])
+        axis.scatter(*directions(rows).T, s=6, alpha=0.4, c=f"C{side}")
+        axis.set_title(f"{n_points:,} rows of {title}")
+        axis.set_xlabel(_short(labels[0]), parse_math=False)
+        axis.set_ylabel(_short(labels[1]), parse_math=False)
+        axes.append(axis)
+    axes[1].set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
+
+
+def _short(name, most=28):
+    """Return a name that a picture bears."""
+    return name if len(name) <= most else name[: most - 3] + "..."
 
 
 def _main_directions(table):
@@ -146,8 +186,11 @@ def _main_directions(table):
 @contextmanager
 def _whole_file(path):
     """Give a name to write to that becomes `path` only when all is written."""
-    directory = Path(path).resolve().parent
-    descriptor, part = tempfile.mkstemp(dir=directory, suffix=".part")
+    target = Path(path).resolve()  # of a link, what it points to
+    if target.exists() and not target.is_file():
+        yield str(target)  # a device or a pipe is written to, never replaced
+        return
+    descriptor, part = tempfile.mkstemp(dir=target.parent, suffix=".part")
     os.close(descriptor)
     try:
         yield part
@@ -155,6 +198,6 @@ def _whole_file(path):
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(part, 0o666 & ~mask)
-        os.replace(part, path)
+        os.replace(part, target)
     finally:
         Path(part).unlink(missing_ok=True)

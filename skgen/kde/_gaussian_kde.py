@@ -1,20 +1,25 @@
 """Kernel density estimation with a normal kernel."""
 
-from numbers import Real
-
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.base import OneToOneFeatureMixin
 
 from skgen._parameters import (
     check_choice,
     check_random_state_parameter,
     invalid_parameter,
-    is_real,
 )
 from skgen._whitening import DiagonalWhitening, estimate_whitening, weighted_mean
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
 from skgen.kde._bandwidth import RULES
 from skgen.kde._kernel_sum import kernel_log_sum
+
+# The bandwidths whose squares are numbers.
+_BANDWIDTHS = 1e-150, 1e150
+
+# The farthest query that is told from one farther still, in units of the kernel:
+# its square is a number.
+_FARTHEST = 1e150
 
 
 class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
@@ -39,7 +44,8 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         gives one for each feature. A rule scales the covariance of the data:
         :math:`H = f^2 S`, with Scott's factor :math:`f = n^{-1/(d+4)}` or
         Silverman's :math:`f = (n (d + 2) / 4)^{-1/(d+4)}`, where :math:`n` is the
-        sum of the weights, as in :class:`scipy.stats.gaussian_kde`.
+        sum of the weights. Without weights it is the kernel of
+        :class:`scipy.stats.gaussian_kde`, which counts weighted rows otherwise.
     covariance_type : {"full", "diag", "spherical"}, default="full"
         What a rule scales: the whole covariance of the data, the variance of each
         feature, or the mean variance in every feature. A `bandwidth` of numbers
@@ -80,7 +86,9 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     A constant feature, or one that others determine, has no covariance for a rule
     to scale. Across such a direction the kernel has the shared floor, 1e-6 of the
     variance of a feature (for a constant feature, of the largest variance), and a
-    :class:`~sklearn.exceptions.DataDimensionalityWarning` says so.
+    :class:`~sklearn.exceptions.DataDimensionalityWarning` says so. A rule needs two
+    rows, and weights that sum to more than one; such directions do not count in
+    its :math:`d`.
 
     References
     ----------
@@ -116,20 +124,21 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def _bandwidth_numbers(self, n_features=None):
         """Return the bandwidth as an array of zero or one dimensions."""
+        least, most = _BANDWIDTHS
         rule = (
-            "a positive finite number, one such number for each feature, "
+            f"a number from {least:g} to {most:g}, one such number for each feature, "
             "'scott' or 'silverman'"
         )
-        if isinstance(self.bandwidth, (str, bytes, bool, np.bool_)) or (
-            isinstance(self.bandwidth, Real) and not is_real(self.bandwidth)
-        ):
-            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
+        wrong = invalid_parameter(self, "bandwidth", rule, self.bandwidth)
         try:
-            numbers = np.asarray(self.bandwidth, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth) from None
-        if numbers.ndim > 1 or not (np.isfinite(numbers) & (numbers > 0)).all():
-            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
+            numbers = np.asarray(self.bandwidth)
+        except ValueError:  # rows of different lengths
+            raise wrong from None
+        if numbers.dtype.kind not in "iuf" or numbers.ndim > 1:
+            raise wrong
+        numbers = numbers.astype(np.float64)
+        if not ((numbers >= least) & (numbers <= most)).all():
+            raise wrong
         if n_features is not None and numbers.ndim and numbers.shape != (n_features,):
             rule = f"one number, or one for each of the {n_features} features"
             raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
@@ -140,15 +149,17 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             self._kernel = self._kernel_by_rule(X, sample_weight)
         else:
             self._kernel = self._kernel_by_numbers(X, sample_weight)
+        # Not asked of `bandwidth` later, which may be set anew.
+        self._bandwidth_was_rule = self._bandwidth_is_rule()
         self.bandwidth_, self.covariance_ = self._describe_kernel()
-        self.X_train_ = X.astype(self._fit_dtype, copy=False)
+        self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
         self._points = self._kernel.whiten(X)
-        self._log_weights = np.log(self.weights_)
+        self._log_weights = np.log(sample_weight) - np.log(sample_weight.sum())
 
     def _kernel_by_rule(self, X, sample_weight):
         """Scale the covariance of the data by the factor of the rule."""
-        n, d = sample_weight.sum(), X.shape[1]
+        n = sample_weight.sum()
         rule = f"bandwidth={self.bandwidth!r} of {type(self).__name__}"
         if X.shape[0] < 2 and n < 2:
             raise ValueError(
@@ -167,8 +178,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             sample_weight,
             self.covariance_type,
             ddof=1,
+            dtype=self._fit_dtype,
             names=self._column_names(),
         )
+        # Directions at the floor are no dimensions to smooth over.
+        d = max(1, int((~whitening.degenerate).sum()))
         return whitening.rescaled(RULES[self.bandwidth](n, d))
 
     def _kernel_by_numbers(self, X, sample_weight):
@@ -200,13 +214,36 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return self._kernel.unwhiten(mean)
 
     def _kernel_sum(self, X, values=None):
-        queries = self._kernel.whiten(X)
+        queries = np.clip(self._kernel.whiten(X), -_FARTHEST, _FARTHEST)
         return kernel_log_sum(
-            queries, self._points, self._log_weights, values, memory=working_memory()
+            queries,
+            self._points,
+            self._log_weights,
+            values,
+            squared_distances=self._differences_of_rows(X),
+            memory=working_memory(),
         )
 
+    def _differences_of_rows(self, X):
+        """Return squared distances in units of the kernel, for `kernel_log_sum`.
+
+        A bandwidth of numbers may be a tiny part of the spread of the data, and
+        coordinates in its units then lose what tells neighbours apart. Differences
+        of the rows themselves do not.
+        """
+        if self._bandwidth_was_rule:
+            return None
+        variances = self._kernel.scale**2
+
+        def squared_distances(rows, columns):
+            points = self.X_train_[columns].astype(np.float64, copy=False)
+            distances = cdist(X[rows], points, "seuclidean", V=variances)
+            return np.minimum(distances, _FARTHEST) ** 2
+
+        return squared_distances
+
     def _conditional_mean(self, Z):
-        return Z
+        return Z.copy()
 
     def _draw(self, n_samples, rng):
         rows = rng.choice(self.weights_.size, size=n_samples, p=self.weights_)

@@ -14,7 +14,9 @@ _QUERY_BLOCK = 128
 _PRODUCT_ERROR = 1e-11
 
 
-def kernel_log_sum(queries, points, log_weights, values=None, *, memory=2**27):
+def kernel_log_sum(
+    queries, points, log_weights, values=None, *, squared_distances=None, memory=2**27
+):
     r"""Sum unit normal kernels over the points, in the log domain.
 
     With :math:`a_i(q) = \log w_i - |q - p_i|^2 / 2` it returns
@@ -32,6 +34,10 @@ def kernel_log_sum(queries, points, log_weights, values=None, *, memory=2**27):
         The logarithms of the weights of the points.
     values : ndarray of shape (n, e), default=None
         What to average; None averages nothing.
+    squared_distances : callable, default=None
+        Maps indices of queries and a slice of points to their squared distances,
+        (b, n), for queries where a matrix product would lose digits. None takes
+        differences of the given coordinates.
     memory : int, default=2**27
         Bytes that a block of pairs and its copies may take.
 
@@ -49,17 +55,36 @@ def kernel_log_sum(queries, points, log_weights, values=None, *, memory=2**27):
     offsets = log_weights - 0.5 * squares  # (n,)
     by_product = _product_is_exact(queries, squares)  # (m,)
     block = int(np.clip(memory // (3 * 8 * _TRAINING_BLOCK), 1, _QUERY_BLOCK))
-    for exact, rows in ((True, by_product), (False, ~by_product)):
-        exponents = _by_product if exact else _by_difference
+
+    def product(rows, columns):
+        """Return exponents by one matrix product: fast, exact near the origin."""
+        q = queries[rows]
+        a = q @ points[columns].T  # (b, n)
+        a += offsets[columns]
+        a -= 0.5 * np.einsum("ij,ij->i", q, q)[:, None]
+        return a
+
+    def difference(rows, columns):
+        """Return exponents by differences: exact anywhere, slower."""
+        a = squared_distances(rows, columns)  # (b, n)
+        a *= -0.5
+        a += log_weights[columns]
+        return a
+
+    if squared_distances is None:
+        squared_distances = _differences(queries, points)
+    for exponents, rows in ((product, by_product), (difference, ~by_product)):
         index = np.flatnonzero(rows)
         for start in range(0, index.size, block):
             chosen = index[start : start + block]
-            log_sum[chosen], part_mean = _stream(
-                exponents, queries[chosen], points, log_weights, offsets, values
-            )
+            log_sum[chosen], part_mean = _stream(exponents, chosen, points, values)
             if values is not None:
                 mean[chosen] = part_mean
     return log_sum, mean
+
+
+def _differences(queries, points):
+    return lambda rows, columns: cdist(queries[rows], points[columns], "sqeuclidean")
 
 
 def _product_is_exact(queries, squares):
@@ -71,36 +96,21 @@ def _product_is_exact(queries, squares):
     return magnitude * np.finfo(np.float64).eps < _PRODUCT_ERROR
 
 
-def _by_product(q, p, log_weights, offsets):
-    """Return exponents by one matrix product: fast, exact near the origin."""
-    a = q @ p.T  # (b, n)
-    a += offsets
-    a -= 0.5 * np.einsum("ij,ij->i", q, q)[:, None]
-    return a
-
-
-def _by_difference(q, p, log_weights, offsets):
-    """Return exponents by differences: exact anywhere, slower."""
-    a = cdist(q, p, "sqeuclidean")  # (b, n)
-    a *= -0.5
-    a += log_weights
-    return a
-
-
-def _stream(exponents, q, points, log_weights, offsets, values):
+def _stream(exponents, rows, points, values):
     """Accumulate the sum over blocks of points about a running maximum."""
-    top = np.full(q.shape[0], -np.inf)  # (b,)
-    total = np.zeros(q.shape[0])
-    average = None if values is None else np.zeros((q.shape[0], values.shape[1]))
-    for block in gen_batches(points.shape[0], _TRAINING_BLOCK):
-        a = exponents(q, points[block], log_weights[block], offsets[block])
+    b = rows.size
+    top = np.full(b, -np.inf)
+    total = np.zeros(b)
+    average = None if values is None else np.zeros((b, values.shape[1]))
+    for columns in gen_batches(points.shape[0], _TRAINING_BLOCK):
+        a = exponents(rows, columns)  # (b, n)
         new_top = np.maximum(top, a.max(axis=1))
         a -= new_top[:, None]
         np.exp(a, out=a)
         shrink = np.exp(top - new_top)  # (b,)
         total = total * shrink + a.sum(axis=1)
         if values is not None:
-            average = average * shrink[:, None] + a @ values[block]
+            average = average * shrink[:, None] + a @ values[columns]
         top = new_top
     log_sum = top + np.log(total)
     return log_sum, None if values is None else average / total[:, None]

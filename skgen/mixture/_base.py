@@ -6,7 +6,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen.base import GenerativeModel
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._statistics import Parameters, log_joint, log_sum_exp
+from skgen.mixture._statistics import (
+    Parameters,
+    log_joint,
+    log_sum_exp,
+    responsibilities,
+)
 
 
 class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
@@ -117,8 +122,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         return log_sum_exp(log_joint(X, self._parameters, self._covariance))
 
     def _posterior_mean(self, X):
-        joint = log_joint(X, self._parameters, self._covariance)
-        return np.exp(joint - log_sum_exp(joint)[:, None])
+        return responsibilities(X, self._parameters, self._covariance)[1]
 
     def _most_probable(self, X):
         return log_joint(X, self._parameters, self._covariance).argmax(axis=1)

@@ -362,7 +362,8 @@ def _dense_to_white(factor, whitening):
 
 
 def _symmetric_root(precisions):
-    if not np.allclose(precisions, precisions.swapaxes(-1, -2)):
+    asymmetry = np.abs(precisions - precisions.swapaxes(-1, -2))
+    if (asymmetry > 1e-8 * np.abs(precisions).max(axis=(-1, -2), keepdims=True)).any():
         raise np.linalg.LinAlgError("A precision is not symmetric.")
     return np.linalg.cholesky(precisions)
 

@@ -1,13 +1,13 @@
 """Gaussian mixture fitted by expectation and maximisation."""
 
 import warnings
-from dataclasses import dataclass, field, replace
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, gen_batches
+from sklearn.utils import check_array
 
 from skgen._parameters import (
+    Described,
     check_boolean,
     check_choice,
     check_integer,
@@ -20,8 +20,9 @@ from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import INIT_PARAMS, initial_shares
+from skgen.mixture._iterations import Problem, Run
 from skgen.mixture._rows import canonical_rows
-from skgen.mixture._statistics import Parameters, maximise, moments, statistics
+from skgen.mixture._statistics import Parameters
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -221,7 +222,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             raise invalid_parameter(self, name, rule, value) from None
         if array.shape != shape:
             rule = f"None or an array of shape {shape}"
-            raise invalid_parameter(self, name, rule, f"shape {array.shape}")
+            got = Described(f"shape {array.shape}")
+            raise invalid_parameter(self, name, rule, got)
         if name == "weights_init" and (
             (array < 0).any() or not np.isclose(array.sum(), 1.0)
         ):
@@ -256,10 +258,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 f"The 'X' argument of {name} must have at least 2 rows with a "
                 "positive weight. Got 1 sample instead."
             )
-        if X.shape[0] < self.n_components:
+        # A weight of 2 is the row twice.
+        n_samples = int(max(X.shape[0], min(sample_weight.sum(), 2**62)))
+        if n_samples < self.n_components:
             rule = (
                 "at most the number of rows with a positive weight, "
-                f"n_samples = {X.shape[0]}"
+                f"n_samples = {n_samples}"
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
 
@@ -270,12 +274,16 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         start = self._user_start(X.shape[1])
         if self._continues():
             start = self._last_fit(X.shape[1])
-        X, sample_weight = canonical_rows(X, sample_weight)
+        X, sample_weight = canonical_rows(X, _scaled_weights(sample_weight))
         covariance = COVARIANCES[self.covariance_type]
         whitening = estimate_whitening(
-            X, sample_weight, covariance.whitening, names=self._column_names()
+            X,
+            sample_weight,
+            covariance.whitening,
+            dtype=self._fit_dtype,
+            names=self._column_names(),
         )
-        problem = _Problem(
+        problem = Problem(
             whitening.whiten(X),
             sample_weight,
             covariance,
@@ -288,7 +296,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             run = self._run(problem, parameters, whitening, task)
             if best is None or run.bound > best.bound:
                 best = run
-        self._set_fitted(best, whitening)
+        for name, value in self._fitted(best, whitening).items():
+            setattr(self, name, value)
+        # Of the parameters as they are returned, rounded to the data's units.
+        log_density = self._by_chunks(self._log_density, X)
+        self.lower_bound_ = float(np.average(log_density, weights=sample_weight))
         self._warn(best)
 
     def _continues(self):
@@ -329,7 +341,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 self.init_params,
                 rng,
             )
-            initial = _from_shares(problem, shares, self.n_components)
+            initial = problem.from_shares(shares, self.n_components)
             weights = initial.weights if weights is None else weights
             means = initial.means if means is None else means
             covariances = initial.covariances if covariances is None else covariances
@@ -340,7 +352,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         """Iterate from one start, reporting to callbacks."""
         subtask = task.subcontext("EM", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self)
-        run = _Run(parameters, problem.statistics(parameters))
+        run = Run(parameters, problem.statistics(parameters))
         for _ in range(self.max_iter):
             iteration = subtask.subcontext("iteration")
             iteration.call_on_fit_task_begin(estimator=self)
@@ -349,7 +361,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 estimator=self,
                 reconstruction_attributes=lambda: self._fitted(run, whitening),
             )
-            if run.converged or stop:
+            if run.converged or run.stalled or stop:
                 break
         subtask.call_on_fit_task_end(
             estimator=self,
@@ -375,146 +387,35 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "_fitted_covariance_type": self.covariance_type,
         }
 
-    def _set_fitted(self, run, whitening):
-        for name, value in self._fitted(run, whitening).items():
-            setattr(self, name, value)
-
     def _warn(self, run):
         """Warn about what went wrong, and was mended, in the best run."""
         name = type(self).__name__
-        if not run.converged and self.max_iter > 0:
-            warnings.warn(
-                f"{name} did not converge in max_iter={self.max_iter} iterations: "
-                f"the last raised the mean log-likelihood by {run.rise:.3g} nats, "
-                f"tol={self.tol:g}. Raise max_iter or tol.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        if run.reseeded:
-            warnings.warn(
-                f"Components {sorted(run.reseeded)} of {name} lost their rows and "
-                "were set on the rows of the least density. Fewer components, or "
-                "another start, may serve better.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        if run.abandoned:
-            warnings.warn(
-                f"Components {sorted(run.abandoned)} of {name} have no rows and the "
-                "weight 0. Use fewer components, or another start.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        if run.at_floor.any():
-            warnings.warn(
-                f"Components {np.flatnonzero(run.at_floor).tolist()} of {name} "
-                "collapsed: their variance in some direction was raised to the floor, "
-                f"reg_covar={self.reg_covar:g} of the variance of the data. Use fewer "
-                "components, a higher reg_covar, or skgen.dequantize if columns are "
-                "tied.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        least = f"reg_covar={self.reg_covar:g} of the variance of the data"
+        if self.reg_covar == 0:
+            least = "which is that of rounding for reg_covar=0"
+        messages = {
+            f"{name} stopped after {len(run.bounds)} iterations: covariances so near "
+            "to singular that rounding kept the likelihood from rising. Raise "
+            "reg_covar.": run.stalled,
+            f"{name} did not converge in {len(run.bounds)} iterations: the last raised "
+            f"the mean log-likelihood by {run.rise:.3g} nats, tol={self.tol:g}. Raise "
+            "max_iter or tol.": not (run.converged or run.stalled) and run.bounds,
+            f"Components {sorted(run.reseeded)} of {name} lost their rows and were set "
+            "on the rows of the least density. Fewer components, or another start, "
+            "may serve better.": run.reseeded,
+            f"Components {sorted(run.abandoned)} of {name} have no rows and the "
+            "weight 0. Use fewer components, or another start.": run.abandoned,
+            f"Components {np.flatnonzero(run.at_floor).tolist()} of {name} collapsed: "
+            f"their variance in some direction was raised to the floor, {least}. Use "
+            "fewer components, a higher reg_covar, or skgen.dequantize if columns are "
+            "tied.": run.at_floor.any(),
+        }
+        for message, happened in messages.items():
+            if happened:
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """Rows in whitened coordinates, and the family to fit to them."""
-
-    X: np.ndarray  # (n, d)
-    sample_weight: np.ndarray  # (n,)
-    covariance: object
-    floor: float
-    degenerate: np.ndarray  # (d,)
-
-    def statistics(self, parameters):
-        return statistics(self.X, self.sample_weight, parameters, self.covariance)
-
-    def maximise(self, counts, first, scatter, origins, previous):
-        return maximise(
-            counts,
-            first,
-            scatter,
-            origins,
-            previous,
-            self.covariance,
-            self.floor,
-            self.degenerate,
-        )
-
-
-def _from_shares(problem, shares, K):
-    """Return the parameters of components that hold given shares of the rows."""
-    X, sample_weight = problem.X, problem.sample_weight
-    d = X.shape[1]
-    counts, sums = np.zeros(K), np.zeros((K, d))
-    for rows in gen_batches(X.shape[0], 4096):
-        r = shares(rows) * sample_weight[rows, None]  # (b, K)
-        counts += r.sum(axis=0)
-        sums += r.T @ X[rows]
-    origins = sums / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
-    collected = moments(X, sample_weight, shares, origins, problem.covariance)
-    return problem.maximise(*collected, origins, problem.covariance.unit(K, d))[0]
-
-
-@dataclass
-class _Run:
-    """EM from one start: the parameters so far, and what happened to them."""
-
-    parameters: Parameters
-    statistics: object
-    bounds: list = field(default_factory=list)
-    rise: float = np.inf
-    converged: bool = False
-    at_floor: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=bool))
-    reseeded: set = field(default_factory=set)
-    abandoned: set = field(default_factory=set)
-
-    @property
-    def bound(self):
-        return self.statistics.log_likelihood
-
-    def step(self, problem, tol):
-        """Do one iteration; parameters of a lower likelihood are not taken.
-
-        The rise that the iteration before brought decides whether this one was the
-        last: scikit-learn's rule, which ends at the same parameters.
-        """
-        old, now = self.parameters, self.statistics
-        self.converged = self.rise < tol
-        parameters, at_floor = problem.maximise(
-            now.counts, now.first, now.scatter, old.means, old.covariances
-        )
-        collected = self._reseed(problem, parameters)
-        if collected is None:
-            collected = parameters, problem.statistics(parameters)
-        self.rise = collected[1].log_likelihood - now.log_likelihood
-        if self.rise >= 0:
-            self.parameters, self.statistics = collected
-            self.at_floor = at_floor
-        self.converged |= self.rise <= 0
-        self.bounds.append(self.bound)
-
-    def _reseed(self, problem, parameters):
-        """Set one component without rows on the row of the least density.
-
-        Returns the parameters and statistics if the likelihood does not fall for
-        it, else None; then the component stays without rows.
-        """
-        empty = set(np.flatnonzero(parameters.weights == 0).tolist()) - self.abandoned
-        if not empty:
-            return None
-        k, row = min(empty), self.statistics.lowest_row
-        weight = problem.sample_weight[row] / problem.sample_weight.sum()
-        if k not in self.reseeded and weight < 1:
-            weights = parameters.weights * (1 - weight)
-            weights[k] = weight
-            means = parameters.means.copy()
-            means[k] = problem.X[row]
-            seeded = replace(parameters, weights=weights, means=means)
-            collected = problem.statistics(seeded)
-            if collected.log_likelihood >= self.bound:
-                self.reseeded.add(k)
-                return seeded, collected
-        self.abandoned.add(k)
-        return None
+def _scaled_weights(sample_weight):
+    """Return the weights over a power of two, so that no sum of them overflows."""
+    _, exponent = np.frexp(sample_weight.max())
+    return np.ldexp(sample_weight, -exponent)

@@ -48,6 +48,8 @@ def _labels(X, sample_weight, n_seeds, method, rng):
             X, n_seeds, sample_weight=sample_weight, random_state=rng
         )
     else:
-        p = sample_weight / sample_weight.sum()
+        # Rounding must leave every row a chance, for there may be no other to draw.
+        p = np.maximum(sample_weight / sample_weight.sum(), np.finfo(float).tiny)
+        p /= p.sum()
         seeds = X[rng.choice(X.shape[0], n_seeds, replace=False, p=p)]
     return pairwise_distances_argmin(X, seeds)

@@ -27,9 +27,13 @@ def canonical_rows(X, sample_weight):
     """
     key = _generic_projection(X)  # (n,)
     order = np.argsort(key, kind="stable")
+    differs = (X[order[1:]] != X[order[:-1]]).any(axis=1)  # (n - 1,)
+    if (differs & (key[order[1:]] == key[order[:-1]])).any():
+        # Beside a far outlier, small columns may be lost to the key.
+        order = np.lexsort((*X.T[::-1], key))
+        differs = (X[order[1:]] != X[order[:-1]]).any(axis=1)
     X, key = X[order], key[order]
-    first = np.ones(X.shape[0], dtype=bool)
-    first[1:] = (X[1:] != X[:-1]).any(axis=1)
+    first = np.append(True, differs)
     starts = np.flatnonzero(first)
     if starts.size == X.shape[0]:
         weights = sample_weight[order]

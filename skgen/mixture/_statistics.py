@@ -51,7 +51,10 @@ def log_joint(X, parameters, covariance):
     joint = np.empty((n, K))
     for k in range(K):
         y = covariance.standardise(X - parameters.means[k], parameters.factors, k)
-        joint[:, k] = np.einsum("ij,ij->i", y, y)  # (n,)
+        with np.errstate(over="ignore"):
+            joint[:, k] = np.einsum("ij,ij->i", y, y)  # (n,)
+    # So far away that squares overflow, all components are alike.
+    np.minimum(joint, np.finfo(np.float64).max, out=joint)
     joint *= -0.5
     with np.errstate(divide="ignore"):  # a weight of 0 has the logarithm -inf
         log_weights = np.log(parameters.weights)  # (K,)
@@ -64,6 +67,17 @@ def log_sum_exp(a):
     """Return the logarithm of the sum of exponentials over columns: (n,)."""
     top = a.max(axis=1)
     return top + np.log(np.exp(a - top[:, None]).sum(axis=1))
+
+
+def responsibilities(X, parameters, covariance):
+    """Return the log-density of rows (n,), and their shares in components (n, K)."""
+    joint = log_joint(X, parameters, covariance)
+    top = joint.max(axis=1)
+    joint -= top[:, None]
+    np.exp(joint, out=joint)
+    total = joint.sum(axis=1)
+    joint /= total[:, None]
+    return top + np.log(total), joint
 
 
 def statistics(X, sample_weight, parameters, covariance):
@@ -86,24 +100,23 @@ def statistics(X, sample_weight, parameters, covariance):
     """
     total, lowest, lowest_row = 0.0, np.inf, 0
 
-    def responsibilities(rows):
+    def shares(rows):
         nonlocal total, lowest, lowest_row
-        joint = log_joint(X[rows], parameters, covariance)  # (b, K)
-        log_density = log_sum_exp(joint)  # (b,)
+        log_density, r = responsibilities(X[rows], parameters, covariance)
         total += sample_weight[rows] @ log_density
         worst = int(log_density.argmin())
         if log_density[worst] < lowest:
             lowest, lowest_row = log_density[worst], rows.start + worst
-        return np.exp(joint - log_density[:, None])
+        return r
 
     counts, first, scatter = moments(
-        X, sample_weight, responsibilities, parameters.means, covariance
+        X, sample_weight, shares, parameters.means, covariance
     )
     mean = total / sample_weight.sum()
     return Statistics(counts, first, scatter, mean, lowest_row)
 
 
-def moments(X, sample_weight, responsibilities, origins, covariance):
+def moments(X, sample_weight, shares, origins, covariance):
     """Accumulate the moments of all rows about a point for each component.
 
     Parameters
@@ -112,7 +125,7 @@ def moments(X, sample_weight, responsibilities, origins, covariance):
         The rows.
     sample_weight : ndarray of shape (n,)
         How many times each row counts.
-    responsibilities : callable
+    shares : callable
         Maps a slice of rows to their (b, K) shares in the components.
     origins : ndarray of shape (K, d)
         The points. Near the new means, they keep the moments free of cancellation.
@@ -129,7 +142,7 @@ def moments(X, sample_weight, responsibilities, origins, covariance):
     counts, first = np.zeros(K), np.zeros((K, d))
     scatter = covariance.empty_scatter(K, d)
     for rows in gen_batches(n, max(1, _BLOCK_BYTES // (8 * (K + 2 * d)))):
-        r = responsibilities(rows) * sample_weight[rows, None]  # (b, K)
+        r = shares(rows) * sample_weight[rows, None]  # (b, K)
         counts += r.sum(axis=0)
         for k in range(K):
             diff = X[rows] - origins[k]  # (b, d)
