@@ -20,8 +20,18 @@ from skgen import EMGaussianMixture, GaussianKDE
 every_model = pytest.mark.parametrize("model", MODELS, ids=name)
 
 
-def fitted(model, n_features, n_samples=120):
-    return clone(model).fit(rows(n_samples, n_features))
+def fitted(model, n_features, n_samples=120, sample_weight=None):
+    X = rows(n_samples, n_features)
+    return clone(model).fit(X, sample_weight=sample_weight)
+
+
+def assert_draws_follow_the_density_in_1d(model):
+    x, step = grid_1d(model)
+    cdf = np.cumsum(np.exp(model.score_samples(x[:, None]))) * step
+    draws = np.sort(model.sample(50_000, random_state=3)[:, 0])
+    expected = np.interp(draws, x + step / 2, cdf)
+    distance = np.abs(expected - (np.arange(draws.size) + 0.5) / draws.size).max()
+    assert kstwobign.sf(distance * np.sqrt(draws.size)) > 1e-3
 
 
 def grid_1d(model, n=20_001):
@@ -92,13 +102,13 @@ def test_density_integrates_to_one_in_more_dimensions(model, n_features):
 
 @every_model
 def test_draws_follow_the_density_in_1d(model):
-    model = fitted(model, 1)
-    x, step = grid_1d(model)
-    cdf = np.cumsum(np.exp(model.score_samples(x[:, None]))) * step
-    draws = np.sort(model.sample(50_000, random_state=3)[:, 0])
-    expected = np.interp(draws, x + step / 2, cdf)
-    distance = np.abs(expected - (np.arange(draws.size) + 0.5) / draws.size).max()
-    assert kstwobign.sf(distance * np.sqrt(draws.size)) > 1e-3
+    assert_draws_follow_the_density_in_1d(fitted(model, 1))
+
+
+@every_model
+def test_draws_follow_the_density_of_weighted_rows(model):
+    weights = np.where(rows(120, 1)[:, 0] > 1, 9.0, 0.5)
+    assert_draws_follow_the_density_in_1d(fitted(model, 1, sample_weight=weights))
 
 
 @every_model

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen import EMGaussianMixture, dequantize
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._init import INIT_PARAMS, initial_shares
 from skgen.mixture._rows import canonical_rows
 
 every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
@@ -308,6 +308,20 @@ def test_canonical_rows_merge_equal_rows_and_forget_the_order(rng):
     np.testing.assert_array_equal(rescaled, -4.0 * merged + 8.0)
 
 
+@pytest.mark.parametrize("init_params", ["kmeans", "k-means++", "random_from_data"])
+def test_starts_follow_the_weights(init_params):
+    # Two heavy rows near each other, many light ones far away.
+    X = np.append([[0.0], [1.0]], np.linspace(40, 60, 30)[:, None], axis=0)
+    weights = np.append([1e6, 1e6], np.full(30, 1e-6))
+    apart = []
+    for seed in range(20):
+        rng = np.random.RandomState(seed)
+        shares = initial_shares(X, weights, 2, init_params, rng)(slice(0, 2))
+        apart.append((shares[0] != shares[1]).all())
+    # By the rows alone, the heavy two would share a component nearly always.
+    assert np.mean(apart) >= 0.95
+
+
 def test_only_the_ratio_of_weights_matters(rng):
     X, weights = rows(80, 2), rng.uniform(0.5, 2, size=80)
     mixture = EMGaussianMixture(2, random_state=0)
@@ -368,12 +382,35 @@ def test_a_component_that_lost_its_rows_is_seeded_again_and_named(covariance_typ
         weights_init=[0.5, 0.5],
         means_init=[[20.0, 20.0], [1e7, 1e7]],
         max_iter=300,
+        random_state=0,
     )
     with pytest.warns(ConvergenceWarning, match=r"Components \[1\].*lost their rows"):
         mixture.fit(X)
     assert (np.diff(mixture.lower_bounds_) >= 0).all()
-    if covariance_type != "tied":  # whose best fit may be one wide pair
-        np.testing.assert_allclose(mixture.weights_, 0.5, atol=1e-6)
+    assert mixture.weights_.min() > 0
+    alone = EMGaussianMixture(covariance_type=covariance_type).fit(X)
+    assert mixture.lower_bound_ > alone.lower_bound_ + 0.01
+
+
+@every_type
+def test_a_component_that_no_row_wants_gets_the_weight_0_and_is_named(covariance_type):
+    # Even the corners of a square are not so unlikely under one normal density that
+    # a component of their own would pay.
+    X = np.random.RandomState(0).uniform(size=(2000, 2))
+    mixture = EMGaussianMixture(
+        2,
+        covariance_type=covariance_type,
+        weights_init=[0.5, 0.5],
+        means_init=[[0.0, 0.0], [1e7, 1e7]],
+        random_state=0,
+    )
+    with pytest.warns(ConvergenceWarning, match=r"\[1\].*no rows and the weight 0"):
+        mixture.fit(X)
+    alone = EMGaussianMixture(covariance_type=covariance_type).fit(X)
+    assert mixture.weights_.tolist() == [1.0, 0.0]
+    np.testing.assert_allclose(mixture.score_samples(X), alone.score_samples(X))
+    assert np.isfinite(mixture.sample(100)).all()
+    assert (mixture.predict(X) == 0).all()
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
@@ -412,6 +449,7 @@ def test_clusters_a_million_times_narrower_than_the_data(rng):
 def test_a_mean_that_moves_far_keeps_the_digits_of_a_narrow_cluster(covariance_type):
     noise = np.random.RandomState(0).standard_normal((60, 1))
     X = np.repeat([[0.0], [1.0]], 30, axis=0) + 1e-11 * noise
+    wide = {"full": (2, 1, 1), "tied": (1, 1), "diag": (2, 1), "spherical": (2,)}
     ends = []
     for means in ([[0.4], [0.6]], [[0.0], [1.0]]):
         mixture = EMGaussianMixture(
@@ -422,6 +460,7 @@ def test_a_mean_that_moves_far_keeps_the_digits_of_a_narrow_cluster(covariance_t
             max_iter=300,
             weights_init=[0.5, 0.5],
             means_init=means,
+            precisions_init=np.full(wide[covariance_type], 4.0),
         )
         ends.append(mixture.fit(X).lower_bound_)
     assert ends[0] == pytest.approx(ends[1], rel=1e-6)

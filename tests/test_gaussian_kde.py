@@ -226,13 +226,21 @@ def test_scoring_never_holds_all_pairs():
 
 
 @pytest.mark.parametrize("memory", [1, 2**17, 2**30])
-def test_blocks_of_any_size_give_the_same_sums(memory):
-    points, queries = rows(2500, 2), rows(300, 2, seed=1)
-    log_weights = np.log(np.full(2500, 1 / 2500))
-    expected = kernel_log_sum(queries, points, log_weights, points)
-    got = kernel_log_sum(queries, points, log_weights, points, memory=memory)
-    np.testing.assert_allclose(got[0], expected[0], rtol=1e-13)
-    np.testing.assert_allclose(got[1], expected[1], rtol=1e-12, atol=1e-13)
+@pytest.mark.parametrize("n_points", [1, 1023, 1024, 1025, 3000])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_blocks_of_any_size_give_the_sums_of_all_pairs(memory, n_points, reverse):
+    # Sorted, so that the nearest points come in the first block, or in the last.
+    points, queries = np.sort(rows(n_points, 2), axis=0), rows(150, 2, seed=1)
+    points = points[::-1] if reverse else points
+    log_weights = np.log(np.random.RandomState(2).uniform(0.1, 2, n_points))
+    diff = queries[:, None] - points[None]
+    a = log_weights - 0.5 * (diff**2).sum(axis=2)  # (m, n)
+    expected = logsumexp(a, axis=1)
+    log_sum, mean = kernel_log_sum(queries, points, log_weights, points, memory=memory)
+    np.testing.assert_allclose(log_sum, expected, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        mean, np.exp(a - expected[:, None]) @ points, rtol=1e-11, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("rule", ["scott", "silverman"])

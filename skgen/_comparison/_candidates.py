@@ -85,15 +85,10 @@ def candidates(n_components, random_state):
             )
         )
 
-    one = [Candidate("EMGaussianMixture(1)", lambda X: EMGaussianMixture())]
     return [
         Candidate("GaussianKDE()", lambda X: GaussianKDE()),
         Candidate("GaussianKDE(h)", lambda X: GaussianKDE(_scott_bandwidth(X))),
-        *(one if K > 1 else []),
-        Candidate(
-            f"EMGaussianMixture({K})",
-            lambda X: EMGaussianMixture(K, random_state=seed),
-        ),
+        *(_mixture(k, seed) for k in sorted({1, max(1, round(K / 3)), K})),
         Candidate(f"EMGaussianMixture({K}, s)", ours_from_start),
         Candidate(
             "sklearn KernelDensity(h)",
@@ -107,6 +102,14 @@ def candidates(n_components, random_state):
         ),
         Candidate(f"sklearn GaussianMixture({K}, s)", theirs_from_start, ours=False),
     ]
+
+
+def _mixture(n_components, random_state):
+    """Return a mixture with its own start."""
+    return Candidate(
+        f"EMGaussianMixture({n_components})",
+        lambda X: EMGaussianMixture(n_components, random_state=random_state),
+    )
 
 
 def _scott_bandwidth(X):

@@ -141,7 +141,7 @@ def _column_figure(plt, table, draws, n_columns=4):
         axis.set_yticks([])
         if j == 0:
             axis.legend()
-            noise = ", with the noise of columns with ties" if table.grids else ""
+            noise = ", ties spread by noise" if table.grids else ""
             first = f"the first {shown} of {d} columns" if shown < d else "the columns"
             axis.set_title(f"{first}{noise}", loc="left", fontsize="medium")
     return figure

@@ -64,6 +64,10 @@ class AbstractCovariance(ABC):
         """
 
     @abstractmethod
+    def averaged(self, covariances, k, weights):
+        """Return the covariances with that of component `k` their weighted mean."""
+
+    @abstractmethod
     def factors(self, covariances):
         """Return the `U` of all components."""
 
@@ -121,6 +125,9 @@ class Full(AbstractCovariance):
             covariances[k], at_floor[k] = _floored(moment, floor, degenerate)
         return covariances, at_floor
 
+    def averaged(self, covariances, k, weights):
+        return _with_average(covariances, k, weights)
+
     def factors(self, covariances):
         return np.stack([_dense_factor(matrix) for matrix in covariances])
 
@@ -173,6 +180,9 @@ class Tied(AbstractCovariance):
         covariance, at_floor = _floored(moment, floor, degenerate)
         return covariance, np.full(counts.size, at_floor)
 
+    def averaged(self, covariances, k, weights):
+        return covariances
+
     def factors(self, covariances):
         return _dense_factor(covariances)
 
@@ -189,7 +199,31 @@ class Tied(AbstractCovariance):
         return _dense_to_white(factors, whitening)
 
 
-class Diagonal(AbstractCovariance):
+class AbstractVariances(AbstractCovariance):
+    """Variances, with one over a standard deviation for `U`."""
+
+    def standardise(self, diff, factors, k):
+        return diff * factors[k]
+
+    def colour(self, noise, factors, k):
+        return noise / factors[k]
+
+    def averaged(self, covariances, k, weights):
+        return _with_average(covariances, k, weights)
+
+    def factors(self, covariances):
+        return 1.0 / np.sqrt(covariances)
+
+    def precisions(self, factors):
+        return factors**2
+
+    def factors_of_precisions(self, precisions):
+        if not (precisions > 0).all():
+            raise np.linalg.LinAlgError("A precision is not positive.")
+        return np.sqrt(precisions)
+
+
+class Diagonal(AbstractVariances):
     """A variance for each component and feature: (K, d)."""
 
     whitening = "diag"
@@ -205,12 +239,6 @@ class Diagonal(AbstractCovariance):
 
     def log_det(self, factors, K, d):
         return np.log(factors).sum(axis=1)
-
-    def standardise(self, diff, factors, k):
-        return diff * factors[k]
-
-    def colour(self, noise, factors, k):
-        return noise / factors[k]
 
     def empty_scatter(self, K, d):
         return np.zeros((K, d))
@@ -228,15 +256,6 @@ class Diagonal(AbstractCovariance):
         variances[filled] = np.where(degenerate, 1.0, np.maximum(moments, floor))
         return variances, at_floor
 
-    def factors(self, covariances):
-        return 1.0 / np.sqrt(covariances)
-
-    def precisions(self, factors):
-        return factors**2
-
-    def factors_of_precisions(self, precisions):
-        return _positive_roots(precisions)
-
     def to_data(self, covariances, whitening):
         variances = covariances * whitening.scale**2
         return variances, self.factors(variances)
@@ -246,7 +265,7 @@ class Diagonal(AbstractCovariance):
         return np.where(whitening.degenerate, 1.0, variances)
 
 
-class Spherical(AbstractCovariance):
+class Spherical(AbstractVariances):
     """One variance for each component: (K,)."""
 
     whitening = "spherical"
@@ -262,12 +281,6 @@ class Spherical(AbstractCovariance):
 
     def log_det(self, factors, K, d):
         return d * np.log(factors)
-
-    def standardise(self, diff, factors, k):
-        return diff * factors[k]
-
-    def colour(self, noise, factors, k):
-        return noise / factors[k]
 
     def empty_scatter(self, K, d):
         return np.zeros(K)
@@ -285,15 +298,6 @@ class Spherical(AbstractCovariance):
         variances = previous.copy()  # (K,)
         variances[filled] = np.maximum(moments, floor)
         return variances, at_floor
-
-    def factors(self, covariances):
-        return 1.0 / np.sqrt(covariances)
-
-    def precisions(self, factors):
-        return factors**2
-
-    def factors_of_precisions(self, precisions):
-        return _positive_roots(precisions)
 
     def to_data(self, covariances, whitening):
         variances = covariances * whitening.scale[0] ** 2
@@ -368,7 +372,7 @@ def _symmetric_root(precisions):
     return np.linalg.cholesky(precisions)
 
 
-def _positive_roots(precisions):
-    if not (precisions > 0).all():
-        raise np.linalg.LinAlgError("A precision is not positive.")
-    return np.sqrt(precisions)
+def _with_average(covariances, k, weights):
+    covariances = covariances.copy()
+    covariances[k] = np.average(covariances, axis=0, weights=weights)
+    return covariances

@@ -1,6 +1,6 @@
 """EM: iterations from one start that never lower the likelihood."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from sklearn.utils import gen_batches
@@ -106,38 +106,43 @@ class Run:
         """
         self.converged = self.rise < tol
         parameters, at_floor = problem.maximise(self.statistics, self.parameters)
-        collected = self._reseed(problem, parameters)
-        if collected is None:
-            collected = parameters, problem.statistics(parameters)
-        self.rise = collected[1].log_likelihood - self.bound
+        found = parameters, problem.statistics(parameters)
+        found = self._reseeded(problem, *found) or found
+        self.rise = found[1].log_likelihood - self.bound
         if self.rise >= 0:
-            self.parameters, self.statistics = collected
+            self.parameters, self.statistics = found
             self.at_floor = at_floor
         if self.rise <= 0:
             self.stalled = self.rise < -_ROUNDING * max(1.0, abs(self.bound))
             self.converged = not self.stalled
         self.bounds.append(self.bound)
 
-    def _reseed(self, problem, parameters):
+    def _reseeded(self, problem, parameters, collected):
         """Set one component without rows on the row of the least density.
 
-        Returns the parameters and statistics if the likelihood does not fall for
-        it, else None; then the component stays without rows.
+        Returns the parameters and statistics if that raises the likelihood; else
+        None, and the component stays without rows.
         """
         empty = set(np.flatnonzero(parameters.weights == 0).tolist()) - self.abandoned
         if not empty:
             return None
-        k, row = min(empty), self.statistics.lowest_row
-        weight = problem.sample_weight[row] / problem.sample_weight.sum()
-        if k not in self.reseeded and weight < 1:
-            weights = parameters.weights * (1 - weight)
-            weights[k] = weight
-            means = parameters.means.copy()
-            means[k] = problem.X[row]
-            seeded = replace(parameters, weights=weights, means=means)
-            collected = problem.statistics(seeded)
-            if collected.log_likelihood >= self.bound:
+        k, row = min(empty), collected.lowest_row
+        if k not in self.reseeded:
+            weight = problem.sample_weight[row] / problem.sample_weight.sum()
+            seeded = self._with_component(problem, parameters, k, row, weight)
+            found = problem.statistics(seeded)
+            if found.log_likelihood > collected.log_likelihood:
                 self.reseeded.add(k)
-                return seeded, collected
+                return seeded, found
         self.abandoned.add(k)
         return None
+
+    def _with_component(self, problem, parameters, k, row, weight):
+        """Return the parameters with component `k` on a row, of average covariance."""
+        weights, means = parameters.weights * (1 - weight), parameters.means.copy()
+        weights[k], means[k] = weight, problem.X[row]
+        covariances = problem.covariance.averaged(
+            parameters.covariances, k, parameters.weights
+        )
+        factors = problem.covariance.factors(covariances)
+        return Parameters(weights, means, covariances, factors)
