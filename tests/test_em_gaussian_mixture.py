@@ -1,5 +1,6 @@
 """EMGaussianMixture against scikit-learn, closed forms and what EM guarantees."""
 
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
+from sklearn import config_context
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_wine
 from sklearn.exceptions import ConvergenceWarning
@@ -89,6 +91,24 @@ def test_the_same_start_ends_where_scikit_learn_ends(covariance_type):
     np.testing.assert_allclose(ours.score_samples(X), theirs.score_samples(X))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@every_type
+@pytest.mark.parametrize("n_iterations", [1, 2, 3])
+def test_every_iteration_is_that_of_scikit_learn(covariance_type, n_iterations):
+    X = wine()
+    options = start(X, 3, covariance_type)
+    options["means_init"] = options["means_init"][::-1]  # so that they must move
+    options |= {"covariance_type": covariance_type, "reg_covar": 0.0}
+    options |= {"tol": 0.0, "max_iter": n_iterations}
+    ours = EMGaussianMixture(3, **options).fit(X)
+    theirs = GaussianMixture(3, **options).fit(X)
+    assert ours.n_iter_ == theirs.n_iter_ == n_iterations
+    for attribute in ("weights_", "means_", "covariances_", "precisions_cholesky_"):
+        np.testing.assert_allclose(
+            getattr(ours, attribute), getattr(theirs, attribute), rtol=1e-8, atol=1e-10
+        )
+
+
 @pytest.mark.data
 @every_type
 @pytest.mark.parametrize("name", ["pendigits", "satimage-2", "cover"])
@@ -156,6 +176,20 @@ def test_criteria_are_those_of_scikit_learn(covariance_type, rng):
     repeated = np.repeat(X, weights, axis=0)
     assert ours.bic(X, sample_weight=weights) == pytest.approx(ours.bic(repeated))
     assert ours.aic(X, sample_weight=weights) == pytest.approx(ours.aic(repeated))
+
+
+def test_scoring_never_holds_all_rows_by_all_components():
+    mixture = EMGaussianMixture(
+        50, covariance_type="spherical", max_iter=0, random_state=0
+    ).fit(rows(1000, 2))
+    X = rows(50_000, 2)  # by 50 components would be 20 MB
+    with config_context(working_memory=1):
+        tracemalloc.start()
+        mixture.score_samples(X)
+        mixture.predict(X)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 4 * 2**20
 
 
 # -- what EM guarantees --------------------------------------------------------
