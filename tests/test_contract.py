@@ -8,6 +8,7 @@ import pytest
 import torch
 from estimators import MODELS, SCALE_FREE, name, rows
 from scipy.stats import kstwobign, multivariate_normal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.exceptions import NotFittedError
@@ -282,6 +283,19 @@ def test_grid_search_over_models_picks_the_best_on_held_out_rows():
     assert search.best_params_["model"] is choices[2]
     assert search.cv_results_["mean_test_score"].argmax() == 2
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+
+
+@every_model
+def test_searches_run_in_parallel_and_pass_weights_on(model):
+    X, weights = rows(60, 2), np.random.RandomState(1).uniform(1, 2, 60)
+    with config_context(enable_metadata_routing=True):
+        routed = clone(model).set_fit_request(sample_weight=True)
+        routed.set_score_request(sample_weight=True)
+        search = GridSearchCV(routed, {"random_state": [1, 2]}, cv=2, n_jobs=2)
+        search.fit(X, sample_weight=weights)
+    assert np.isfinite(search.best_score_)
+    score = search.score(X)
+    assert score == pytest.approx(search.best_estimator_.score(X))
 
 
 # -- containers, types, weights ------------------------------------------------
