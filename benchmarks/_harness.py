@@ -68,7 +68,7 @@ def _timed(function):
 def table(rows):
     """Return rows as a Markdown table."""
     lines = [
-        "| work | peer | skgen | peer | times faster | pairs | answers |",
+        "| work | peer | skgen | peer | peer / skgen | pairs | answers |",
         "|---|---|---:|---:|---:|---:|---|",
     ]
     for row in rows:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 import warnings
@@ -14,13 +15,8 @@ import numpy as np
 from skgen import __version__
 from skgen._comparison._candidates import LEGEND, candidates
 from skgen._comparison._cross_validation import cross_validate
-from skgen._comparison._data import (
-    LEAST_ROWS,
-    TableError,
-    count,
-    digits_table,
-    read_table,
-)
+from skgen._comparison._data import digits_table, read_table
+from skgen._comparison._reading import LEAST_ROWS, TableError, count
 from skgen._comparison._report import (
     N_DRAWS,
     PICTURES,
@@ -36,11 +32,6 @@ def main(arguments=None):
     try:
         _check_outputs(options)
         _compare(options)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read the table has seen enough; nothing may be flushed there later.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (TableError, OSError) as error:
         sys.stderr.write(f"skgen: error: {error}\n")
         return 1
@@ -51,6 +42,16 @@ def main(arguments=None):
         sys.stderr.write("skgen: interrupted\n")
         return 130
     return 0
+
+
+def _say(text):
+    """Write to standard output, whether or not anybody reads on."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The files that were asked for are written all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -79,7 +80,7 @@ def _parser():
     parser.add_argument(
         "-n",
         "--n-samples",
-        type=_count(1),
+        type=_count(1, 10**9),
         default=1000,
         metavar="N",
         help="how many rows to draw (default: 1000)",
@@ -187,33 +188,41 @@ def _compare(options):
     # A covariance of its own has rank d from d + 1 rows; five times that to be told.
     most = max(1, (n - -(-n // n_folds)) // (5 * (d + 1)))
     n_components = min(options.components, most)
+    if n - -(-n // n_folds) <= d + 1:
+        table.notes.append(
+            f"beware: {n - -(-n // n_folds)} rows to fit to are too few for "
+            f"{count(d, 'column')}, and scores say little"
+        )
     for note in table.notes:
-        sys.stdout.write(f"{note}\n")
+        _say(f"{note}\n")
     few = " for so few rows" if most < options.components else ""
-    sys.stdout.write(
+    _say(
         f"{n_folds}-fold cross-validation on {count(n, 'row')} of "
         f"{count(d, 'column')}; mixtures of up to "
         f"{count(n_components, 'component')}{few}\n\n"
     )
-    sys.stdout.flush()
 
     models = candidates(n_components, seed)
     with _progress(len(models) * n_folds) as advance:
         results = cross_validate(models, table.X, n_folds, seed, advance)
-    sys.stdout.write(format_results(results) + "\n\n" + LEGEND + "\n")
+    _say(format_results(results) + "\n\n" + LEGEND + "\n")
     _write_notes(results)
+    if all(result.failed for result in results):
+        raise TableError("no model could be fitted.")
     if options.sample or options.plot:
         _write_outputs(options, table, results)
 
 
 def _write_notes(results):
-    """Say once what models warned of, of each kind."""
+    """Say once what models warned of, and which others were warned of the like."""
     said = {}
     for result in results:
-        for kind, note in result.notes.items():
-            said.setdefault(kind, (note, []))[1].append(result.candidate.label)
+        for note in result.notes.values():
+            # The same but for the numbers of components and columns.
+            alike = re.sub(r"\[[^\]]*\]|[-+.\de]*\d", "", note)
+            said.setdefault(alike, (note, []))[1].append(result.candidate.label)
     for note, labels in said.values():
-        others = f" (and {', '.join(labels[1:])})" if len(labels) > 1 else ""
+        others = f" (likewise {', '.join(labels[1:])})" if len(labels) > 1 else ""
         sys.stderr.write(f"note: {labels[0]}{others}: {note}\n")
 
 
@@ -233,11 +242,11 @@ def _write_outputs(options, table, results):
         draws = model.sample(options.n_samples, random_state=seed)
         write_draws(options.sample, table.to_grid(draws), table.names)
         drawn = count(options.n_samples, "draw")
-        sys.stdout.write(f"\n{drawn} from {label}: {options.sample}\n")
+        _say(f"\n{drawn} from {label}: {options.sample}\n")
     if options.plot:
         draws = model.sample(N_DRAWS, random_state=seed)
         plot_draws(options.plot, table, draws, label)
-        sys.stdout.write(f"\na picture of draws from {label}: {options.plot}\n")
+        _say(f"\na picture of draws from {label}: {options.plot}\n")
 
 
 @contextmanager

@@ -28,6 +28,11 @@ _GRID_TOLERANCE = 0.05
 # The most decimals that a grid of rounded numbers is looked for with.
 _MOST_DECIMALS = 6
 
+# A step is found from the values that occur more than once where these are so many,
+# and such a share of the rows.
+_FEW_VALUES = 5
+_MOSTLY = 0.75
+
 
 def dequantize(X, random_state=None):
     r"""Add uniform noise of one grid step to every column that has ties.
@@ -37,11 +42,12 @@ def dequantize(X, random_state=None):
 
     .. math:: x' = x + \delta u, \qquad u \sim U(-1/2, 1/2).
 
-    The step is found from the column: the greatest that all its values are multiples
-    of. A column that is no grid, such as zeros among unrounded values, gets the median
-    distance from a tied row to the nearest other value, but no more than a tenth of
-    the interquartile range of the rows without ties. Columns without ties, and
-    constant columns, come back as they are.
+    The step is found from the column: the greatest that its values are multiples of
+    (of those that occur more than once, where most do). A column that is no grid,
+    such as zeros among unrounded values, gets the median distance from a tied row to
+    the nearest other value, but no more than a tenth of the interquartile range of
+    the rows without ties. Columns without ties, and constant columns, come back as
+    they are.
 
     Parameters
     ----------
@@ -105,13 +111,20 @@ def dequantize(X, random_state=None):
 
 
 def grid_step(column):
-    """Return the step of the grid that a tied column lies on; 0 without ties.
+    """Return the step of a tied column; 0 without ties. See `column_step`."""
+    return column_step(column)[0]
 
-    For whole numbers, and numbers of a few decimals, it is their greatest common
-    step. Else, where all values are multiples of the smallest gap between them, it
-    is that gap. Else the column is no grid (atoms among unrounded values, say), and
-    the step is how far tied rows are from the nearest other value, in the median,
-    but no more than a tenth of the interquartile range of the rows without ties.
+
+def column_step(column):
+    """Return the step of a tied column, and whether the column is a grid.
+
+    For whole numbers, and numbers of a few decimals, the step is their greatest
+    common one: of the values that occur more than once, where those are most of the
+    rows, so that one odd number among many rounded ones does not count. Else,
+    where all values are multiples of the smallest gap between them, it is that gap.
+    Else the column is no grid (atoms among unrounded values, say), and the step is
+    how far tied rows are from the nearest other value, in the median, but no more
+    than a tenth of the interquartile range of the rows without ties.
 
     Parameters
     ----------
@@ -120,9 +133,25 @@ def grid_step(column):
 
     Returns
     -------
-    float
+    step : float
         The step. 0 says that no value occurs twice, or that all are the same.
+    is_grid : bool
+        Whether the values are multiples of the step.
     """
+    values, counts = _distinct(column)
+    if values.size in (1, column.size):
+        return 0.0, False
+    tied = counts > 1
+    mostly_tied = counts[tied].sum() >= _MOSTLY * column.size
+    common = values[tied] if mostly_tied and tied.sum() >= _FEW_VALUES else values
+    step = _decimal_step(common, np.finfo(column.dtype).eps) or _multiple_step(common)
+    if step > 0:
+        return step, True
+    return _typical_step(values, counts), False
+
+
+def _distinct(column):
+    """Return the distinct values of a column in order, and how often each occurs."""
     ordered = np.sort(column)  # (n,)
     # Neighbours among floating-point numbers are one value: 0.1 + 0.2 and 0.3.
     apart = 1.5 * np.spacing(np.abs(ordered)).astype(np.float64)
@@ -130,16 +159,10 @@ def grid_step(column):
     ordered = ordered.astype(np.float64)
     with np.errstate(over="ignore"):
         gaps = np.diff(ordered)  # (n - 1,)
+    if not np.isfinite(gaps).all():
+        return ordered, np.ones(ordered.size, dtype=int)
     new = np.append(True, gaps > (0 if whole else np.maximum(apart[1:], apart[:-1])))
-    if new.all() or new.sum() == 1 or not np.isfinite(gaps).all():
-        return 0.0
-    values = ordered[new]  # (m,) distinct
-    counts = np.diff(np.append(np.flatnonzero(new), ordered.size))  # (m,)
-    return (
-        _decimal_step(values, np.finfo(column.dtype).eps)
-        or _multiple_step(values)
-        or _typical_step(values, counts)
-    )
+    return ordered[new], np.diff(np.append(np.flatnonzero(new), ordered.size))
 
 
 def _decimal_step(values, eps):

@@ -204,9 +204,9 @@ def _warn_if_degenerate(constant, n_collinear, names):
         )
     if n_collinear > 0:
         warnings.warn(
-            f"The rows span {n_collinear} fewer dimensions than there are features "
-            "that vary: some are duplicated or collinear, or the rows are too few. "
-            "Across each missing dimension the model is a normal density with "
+            "The rows span fewer dimensions than there are features that vary, by "
+            f"{n_collinear}: some are duplicated or collinear, or the rows are too "
+            "few. Across each missing dimension the model is a normal density with "
             f"{DEGENERATE_VARIANCE:g} of the variance of a feature.",
             DataDimensionalityWarning,
             stacklevel=2,

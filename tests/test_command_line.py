@@ -143,7 +143,7 @@ def test_rows_with_blanks_are_left_out_and_counted(tmp_path, capsys):
     values[[3, 7]] = np.nan
     main([table(tmp_path / "t.csv", extra=values)])
     out = capsys.readouterr().out
-    assert "left out: 2 rows with blanks" in out
+    assert "left out: 2 rows with blanks, most of them in extra" in out
     assert "on 78 rows of 3 columns" in out
 
 
@@ -222,11 +222,57 @@ def test_outputs_go_where_links_point_and_devices_stay(tmp_path, capsys):
     assert pipe.is_fifo()
 
 
-def test_a_pipe_that_closes_early_is_no_error(tmp_path):
-    command = f"{sys.executable} -m skgen {table(tmp_path / 't.csv')} | head -n 1"
+def test_a_pipe_that_closes_early_stops_nothing(tmp_path):
+    path, out = table(tmp_path / "t.csv"), tmp_path / "o.csv"
+    command = f"{sys.executable} -m skgen {path} --sample {out} | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.count("\n") == 1
     assert "rror" not in done.stderr
+    assert pd.read_csv(out).shape == (1000, 2)
+
+
+def test_columns_that_are_no_grid_are_not_rounded(tmp_path, capsys):
+    rain = np.where(np.arange(300) % 3 == 0, 0.0, np.exp(rows(300, 1)[:, 0]))
+    path = table(tmp_path / "t.csv", n=300, rain=rain)
+    main([path, "--sample", str(tmp_path / "o.csv")])
+    assert "[rain by" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "o.csv")["rain"].nunique() == 1000
+
+
+def test_decimal_commas_beside_semicolons_are_read(tmp_path, capsys):
+    frame = pd.DataFrame(rows(40, 2), columns=["width", "height"])
+    frame.to_csv(tmp_path / "t.csv", sep=";", decimal=",", index=False)
+    main([str(tmp_path / "t.csv")])
+    assert "40 rows, 2 numeric columns" in capsys.readouterr().out
+
+
+def test_headers_may_hold_line_breaks_and_follow_blank_lines(tmp_path, capsys):
+    lines = [f"{a},{b}" for a, b in rows(40, 2)]
+    text = "\n".join(["", '"the\nwidth",height', *lines])
+    (tmp_path / "t.csv").write_text(text)
+    main([str(tmp_path / "t.csv"), "--sample", str(tmp_path / "o.csv")])
+    names = pd.read_csv(tmp_path / "o.csv").columns.tolist()
+    assert names == ["the\nwidth", "height"]
+
+
+def test_too_few_rows_for_the_columns_are_said(tmp_path, capsys):
+    frame = pd.DataFrame(rows(12, 12))
+    frame.columns = [f"c{j}" for j in range(12)]
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    main([str(tmp_path / "t.csv")])
+    assert "too few for 12 columns" in capsys.readouterr().out
+
+
+def test_models_that_compute_the_same_agree_on_degenerate_columns(tmp_path, capsys):
+    rare = np.zeros(60)
+    rare[7] = 1.0
+    path = table(tmp_path / "t.csv", n=60, rare=rare)
+    main([path, "--no-dequantize"])
+    out = capsys.readouterr().out
+    assert "failed" not in out
+    assert nats(out, "GaussianKDE(h)") == pytest.approx(
+        nats(out, "sklearn KernelDensity(h)"), abs=1e-3
+    )
 
 
 def test_pictures_of_tables_of_all_widths(tmp_path, capsys):
@@ -346,14 +392,19 @@ def test_text_that_is_not_utf8_is_one_line(tmp_path, capsys):
     assert "is a folder" in fails(capsys, tmp_path)
 
 
-def test_values_that_overflow_are_no_success(tmp_path, capsys):
+def test_values_whose_squares_overflow_are_one_line(tmp_path, capsys):
     table(tmp_path / "t.csv", huge=rows(80, 1)[:, 0] * 1e300)
-    main([str(tmp_path / "t.csv")])
-    captured = capsys.readouterr()
-    assert "nan" not in captured.out
-    assert "GaussianKDE()  " in captured.out
-    assert "failed" in captured.out
-    assert "must lie within" in captured.err
+    message = fails(capsys, tmp_path / "t.csv")
+    assert "the column 'huge'" in message
+    assert "must lie within" in message
+
+
+def test_damaged_archives_are_one_line(tmp_path, capsys):
+    path = table(tmp_path / "t.csv.gz")
+    whole = (tmp_path / "t.csv.gz").read_bytes()
+    for damaged in (whole[:200], whole[:100] + b"xxxx" + whole[104:], b"width,height"):
+        (tmp_path / "t.csv.gz").write_bytes(damaged)
+        assert "cannot be read as a table" in fails(capsys, path)
 
 
 def test_no_file_is_left_half_written(tmp_path, capsys, monkeypatch):

@@ -325,6 +325,19 @@ def test_order_and_repetition_change_not_one_bit(covariance_type, init_params, r
     np.testing.assert_array_equal(weighted, repeated)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_order_changes_not_one_bit_with_weights_of_any_kind(rng):
+    X = np.repeat(np.round(rows(60, 2)), 3, axis=0)
+    weights = rng.uniform(size=180)
+    mixture = EMGaussianMixture(2, random_state=0)
+    expected = mixture.fit(X, sample_weight=weights).means_
+    for _ in range(4):
+        order = rng.permutation(180)
+        means = mixture.fit(X[order], sample_weight=weights[order]).means_
+        np.testing.assert_array_equal(means, expected)
+
+
 def test_canonical_rows_merge_equal_rows_and_forget_the_order(rng):
     X = np.round(rows(200, 2))
     weights = rng.randint(1, 5, size=200).astype(float)

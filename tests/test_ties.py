@@ -45,6 +45,11 @@ def test_a_sentinel_does_not_drown_the_other_rows(rng):
     assert 0 < grid_step(column) < 0.5
 
 
+def test_one_odd_number_among_rounded_ones_does_not_count(rng):
+    column = np.append(np.round(rng.standard_normal(500), 1), 0.123456)
+    assert grid_step(column) == pytest.approx(0.1)
+
+
 def test_prices_in_single_precision_are_a_grid_of_cents(rng):
     prices = (rng.randint(100, 9000, 500) / 100).astype(np.float32)
     assert grid_step(prices) == pytest.approx(0.01, rel=1e-3)

@@ -71,7 +71,7 @@ def candidates(n_components, random_state):
     def ours_from_start(X):
         weights, means, precisions, scaler = _kmeans_start(X, K, seed)
         return EMGaussianMixture(
-            K,
+            weights.size,
             weights_init=weights,
             means_init=scaler.inverse_transform(means),
             precisions_init=precisions / np.outer(scaler.scale_, scaler.scale_),
@@ -81,7 +81,10 @@ def candidates(n_components, random_state):
         weights, means, precisions, _ = _kmeans_start(X, K, seed)
         return Standardised(
             GaussianMixture(
-                K, weights_init=weights, means_init=means, precisions_init=precisions
+                weights.size,
+                weights_init=weights,
+                means_init=means,
+                precisions_init=precisions,
             )
         )
 
@@ -114,21 +117,25 @@ def _mixture(n_components, random_state):
 
 def _scott_bandwidth(X):
     """Return what KernelDensity(bandwidth="scott") is on standardised columns."""
-    return X.std(axis=0) * scott_factor(*X.shape)
+    # A column that is constant in these rows keeps its units, as in StandardScaler.
+    scale = StandardScaler().fit(X).scale_
+    return scale * scott_factor(*X.shape)
 
 
 def _kmeans_start(X, n_components, random_state):
     """Return weights, means and precisions of k-means clusters, standardised."""
     scaler = StandardScaler().fit(X)
     Z = scaler.transform(X)
-    labels = KMeans(n_components, n_init=1, random_state=random_state).fit_predict(Z)
-    shares = np.eye(n_components)[labels]  # (n, K)
-    counts = shares.sum(axis=0)
-    means = shares.T @ Z / counts[:, None]  # (K, d)
+    kmeans = KMeans(n_components, n_init=1, random_state=random_state)
+    # Fewer than asked for where there are fewer distinct rows.
+    _, labels, counts = np.unique(
+        kmeans.fit_predict(Z), return_inverse=True, return_counts=True
+    )
+    means = np.eye(counts.size)[labels].T @ Z / counts[:, None]  # (K, d)
     # One covariance for all: a cluster may have fewer rows than columns.
     within = Z - means[labels]
     covariance = within.T @ within / Z.shape[0] + 1e-6 * np.eye(Z.shape[1])
     precisions = np.broadcast_to(
-        np.linalg.inv(covariance), (n_components, *covariance.shape)
+        np.linalg.inv(covariance), (counts.size, *covariance.shape)
     )
     return counts / counts.sum(), means, precisions, scaler

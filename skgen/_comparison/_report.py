@@ -72,7 +72,7 @@ def write_draws(path, columns, names):
 
     frame = pd.DataFrame(columns)
     frame.columns = names
-    compression = "gzip" if Path(path).suffix == ".gz" else None
+    compression = "gzip" if Path(path).suffix.lower() == ".gz" else None
     with _whole_file(path) as part:
         frame.to_csv(part, index=False, compression=compression)
 
@@ -132,17 +132,22 @@ def _column_figure(plt, table, draws, n_columns=4):
         _scatter_beside(figure, spots, table, draws)
     for j in range(shown):
         axis = figure.add_subplot(grid[-1, 2 * j : 2 * j + 2])
-        low, high = np.quantile(table.X[:, j], [0.001, 0.999])
-        n_bins = int(np.clip(np.sqrt(table.X.shape[0]), 8, 40))
-        bins = np.linspace(low, high, n_bins + 1)
-        axis.hist(table.X[:, j], bins, density=True, alpha=0.5, label="data")
-        axis.hist(draws[:, j], bins, density=True, histtype="step", label="draws")
+        data = table.X[:, j]
+        n_bins = int(np.clip(np.sqrt(data.size), 8, 40))
+        bins = np.linspace(data.min(), data.max(), n_bins + 1)
+        for values, label, style in (
+            (data, "data", {"alpha": 0.5}),
+            (draws[:, j], "draws", {"histtype": "step"}),
+        ):
+            # Of all rows, those beyond the picture too: areas can be compared.
+            weights = np.full(values.size, 1 / (values.size * (bins[1] - bins[0])))
+            axis.hist(values, bins, weights=weights, label=label, **style)
         axis.set_xlabel(_short(table.names[j]), parse_math=False)
         axis.set_yticks([])
         if j == 0:
             axis.legend()
+            first = f"the first {shown} of {d} columns" if shown < d else "by column"
             noise = ", ties spread by noise" if table.grids else ""
-            first = f"the first {shown} of {d} columns" if shown < d else "the columns"
             axis.set_title(f"{first}{noise}", loc="left", fontsize="medium")
     return figure
 
@@ -162,12 +167,16 @@ def _scatter_beside(figure, spots, table, draws):
         axis.set_xlabel(_short(labels[0]), parse_math=False)
         axis.set_ylabel(_short(labels[1]), parse_math=False)
         axes.append(axis)
-    axes[1].set(xlim=axes[0].get_xlim(), ylim=axes[0].get_ylim())
+    for side in "xy":
+        ends = [end for axis in axes for end in getattr(axis, f"get_{side}lim")()]
+        for axis in axes:
+            getattr(axis, f"set_{side}lim")(min(ends), max(ends))
 
 
 def _short(name, most=28):
     """Return a name that a picture bears."""
-    return name if len(name) <= most else name[: most - 3] + "..."
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"
 
 
 def _main_directions(table):

@@ -38,7 +38,10 @@ def canonical_rows(X, sample_weight):
     if starts.size == X.shape[0]:
         weights = sample_weight[order]
     else:
-        weights = np.add.reduceat(sample_weight[order], starts)
+        # In an order of their own as well, or their sums would differ by rounding.
+        group = np.cumsum(first)
+        weights = sample_weight[order]
+        weights = np.add.reduceat(weights[np.lexsort((weights, group))], starts)
         X, key = X[starts], key[starts]
     centred = key - np.average(key, weights=weights)
     if weights @ centred**3 < 0:
