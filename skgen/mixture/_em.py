@@ -15,6 +15,7 @@ from skgen._parameters import (
     check_random_state_parameter,
     invalid_parameter,
 )
+from skgen._threads import one_blas_thread
 from skgen._whitening import estimate_whitening
 from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture
@@ -291,11 +292,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             whitening.degenerate,
         )
         best = None
-        for _ in range(self._n_fit_tasks):
-            parameters = self._start(problem, start, whitening, rng)
-            run = self._run(problem, parameters, whitening, task)
-            if best is None or run.bound > best.bound:
-                best = run
+        with one_blas_thread():
+            for _ in range(self._n_fit_tasks):
+                parameters = self._start(problem, start, whitening, rng)
+                run = self._run(problem, parameters, whitening, task)
+                if best is None or run.bound > best.bound:
+                    best = run
         for name, value in self._fitted(best, whitening).items():
             setattr(self, name, value)
         # Of the parameters as they are returned, rounded to the data's units.
