@@ -4,10 +4,8 @@ import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array
 
 from skgen._parameters import (
-    Described,
     check_boolean,
     check_choice,
     check_integer,
@@ -20,10 +18,10 @@ from skgen._whitening import estimate_whitening
 from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS, initial_shares
+from skgen.mixture._init import INIT_PARAMS
 from skgen.mixture._iterations import Problem, Run
 from skgen.mixture._rows import canonical_rows
-from skgen.mixture._statistics import Parameters
+from skgen.mixture._start import first_parameters, start_array, user_start
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -202,54 +200,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         check_choice(self, "init_params", INIT_PARAMS)
         check_boolean(self, "warm_start")
         check_random_state_parameter(self)
-        self._start_array("weights_init", (self.n_components,))
-
-    def _start_array(self, name, shape):
-        """Return a user's start as a float array of the right shape; None for None."""
-        value = getattr(self, name)
-        if value is None:
-            return None
-        try:
-            array = check_array(
-                value,
-                dtype=np.float64,
-                ensure_2d=False,
-                allow_nd=True,
-                copy=True,
-                ensure_min_features=0,
-            )
-        except (TypeError, ValueError):
-            rule = f"None or an array of finite numbers of shape {shape}"
-            raise invalid_parameter(self, name, rule, value) from None
-        if array.shape != shape:
-            rule = f"None or an array of shape {shape}"
-            got = Described(f"shape {array.shape}")
-            raise invalid_parameter(self, name, rule, got)
-        if name == "weights_init" and (
-            (array < 0).any() or not np.isclose(array.sum(), 1.0)
-        ):
-            raise invalid_parameter(
-                self, name, "nowhere negative and of sum one", array.tolist()
-            )
-        return array
-
-    def _user_start(self, d):
-        """Return the starts that the user gave: weights, means, precision factors."""
-        K, covariance = self.n_components, COVARIANCES[self.covariance_type]
-        weights = self._start_array("weights_init", (K,))
-        means = self._start_array("means_init", (K, d))
-        precisions = self._start_array("precisions_init", covariance.shape(K, d))
-        if precisions is None:
-            return weights, means, None
-        try:
-            return weights, means, covariance.factors_of_precisions(precisions)
-        except np.linalg.LinAlgError:
-            raise invalid_parameter(
-                self,
-                "precisions_init",
-                "None, or symmetric and positive definite",
-                self.precisions_init,
-            ) from None
+        start_array(self, "weights_init", (self.n_components,))
 
     def _check_rows(self, X, sample_weight):
         """Raise for too few rows to fit anything to."""
@@ -272,7 +223,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     def _fit(self, X, sample_weight, rng, task):
         self._check_rows(X, sample_weight)
-        start = self._user_start(X.shape[1])
+        start = user_start(self, X.shape[1])
         if self._continues():
             start = self._last_fit(X.shape[1])
         X, sample_weight = canonical_rows(X, _scaled_weights(sample_weight))
@@ -294,7 +245,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         best = None
         with one_blas_thread():
             for _ in range(self._n_fit_tasks):
-                parameters = self._start(problem, start, whitening, rng)
+                parameters = first_parameters(self, problem, start, whitening, rng)
                 run = self._run(problem, parameters, whitening, task)
                 if best is None or run.bound > best.bound:
                     best = run
@@ -326,29 +277,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 f"{self.means_.shape[1]}. Set warm_start=False to start afresh."
             )
         return self.weights_, self.means_, self.precisions_cholesky_
-
-    def _start(self, problem, start, whitening, rng):
-        """Return the first parameters: the user's, else those of `init_params`."""
-        weights, means, factors = start
-        covariances = None
-        if means is not None:
-            means = whitening.whiten(means)
-        if factors is not None:
-            covariances = problem.covariance.to_white(factors, whitening)
-        if weights is None or means is None or covariances is None:
-            shares = initial_shares(
-                problem.X,
-                problem.sample_weight,
-                self.n_components,
-                self.init_params,
-                rng,
-            )
-            initial = problem.from_shares(shares, self.n_components)
-            weights = initial.weights if weights is None else weights
-            means = initial.means if means is None else means
-            covariances = initial.covariances if covariances is None else covariances
-        factors = problem.covariance.factors(covariances)
-        return Parameters(weights / weights.sum(), means, covariances, factors)
 
     def _run(self, problem, parameters, whitening, task):
         """Iterate from one start, reporting to callbacks."""
