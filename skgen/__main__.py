@@ -186,11 +186,12 @@ def _compare(options):
     n, d = table.X.shape
     n_folds = min(options.folds, n // 2)
     # A covariance of its own has rank d from d + 1 rows; five times that to be told.
-    most = max(1, (n - -(-n // n_folds)) // (5 * (d + 1)))
+    n_training = n - -(-n // n_folds)
+    most = max(1, n_training // (5 * (d + 1)))
     n_components = min(options.components, most)
-    if n - -(-n // n_folds) <= d + 1:
+    if n_training <= d + 1:
         table.notes.append(
-            f"beware: {n - -(-n // n_folds)} rows to fit to are too few for "
+            f"beware: {n_training} rows to fit to are too few for "
             f"{count(d, 'column')}, and scores say little"
         )
     for note in table.notes:

@@ -30,7 +30,7 @@ from skgen._parameters import (
 from skgen._ties import warn_about_ties
 
 # The largest magnitude of rows that a model takes.
-_LARGEST = 1e150
+LARGEST = 1e150
 
 
 class GenerativeModel(
@@ -124,10 +124,7 @@ class GenerativeModel(
             The weighted mean of ``score_samples(X)``: a mean for every model,
             unlike the sum of scikit-learn's ``KernelDensity``.
         """
-        check_is_fitted(self)
-        X = self._validated(X)
-        sample_weight = self._validated_weight(sample_weight, X.shape[0])
-        log_density = self._by_chunks(self._log_density, X)
+        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
         return float(np.average(log_density, weights=sample_weight))
 
     def sample(self, n_samples=1, *, random_state=None):
@@ -175,9 +172,7 @@ class GenerativeModel(
             The posterior mean for each row; a dataframe where ``set_output`` asks
             for one.
         """
-        check_is_fitted(self)
-        X = self._validated(X)
-        return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
+        return self._posterior(X)
 
     def inverse_transform(self, Z):
         r"""Return the mean of the rows that latents give rise to, :math:`E[x | z]`.
@@ -204,6 +199,19 @@ class GenerativeModel(
                 Described(f"{Z.shape[1]} columns"),
             )
         return self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
+
+    def _weighted_log_density(self, X, sample_weight):
+        """Return the log-density of unchecked rows in float64, and their weights."""
+        check_is_fitted(self)
+        X = self._validated(X)
+        sample_weight = self._validated_weight(sample_weight, X.shape[0])
+        return self._by_chunks(self._log_density, X), sample_weight
+
+    def _posterior(self, X):
+        """Return E[z | x] of unchecked rows, in their own precision."""
+        check_is_fitted(self)
+        X = self._validated(X)
+        return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
 
     # -- hooks -----------------------------------------------------------------
 
@@ -258,9 +266,9 @@ class GenerativeModel(
         X = numbers_only(what, validate_data, self, X, reset=reset)
         # Squares of larger numbers are no longer numbers.
         largest = float(max(-X.min(), X.max()))
-        if largest > _LARGEST:
+        if largest > LARGEST:
             raise InvalidParameterError(
-                f"{what} must lie within {_LARGEST:g} of 0. Got {largest:g} instead: "
+                f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} instead: "
                 "rescale it."
             )
         return X
@@ -271,13 +279,13 @@ class GenerativeModel(
             return np.ones(n_samples)
         if is_real(sample_weight):
             sample_weight = np.full(n_samples, float(sample_weight))
+        elif np.isscalar(sample_weight):
+            sample_weight = [sample_weight]  # of the wrong shape, or text: said below
         what = f"The 'sample_weight' argument of {type(self).__name__}"
         weights = numbers_only(
             what,
             check_array,
-            np.atleast_1d(sample_weight)
-            if np.isscalar(sample_weight)
-            else sample_weight,
+            sample_weight,
             ensure_2d=False,
             input_name="sample_weight",
             estimator=self,

@@ -1,6 +1,6 @@
 """The table that models are compared on: the digits, or a file of the user's."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,9 +12,7 @@ from skgen._comparison._reading import (
     read_frame,
 )
 from skgen._ties import column_step, dequantize, list_columns
-
-# Squares of larger numbers are no longer numbers.
-_LARGEST = 1e150
+from skgen.base import LARGEST
 
 
 @dataclass
@@ -45,9 +43,7 @@ class Table:
             return self
         rows = np.sort(rng.choice(n, n_rows, replace=False))
         note = f"compared on {n_rows:,} of {n:,} rows, drawn at random (--rows 0: all)"
-        return Table(
-            self.X[rows], self.names, [*self.notes, note], self.grids, self.pixels
-        )
+        return replace(self, X=self.X[rows], notes=[*self.notes, note])
 
 
 def digits_table(random_state):
@@ -96,9 +92,9 @@ def read_table(path, *, ties, random_state):
         if values.min() == values.max():
             left_out.append(f"{name} (constant)")
             frame = frame.drop(columns=name)
-        elif np.abs(values).max() > _LARGEST:
+        elif np.abs(values).max() > LARGEST:
             raise TableError(
-                f"the column {name!r} of {path} must lie within {_LARGEST:g} of 0. It "
+                f"the column {name!r} of {path} must lie within {LARGEST:g} of 0. It "
                 f"reaches {np.abs(values).max():g}: rescale it."
             )
     reasons = ["left out: " + ", ".join(left_out)] if left_out else []

@@ -6,7 +6,6 @@ from sklearn.base import OneToOneFeatureMixin
 
 from skgen._parameters import (
     check_choice,
-    check_random_state_parameter,
     invalid_parameter,
 )
 from skgen._whitening import DiagonalWhitening, estimate_whitening, weighted_mean
@@ -115,7 +114,6 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def _check_parameters(self):
         check_choice(self, "covariance_type", ("full", "diag", "spherical"))
-        check_random_state_parameter(self)
         if not self._bandwidth_is_rule():
             self._bandwidth_numbers()
 
@@ -145,12 +143,12 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return numbers
 
     def _fit(self, X, sample_weight, rng, task):
-        if self._bandwidth_is_rule():
+        # Not asked of `bandwidth` later, which may be set anew.
+        self._bandwidth_was_rule = self._bandwidth_is_rule()
+        if self._bandwidth_was_rule:
             self._kernel = self._kernel_by_rule(X, sample_weight)
         else:
             self._kernel = self._kernel_by_numbers(X, sample_weight)
-        # Not asked of `bandwidth` later, which may be set anew.
-        self._bandwidth_was_rule = self._bandwidth_is_rule()
         self.bandwidth_, self.covariance_ = self._describe_kernel()
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
@@ -198,7 +196,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         if covariance.ndim == 2:
             return np.sqrt(np.diagonal(covariance)), covariance
         same = self.covariance_type == "spherical"
-        if not self._bandwidth_is_rule():
+        if not self._bandwidth_was_rule:
             same = np.ndim(self.bandwidth) == 0
         if same:
             return float(self._kernel.scale[0]), float(covariance[0])

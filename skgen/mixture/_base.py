@@ -50,9 +50,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         ndarray of shape (n_samples, n_components)
             The responsibilities, as `transform` returns them.
         """
-        check_is_fitted(self)
-        X = self._validated(X)
-        return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
+        return self._posterior(X)
 
     def bic(self, X, sample_weight=None):
         r"""Return the Bayesian information criterion; lower is better.
@@ -96,10 +94,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
     def _log_likelihood(self, X, sample_weight):
         """Return the log-likelihood of all rows, and how many they are."""
-        check_is_fitted(self)
-        X = self._validated(X)
-        sample_weight = self._validated_weight(sample_weight, X.shape[0])
-        log_density = self._by_chunks(self._log_density, X)
+        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
         return float(sample_weight @ log_density), float(sample_weight.sum())
 
     def _n_parameters(self):

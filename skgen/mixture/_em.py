@@ -10,7 +10,6 @@ from skgen._parameters import (
     check_choice,
     check_integer,
     check_nonnegative,
-    check_random_state_parameter,
     invalid_parameter,
 )
 from skgen._threads import one_blas_thread
@@ -199,7 +198,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         check_integer(self, "n_init", 1)
         check_choice(self, "init_params", INIT_PARAMS)
         check_boolean(self, "warm_start")
-        check_random_state_parameter(self)
         start_array(self, "weights_init", (self.n_components,))
 
     def _check_rows(self, X, sample_weight):
