@@ -10,6 +10,7 @@ A map of the package:
 =========================  ====================================================
 ``skgen.GaussianKDE``      a normal kernel on every training row (``kde/``)
 ``skgen.EMGaussianMixture``  a few normal components, by EM (``mixture/``)
+``skgen.SGDGaussianMixture``  the same by gradients; streams; low rank
 ``skgen.dequantize``       noise of one grid step for tied columns
 ``skgen.base``             the contract: every public method checks here, once
 ``python -m skgen``        compares the models on a table
@@ -18,8 +19,8 @@ A map of the package:
 
 from skgen._ties import dequantize
 from skgen.kde import GaussianKDE
-from skgen.mixture import EMGaussianMixture
+from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
 
-__all__ = ["EMGaussianMixture", "GaussianKDE", "dequantize"]
+__all__ = ["EMGaussianMixture", "GaussianKDE", "SGDGaussianMixture", "dequantize"]
 
 __version__ = "0.1.0"

@@ -84,6 +84,30 @@ class GenerativeModel(
         task.call_on_fit_task_end(estimator=self, X=rows, reconstruction_attributes={})
         return self
 
+    def _learn_more(self, X):
+        """Go on learning from a block of rows; where that fails, lose nothing.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows, unchecked.
+
+        Returns
+        -------
+        self
+        """
+        with _restored_on_error(self):
+            self._check_parameters()
+            check_random_state_parameter(self)
+            first = not hasattr(self, "n_features_in_")
+            X = self._validated(X, reset=first)
+            if first:
+                warn_about_ties(X, self._column_names())
+                self._fit_dtype = X.dtype
+            rows = X.astype(np.float64, copy=False)
+            self._fit_more(rows, _generator(self.random_state))
+        return self
+
     # -- what every model answers ----------------------------------------------
 
     def score_samples(self, X):
@@ -372,13 +396,19 @@ def _generator(random_state):
     return np.random.RandomState(random_state)
 
 
+class FitStopped:
+    """Marks an error after which the model that was learned so far is kept."""
+
+
 @contextmanager
 def _restored_on_error(model):
     """Put the attributes of `model` back as they were if the body raises."""
     before = dict(vars(model))
     try:
         yield
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, FitStopped):
+            raise
         vars(model).clear()
         vars(model).update(before)
         raise

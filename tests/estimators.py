@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skgen import EMGaussianMixture, GaussianKDE
+from skgen import EMGaussianMixture, GaussianKDE, SGDGaussianMixture
 
 KDES = [
     GaussianKDE(random_state=0),
@@ -22,7 +22,25 @@ MIXTURES = [
     EMGaussianMixture(2, init_params="random", random_state=0),
     EMGaussianMixture(2, init_params="random_from_data", random_state=0),
 ]
-MODELS = KDES + MIXTURES
+GRADIENT_MIXTURES = [
+    SGDGaussianMixture(random_state=0),
+    SGDGaussianMixture(3, random_state=0),
+    SGDGaussianMixture(
+        3, covariance_type="tied", init_params="k-means++", random_state=0
+    ),
+    SGDGaussianMixture(
+        3, covariance_type="diag", early_stopping=False, batch_size=25, random_state=0
+    ),
+    SGDGaussianMixture(
+        3, covariance_type="spherical", init_params="random", random_state=0
+    ),
+    SGDGaussianMixture(
+        2, covariance_type="lowrank", rank=1, optimizer="adamw", random_state=0
+    ),
+]
+WEIGHTED = KDES + MIXTURES  # those whose `fit` takes weights
+GRADIENT = GRADIENT_MIXTURES  # those that descend a gradient
+MODELS = WEIGHTED + GRADIENT
 
 # Lengths in the units of the data, which rescaled data do not rescale.
 SCALE_FREE = [model for model in MODELS if model.get_params().get("bandwidth") != 0.7]

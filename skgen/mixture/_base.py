@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skgen._parameters import invalid_parameter
 from skgen.base import GenerativeModel
-from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._statistics import (
     Parameters,
     log_joint,
@@ -92,6 +93,35 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return 2 * self._n_parameters() - 2 * log_likelihood
 
+    def _check_rows(self, X, sample_weight):
+        """Raise for too few rows to fit anything to."""
+        name = type(self).__name__
+        if X.shape[0] < 2 and sample_weight.sum() < 2:
+            raise ValueError(
+                f"The 'X' argument of {name} must have at least 2 rows with a "
+                "positive weight. Got 1 sample instead."
+            )
+        # A weight of 2 is the row twice.
+        n_samples = int(max(X.shape[0], min(sample_weight.sum(), 2**62)))
+        if n_samples < self.n_components:
+            rule = (
+                "at most the number of rows with a positive weight, "
+                f"n_samples = {n_samples}"
+            )
+            raise invalid_parameter(self, "n_components", rule, self.n_components)
+
+    def _collapsed(self, at_floor):
+        """Return the sentence that warns of components at the floor."""
+        least = f"reg_covar={self.reg_covar:g} of the variance of the data"
+        if self.reg_covar == 0:
+            least = "which is that of rounding for reg_covar=0"
+        return (
+            f"Components {np.flatnonzero(at_floor).tolist()} of {type(self).__name__} "
+            "collapsed: their variance in some direction was raised to the floor, "
+            f"{least}. Use fewer components, a higher reg_covar, or skgen.dequantize "
+            "if columns are tied."
+        )
+
     def _log_likelihood(self, X, sample_weight):
         """Return the log-likelihood of all rows, and how many they are."""
         log_density, sample_weight = self._weighted_log_density(X, sample_weight)
@@ -100,12 +130,12 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     def _n_parameters(self):
         """Return the number of free parameters: weights, means, covariances."""
         K, d = self.means_.shape
-        return K - 1 + K * d + self._covariance.n_parameters(K, d)
+        return K - 1 + K * d + self._covariance.n_parameters(self.covariances_)
 
     @property
     def _covariance(self):
         # Not `covariance_type`, which may have been set anew since the fit.
-        return COVARIANCES[self._fitted_covariance_type]
+        return ALL_COVARIANCES[self._fitted_covariance_type]
 
     @property
     def _parameters(self):

@@ -1,4 +1,4 @@
-r"""The four shapes of a mixture's covariances, one small class each.
+r"""Four shapes of a mixture's covariances, one small class each.
 
 `K` components, `d` features, `n` rows. A component's precision is
 :math:`\Lambda = U U^\top` with `U` upper triangular (full, tied), or one over a
@@ -16,22 +16,14 @@ _LEAST_VARIANCE = 1e-24
 
 
 class AbstractCovariance(ABC):
-    """What a mixture asks of the shape of its covariances."""
+    """What the answers of a mixture ask of the shape of its covariances."""
 
     # The whitening that leaves the family of the model unchanged.
     whitening: str
 
     @abstractmethod
-    def shape(self, K, d):
-        """Return the shape of the array of all covariances."""
-
-    @abstractmethod
-    def unit(self, K, d):
-        """Return the covariances that whitened data have as a whole."""
-
-    @abstractmethod
-    def n_parameters(self, K, d):
-        """Return the number of free parameters in K covariances."""
+    def n_parameters(self, covariances):
+        """Return the number of free parameters in the covariances."""
 
     @abstractmethod
     def log_det(self, factors, K, d):
@@ -44,6 +36,41 @@ class AbstractCovariance(ABC):
     @abstractmethod
     def colour(self, noise, factors, k):
         """Return ``noise @ U_k^-1``: what `standardise` undoes."""
+
+    @abstractmethod
+    def factors(self, covariances):
+        """Return the `U` of all components."""
+
+    @abstractmethod
+    def precisions(self, factors):
+        """Return ``U U^T`` of all components."""
+
+    @abstractmethod
+    def widened(self, covariances, varying):
+        """Return covariances of all coordinates, of variance one where none varies.
+
+        `varying` (d,) marks the coordinates that `covariances` are of.
+        """
+
+    @abstractmethod
+    def least_variances(self, covariances):
+        """Return the least variance of each component in any direction: (K,)."""
+
+    @abstractmethod
+    def to_data(self, covariances, whitening):
+        """Return covariances and `U` in the units of the data."""
+
+
+class AbstractEstimatedCovariance(AbstractCovariance):
+    """What EM asks besides: moments, starts, and covariances that follow from them."""
+
+    @abstractmethod
+    def shape(self, K, d):
+        """Return the shape of the array of all covariances."""
+
+    @abstractmethod
+    def unit(self, K, d):
+        """Return the covariances that whitened data have as a whole."""
 
     @abstractmethod
     def empty_scatter(self, K, d):
@@ -68,27 +95,15 @@ class AbstractCovariance(ABC):
         """Return the covariances with that of component `k` their weighted mean."""
 
     @abstractmethod
-    def factors(self, covariances):
-        """Return the `U` of all components."""
-
-    @abstractmethod
-    def precisions(self, factors):
-        """Return ``U U^T`` of all components."""
-
-    @abstractmethod
     def factors_of_precisions(self, precisions):
         """Return some `U` for given precisions; LinAlgError if not positive."""
-
-    @abstractmethod
-    def to_data(self, covariances, whitening):
-        """Return covariances and `U` in the units of the data."""
 
     @abstractmethod
     def to_white(self, factors, whitening):
         """Return whitened covariances for `U` in the units of the data."""
 
 
-class Full(AbstractCovariance):
+class Full(AbstractEstimatedCovariance):
     """A covariance of its own for each component: (K, d, d)."""
 
     whitening = "full"
@@ -99,7 +114,8 @@ class Full(AbstractCovariance):
     def unit(self, K, d):
         return np.tile(np.eye(d), (K, 1, 1))
 
-    def n_parameters(self, K, d):
+    def n_parameters(self, covariances):
+        K, d, _ = covariances.shape
         return K * d * (d + 1) // 2
 
     def log_det(self, factors, K, d):
@@ -122,7 +138,7 @@ class Full(AbstractCovariance):
         at_floor = np.zeros(counts.size, dtype=bool)
         for k in np.flatnonzero(counts > 0):
             moment = scatter[k] / counts[k] - np.outer(shift[k], shift[k])
-            covariances[k], at_floor[k] = _floored(moment, floor, degenerate)
+            covariances[k], at_floor[k] = floored(moment, floor, degenerate)
         return covariances, at_floor
 
     def averaged(self, covariances, k, weights):
@@ -133,6 +149,12 @@ class Full(AbstractCovariance):
 
     def precisions(self, factors):
         return factors @ factors.transpose(0, 2, 1)
+
+    def widened(self, covariances, varying):
+        return _widened(covariances, varying)
+
+    def least_variances(self, covariances):
+        return np.linalg.eigvalsh(covariances)[:, 0]
 
     def factors_of_precisions(self, precisions):
         return _symmetric_root(precisions)
@@ -145,7 +167,7 @@ class Full(AbstractCovariance):
         return np.stack([_dense_to_white(factor, whitening) for factor in factors])
 
 
-class Tied(AbstractCovariance):
+class Tied(AbstractEstimatedCovariance):
     """One covariance for all components: (d, d)."""
 
     whitening = "full"
@@ -156,7 +178,8 @@ class Tied(AbstractCovariance):
     def unit(self, K, d):
         return np.eye(d)
 
-    def n_parameters(self, K, d):
+    def n_parameters(self, covariances):
+        d = covariances.shape[0]
         return d * (d + 1) // 2
 
     def log_det(self, factors, K, d):
@@ -177,7 +200,7 @@ class Tied(AbstractCovariance):
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         moved = (shift * counts[:, None]).T @ shift  # (d, d)
         moment = (scatter - moved) / counts.sum()
-        covariance, at_floor = _floored(moment, floor, degenerate)
+        covariance, at_floor = floored(moment, floor, degenerate)
         return covariance, np.full(counts.size, at_floor)
 
     def averaged(self, covariances, k, weights):
@@ -189,6 +212,12 @@ class Tied(AbstractCovariance):
     def precisions(self, factors):
         return factors @ factors.T
 
+    def widened(self, covariances, varying):
+        return _widened(covariances, varying)
+
+    def least_variances(self, covariances):
+        return np.linalg.eigvalsh(covariances)[:1]
+
     def factors_of_precisions(self, precisions):
         return _symmetric_root(precisions)
 
@@ -199,8 +228,11 @@ class Tied(AbstractCovariance):
         return _dense_to_white(factors, whitening)
 
 
-class AbstractVariances(AbstractCovariance):
+class AbstractVariances(AbstractEstimatedCovariance):
     """Variances, with one over a standard deviation for `U`."""
+
+    def n_parameters(self, covariances):
+        return covariances.size
 
     def standardise(self, diff, factors, k):
         return diff * factors[k]
@@ -234,9 +266,6 @@ class Diagonal(AbstractVariances):
     def unit(self, K, d):
         return np.ones((K, d))
 
-    def n_parameters(self, K, d):
-        return K * d
-
     def log_det(self, factors, K, d):
         return np.log(factors).sum(axis=1)
 
@@ -255,6 +284,14 @@ class Diagonal(AbstractVariances):
         variances = previous.copy()  # (K, d)
         variances[filled] = np.where(degenerate, 1.0, np.maximum(moments, floor))
         return variances, at_floor
+
+    def widened(self, covariances, varying):
+        variances = np.ones((covariances.shape[0], varying.size))
+        variances[:, varying] = covariances
+        return variances
+
+    def least_variances(self, covariances):
+        return covariances.min(axis=1)
 
     def to_data(self, covariances, whitening):
         variances = covariances * whitening.scale**2
@@ -276,9 +313,6 @@ class Spherical(AbstractVariances):
     def unit(self, K, d):
         return np.ones(K)
 
-    def n_parameters(self, K, d):
-        return K
-
     def log_det(self, factors, K, d):
         return d * np.log(factors)
 
@@ -299,6 +333,12 @@ class Spherical(AbstractVariances):
         variances[filled] = np.maximum(moments, floor)
         return variances, at_floor
 
+    def widened(self, covariances, varying):
+        return covariances  # a scalar whitening leaves no coordinate without scale
+
+    def least_variances(self, covariances):
+        return covariances
+
     def to_data(self, covariances, whitening):
         variances = covariances * whitening.scale[0] ** 2
         return variances, self.factors(variances)
@@ -315,7 +355,7 @@ COVARIANCES = {
 }
 
 
-def _floored(matrix, floor, degenerate):
+def floored(matrix, floor, degenerate):
     """Clip the eigenvalues of a covariance; tell whether any had to be.
 
     Across degenerate directions, where whitened data do not vary, the variance is
@@ -338,12 +378,19 @@ def _floored(matrix, floor, degenerate):
     return matrix, False
 
 
+def _widened(covariances, varying):
+    """Return matrices of all coordinates, those of `varying` and ones elsewhere."""
+    wide = np.eye(varying.size) * np.ones((*covariances.shape[:-2], 1, 1))
+    wide[..., np.ix_(varying, varying)[0], np.ix_(varying, varying)[1]] = covariances
+    return wide
+
+
 def _dense_factor(covariance):
     """Return the upper triangular `U` with ``U U^T`` the inverse of a covariance."""
-    return _inverse_transpose(np.linalg.cholesky(covariance))
+    return inverse_transpose(np.linalg.cholesky(covariance))
 
 
-def _inverse_transpose(lower):
+def inverse_transpose(lower):
     """Return ``L^-T``, upper triangular."""
     return solve_triangular(lower, np.eye(lower.shape[0]), lower=True).T
 
@@ -357,12 +404,12 @@ def _lower_triangular(root):
 
 def _dense_to_data(covariance, whitening):
     lower = _lower_triangular(whitening.factor @ np.linalg.cholesky(covariance))
-    return lower @ lower.T, _inverse_transpose(lower)
+    return lower @ lower.T, inverse_transpose(lower)
 
 
 def _dense_to_white(factor, whitening):
     root = whitening.inverse @ np.linalg.inv(factor).T
-    return _floored(root @ root.T, 0.0, whitening.degenerate)[0]
+    return floored(root @ root.T, 0.0, whitening.degenerate)[0]
 
 
 def _symmetric_root(precisions):

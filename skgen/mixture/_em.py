@@ -10,7 +10,6 @@ from skgen._parameters import (
     check_choice,
     check_integer,
     check_nonnegative,
-    invalid_parameter,
 )
 from skgen._threads import one_blas_thread
 from skgen._whitening import estimate_whitening
@@ -200,23 +199,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         check_boolean(self, "warm_start")
         start_array(self, "weights_init", (self.n_components,))
 
-    def _check_rows(self, X, sample_weight):
-        """Raise for too few rows to fit anything to."""
-        name = type(self).__name__
-        if X.shape[0] < 2 and sample_weight.sum() < 2:
-            raise ValueError(
-                f"The 'X' argument of {name} must have at least 2 rows with a "
-                "positive weight. Got 1 sample instead."
-            )
-        # A weight of 2 is the row twice.
-        n_samples = int(max(X.shape[0], min(sample_weight.sum(), 2**62)))
-        if n_samples < self.n_components:
-            rule = (
-                "at most the number of rows with a positive weight, "
-                f"n_samples = {n_samples}"
-            )
-            raise invalid_parameter(self, "n_components", rule, self.n_components)
-
     # -- fitting ----------------------------------------------------------------
 
     def _fit(self, X, sample_weight, rng, task):
@@ -318,9 +300,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def _warn(self, run):
         """Warn about what went wrong, and was mended, in the best run."""
         name = type(self).__name__
-        least = f"reg_covar={self.reg_covar:g} of the variance of the data"
-        if self.reg_covar == 0:
-            least = "which is that of rounding for reg_covar=0"
         messages = {
             f"{name} stopped after {len(run.bounds)} iterations: covariances so near "
             "to singular that rounding kept the likelihood from rising. Raise "
@@ -333,10 +312,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "may serve better.": run.reseeded,
             f"Components {sorted(run.abandoned)} of {name} have no rows and the "
             "weight 0. Use fewer components, or another start.": run.abandoned,
-            f"Components {np.flatnonzero(run.at_floor).tolist()} of {name} collapsed: "
-            f"their variance in some direction was raised to the floor, {least}. Use "
-            "fewer components, a higher reg_covar, or skgen.dequantize if columns are "
-            "tied.": run.at_floor.any(),
+            self._collapsed(run.at_floor): run.at_floor.any(),
         }
         for message, happened in messages.items():
             if happened:

@@ -1,0 +1,121 @@
+"""Devices, seeds and threads: what lies between NumPy arrays and PyTorch.
+
+PyTorch is imported inside the functions, so that ``import skgen`` stays light for
+those who fit no model by gradients.
+"""
+
+import copy
+import multiprocessing
+import re
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+
+from skgen._parameters import invalid_parameter
+
+# The multiplications of a step from which on a second thread is worth its waiting.
+_SHARED_WORK = 10_000_000
+
+_DEVICE = re.compile(r"cpu|mps|auto|cuda(:\d+)?")
+
+
+def check_device(model):
+    """Raise unless `device` names a device that PyTorch can use here."""
+    import torch
+
+    name = model.device
+    rule = "'cpu', 'cuda', 'cuda:1' (of any number), 'mps' or 'auto'"
+    if not (isinstance(name, str) and _DEVICE.fullmatch(name)):
+        raise invalid_parameter(model, "device", rule, name)
+    if name.startswith("cuda"):
+        count = torch.cuda.device_count()
+        if int(name.partition(":")[2] or 0) >= count:
+            rule = f"one of the {count} CUDA devices that PyTorch finds"
+            raise invalid_parameter(model, "device", rule, name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        rule = "a device that PyTorch can use here; it finds no MPS"
+        raise invalid_parameter(model, "device", rule, name)
+
+
+def resolved_device(name):
+    """Return the PyTorch device of a name; "auto" takes the fastest there is.
+
+    Beside other workers of joblib, "auto" takes the GPU of the worker's number, so
+    that a parallel search spreads over all of them.
+    """
+    import torch
+
+    if name != "auto":
+        return torch.device(name)
+    count = torch.cuda.device_count()
+    if count:
+        return torch.device("cuda", _worker_number() % count)
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _worker_number():
+    """Return the number of this worker process among its siblings; 0 in the first."""
+    identity = multiprocessing.current_process()._identity
+    if identity:
+        return identity[-1] - 1
+    # loky names its workers in place of numbering them.
+    number = re.search(r"(\d+)$", multiprocessing.current_process().name)
+    return int(number.group(1)) - 1 if number else 0
+
+
+def torch_seed(rng):
+    """Draw a seed for PyTorch from a NumPy generator."""
+    return int(rng.randint(np.iinfo(np.int32).max))
+
+
+@contextmanager
+def seeded(seed, device):
+    """Run the body under PyTorch's own generators seeded, and put them back."""
+    import torch
+
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.random.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def threads_for(work):
+    """Run the body on as many threads as its batches keep busy.
+
+    Small batches lose more to threads that wait for each other than they gain. Nor
+    are there threads to spare where other threads of this process work as well:
+    joblib tells its processes how many threads are theirs, but not its threads.
+
+    Parameters
+    ----------
+    work : int
+        Rows in a batch times parameters: the multiplications of a step.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    alone = threading.current_thread() is threading.main_thread()
+    threads = before if alone and work >= _SHARED_WORK else 1
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def float64_copy(module):
+    """Return a copy of a module in double precision, without gradients.
+
+    Answers come from it, so that a row's answer does not depend on the rows beside
+    it. A device without float64 (MPS) keeps the original, and the copy moves to the
+    CPU: training is on the device, answers are not.
+    """
+    import torch
+
+    twin = copy.deepcopy(module).requires_grad_(False).eval()
+    parameter = next(twin.parameters(), None)
+    if parameter is not None and parameter.device.type == "mps":
+        twin = twin.to("cpu")
+    return twin.to(torch.float64)

@@ -1,0 +1,82 @@
+r"""Covariances of low rank and a diagonal: a mixture of factor analysers.
+
+.. math:: \Sigma_k = A_k A_k^\top + D_k, \qquad A_k \in R^{d \times r}.
+
+No d x d matrix is ever formed. With :math:`B = D^{-1/2} A` of singular values
+:math:`\sqrt{\lambda}` and left singular vectors :math:`V`, the symmetric root
+
+.. math:: U = D^{-1/2} (I - V S V^\top), \qquad S = 1 - (1 + \lambda)^{-1/2},
+
+has :math:`U U^\top = \Sigma^{-1}` (Woodbury, 1950). Arrays have the shape
+(K, d, r + 1): covariances hold the columns of `A` and the diagonal of `D`,
+precisions those of `C` and of the inverse of `D` in
+:math:`\Sigma^{-1} = D^{-1} - C C^\top`, factors those of :math:`V \sqrt{S}` and of
+:math:`D^{-1/2}`.
+"""
+
+import numpy as np
+
+from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
+
+
+class LowRank(AbstractCovariance):
+    """A few directions and a variance for each component and feature."""
+
+    whitening = "diag"
+
+    def n_parameters(self, covariances):
+        K, d, columns = covariances.shape
+        r = columns - 1
+        # A rotation of the columns of A leaves the covariance as it is.
+        return K * (d * r - r * (r - 1) // 2 + d)
+
+    def log_det(self, factors, K, d):
+        shrinkage = (factors[:, :, :-1] ** 2).sum(axis=1)  # (K, r): S
+        return np.log(factors[:, :, -1]).sum(axis=1) + np.log1p(-shrinkage).sum(axis=1)
+
+    def standardise(self, diff, factors, k):
+        z = diff * factors[k, :, -1]  # (n, d)
+        P = factors[k, :, :-1]  # (d, r)
+        return z - (z @ P) @ P.T
+
+    def colour(self, noise, factors, k):
+        P = factors[k, :, :-1]  # (d, r)
+        shrinkage = (P**2).sum(axis=0)  # (r,)
+        z = noise + (noise @ (P / (1 - shrinkage))) @ P.T
+        return z / factors[k, :, -1]
+
+    def factors(self, covariances):
+        scale = 1 / np.sqrt(covariances[:, :, -1:])  # (K, d, 1)
+        V, roots, _ = np.linalg.svd(scale * covariances[:, :, :-1], full_matrices=False)
+        # 1 - 1 / h, without cancellation for a small root.
+        h = np.hypot(1.0, roots)  # (K, r)
+        shrinkage = roots**2 / (h * (1 + h))
+        P = np.zeros((*covariances.shape[:2], covariances.shape[2] - 1))
+        P[:, :, : V.shape[2]] = V * np.sqrt(shrinkage)[:, None]
+        return np.concatenate([P, scale], axis=2)
+
+    def precisions(self, factors):
+        # (I - P P')^2 = I - P (2 - P' P) P', and the columns of P are orthogonal.
+        P, scale = factors[:, :, :-1], factors[:, :, -1:]
+        shrinkage = (P**2).sum(axis=1, keepdims=True)  # (K, 1, r)
+        return np.concatenate([scale * P * np.sqrt(2 - shrinkage), scale**2], axis=2)
+
+    def widened(self, covariances, varying):
+        K, _, columns = covariances.shape
+        wide = np.zeros((K, varying.size, columns))
+        wide[:, :, -1] = 1.0
+        wide[:, varying] = covariances
+        return wide
+
+    def least_variances(self, covariances):
+        return covariances[:, :, -1].min(axis=1)
+
+    def to_data(self, covariances, whitening):
+        scale = whitening.scale[:, None]  # (d, 1)
+        loadings = covariances[:, :, :-1] * scale
+        variances = covariances[:, :, -1:] * scale**2
+        covariances = np.concatenate([loadings, variances], axis=2)
+        return covariances, self.factors(covariances)
+
+
+ALL_COVARIANCES = {**COVARIANCES, "lowrank": LowRank()}

@@ -1,0 +1,365 @@
+"""Gaussian mixture fitted by stochastic gradient descent."""
+
+import warnings
+
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
+
+from skgen._parameters import (
+    check_choice,
+    check_integer,
+    check_nonnegative,
+    invalid_parameter,
+    is_integer,
+)
+from skgen._whitening import estimate_whitening
+from skgen.mixture._base import AbstractGaussianMixture
+from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._sgd_start import first_values, start_rows
+from skgen.neural import GradientModel
+
+# Rows that are whitened at once.
+_CHUNK = 2**16
+
+# The learning rate of a stream falls with the root of its steps over so many.
+_STREAM_STEPS = 200
+
+# The rank of "lowrank" where the user names none, at most.
+_RANK = 10
+
+
+class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
+    r"""Gaussian mixture fitted by stochastic gradient descent.
+
+    The density of a row is a weighted sum of :math:`K` normal densities,
+
+    .. math:: p(x) = \sum_{k=1}^{K} \pi_k \, \mathcal{N}(x; \mu_k, \Sigma_k),
+              \qquad \pi = \mathrm{softmax}(\eta).
+
+    Mini-batches of rows minimise the mean of :math:`-\log p(x)` over unconstrained
+    parameters: logits :math:`\eta`, means, softplus variances or Cholesky factors.
+    It is the mixture of :class:`EMGaussianMixture` for many rows, for streams
+    (`partial_fit`), and, with ``covariance_type="lowrank"``, for hundreds of
+    features. Read more in the :doc:`/guide/gaussian_mixture`.
+
+    Parameters
+    ----------
+    n_components : int, default=1
+        The number of components.
+    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}, default="full"
+        The shape of the covariances: one matrix for each component, one for all,
+        one variance for each component and feature, one for each component, or
+        :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in :math:`A_k` and
+        :math:`D_k` diagonal.
+    rank : int, default=None
+        The number of columns of :math:`A_k` for "lowrank", of which other types
+        take no notice. None takes 10, or half of the features where those are
+        fewer than 20.
+    tol : float, default=1e-3
+        What counts as a fall of the loss, in nats per row.
+    reg_covar : float, default=1e-6
+        The least variance that a component may have in any direction, as a share
+        of the variance of the data in that direction; for "lowrank", the least
+        entry of :math:`D_k`.
+    max_epochs : int, default=100
+        The most passes over the rows.
+    batch_size : int or "auto", default="auto"
+        The most rows in a batch. "auto" takes a twentieth of the rows, but at
+        least 16 and at most 1,024.
+    lr : float, default=0.03
+        The first learning rate. It falls to a fifth, twice, where the loss stays
+        level for `n_iter_no_change` epochs. Steps are taken in units of each
+        component's own width, so that one value serves all data.
+    optimizer : str or type, default="adam"
+        "adam", "adamw", "rmsprop", "sgd", or a subclass of
+        ``torch.optim.Optimizer``.
+    early_stopping : bool, default=True
+        Whether the loss to watch is that of held-out rows. Where they would be
+        fewer than 5, or for False, it is that of training, over all rows.
+    validation_fraction : float, default=0.1
+        The share of rows to hold out, chosen at random.
+    n_iter_no_change : int, default=5
+        How many epochs without a fall by `tol` end a learning rate, and the last
+        of them the fit.
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+        The start, as for :class:`EMGaussianMixture`, from at most 20,000 rows or
+        400 for each component.
+    warm_start : bool, default=False
+        Whether a second `fit` goes on where the first ended, in its coordinates.
+    net_callbacks : list, default=None
+        Callbacks of skorch, which see every epoch of `net_`.
+    net_params : dict, default=None
+        Further parameters of ``skorch.NeuralNet``, such as
+        ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
+    random_state : int, RandomState instance or None, default=None
+        Seeds the start, the order of rows, and the draws of `sample`.
+    device : str, default="cpu"
+        Where to train: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest
+        there is. Answers are computed on the CPU in double precision.
+
+    Attributes
+    ----------
+    weights_ : ndarray of shape (n_components,)
+        The weights :math:`\pi_k`.
+    means_ : ndarray of shape (n_components, n_features)
+        The means :math:`\mu_k`.
+    covariances_ : ndarray
+        The covariances :math:`\Sigma_k`, of the shapes of
+        :class:`EMGaussianMixture`; for "lowrank" (n_components, n_features,
+        rank + 1): the columns of :math:`A_k`, then the diagonal of :math:`D_k`.
+    precisions_ : ndarray
+        Their inverses, of the same shape; for "lowrank" the columns of
+        :math:`C_k`, then the diagonal of :math:`D_k^{-1}`, with
+        :math:`\Sigma_k^{-1} = D_k^{-1} - C_k C_k^\top`.
+    precisions_cholesky_ : ndarray
+        Some :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
+        shape: upper triangular, or one over the standard deviations; for "lowrank"
+        the columns of :math:`P_k`, then the diagonal of :math:`D_k^{-1/2}`, with
+        :math:`U_k = D_k^{-1/2} (I - P_k P_k^\top)`.
+    converged_ : bool
+        Whether the loss stayed level at the last learning rate.
+    n_iter_ : int
+        The number of epochs.
+    lower_bound_ : float
+        The mean log-likelihood of the watched rows under the fitted parameters, in
+        nats per row. After `partial_fit`, that of the last block as it went by.
+    lower_bounds_ : list of float
+        The mean log-likelihood of the watched rows in each epoch.
+    history_ : list of dict
+        For each epoch its number, the mean negative log-likelihood of the batches
+        as they went by (``train``) and of the held-out rows after them
+        (``validation``, NaN without any), in nats per row and in the units of the
+        data, and how many ``seconds`` it took.
+    net_ : skorch.NeuralNet
+        The net, whose ``module_`` holds the parameters in whitened coordinates.
+    n_features_in_ : int
+        The number of features.
+    feature_names_in_ : ndarray of shape (n_features,)
+        The names of the features, where `X` has string names for all.
+
+    See Also
+    --------
+    EMGaussianMixture : By EM: takes weights; the likelihood rises in every step.
+
+    Notes
+    -----
+    The parameters are changes from a start that moves along: a mean in units of its
+    component's standard deviations [1]_, a factor :math:`U_k = U_k^0 T_k` with a
+    triangular :math:`T_k`. Training is in float32, after whitening in float64;
+    answers are in float64. A component that loses its rows is set on a row of low
+    density, and one that collapses stays at the floor of `reg_covar`; either is
+    named in a :class:`~sklearn.exceptions.ConvergenceWarning`.
+
+    It takes no weights: over shuffled batches, a weight of 2 cannot be the row
+    twice. A stream learns with a rate that falls with the root of its steps.
+
+    References
+    ----------
+    .. [1] Hosseini, R. and Sra, S. (2015). Matrix manifold optimization for Gaussian
+       mixtures. Advances in Neural Information Processing Systems 28.
+    .. [2] Richardson, E. and Weiss, Y. (2018). On GANs and GMMs. Advances in Neural
+       Information Processing Systems 31.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import SGDGaussianMixture
+    >>> rng = np.random.RandomState(0)
+    >>> X = np.concatenate([rng.normal(-2, 1, (500, 1)), rng.normal(2, 1, (500, 1))])
+    >>> mixture = SGDGaussianMixture(n_components=2, random_state=0).fit(X)
+    >>> np.sort(mixture.means_, axis=0).round(0)
+    array([[-2.],
+           [ 2.]])
+    """
+
+    def __init__(
+        self,
+        n_components=1,
+        *,
+        covariance_type="full",
+        rank=None,
+        tol=1e-3,
+        reg_covar=1e-6,
+        max_epochs=100,
+        batch_size="auto",
+        lr=0.03,
+        optimizer="adam",
+        early_stopping=True,
+        validation_fraction=0.1,
+        n_iter_no_change=5,
+        init_params="kmeans",
+        warm_start=False,
+        net_callbacks=None,
+        net_params=None,
+        random_state=None,
+        device="cpu",
+    ):
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.rank = rank
+        self.tol = tol
+        self.reg_covar = reg_covar
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.init_params = init_params
+        self.warm_start = warm_start
+        self.net_callbacks = net_callbacks
+        self.net_params = net_params
+        self.random_state = random_state
+        self.device = device
+
+    # -- checks ----------------------------------------------------------------
+
+    def _check_own(self):
+        check_integer(self, "n_components", 1)
+        check_choice(self, "covariance_type", tuple(ALL_COVARIANCES))
+        if self.rank is not None and not is_integer(self.rank, 1):
+            raise invalid_parameter(
+                self, "rank", "None or an int of at least 1", self.rank
+            )
+        check_nonnegative(self, "tol")
+        check_nonnegative(self, "reg_covar")
+        check_integer(self, "n_iter_no_change", 1)
+        check_choice(self, "init_params", INIT_PARAMS)
+
+    def _resolved_rank(self, d):
+        """Return the number of directions of "lowrank" in `d` features."""
+        if self.rank is None:
+            return min(_RANK, max(1, d // 2))
+        if self.covariance_type == "lowrank" and self.rank > d:
+            rule = f"at most the number of features, {d}"
+            raise invalid_parameter(self, "rank", rule, self.rank)
+        return self.rank
+
+    def _check_continues(self, X):
+        before = (
+            self.means_.shape[0],
+            self._fitted_covariance_type,
+            self.means_.shape[1],
+        )
+        now = self.n_components, self.covariance_type, X.shape[1]
+        if now != before:
+            raise ValueError(
+                f"{type(self).__name__}(warm_start=True) must be fitted again with the "
+                "same n_components, covariance_type and number of features. Got "
+                f"{now[0]}, {now[1]!r} and {now[2]} after {before[0]}, {before[1]!r} "
+                f"and {before[2]}. Set warm_start=False to start afresh."
+            )
+
+    # -- fitting ----------------------------------------------------------------
+
+    def _new_module(self, X, rng):
+        from skgen.mixture._modules import MODULES
+
+        n, d = X.shape
+        self._check_rows(X, np.ones(n))
+        kind, rank = self.covariance_type, self._resolved_rank(d)
+        self._fitted_covariance_type = kind
+        self._set_coordinates(X)
+        Z = self._white(X[start_rows(n, self.n_components, rng)])
+        # Less than 1e-10 of the variance of the data is rounding to float32.
+        floor = max(self.reg_covar, 1e-10)
+        values = first_values(
+            Z, self.n_components, kind, rank, self.init_params, floor, rng
+        )
+        return MODULES[kind](*values, floor)
+
+    def _set_coordinates(self, X):
+        """Choose the whitened coordinates of the module, those that vary."""
+        self._whitening = estimate_whitening(
+            X,
+            np.ones(X.shape[0]),
+            self._covariance.whitening,
+            dtype=self._fit_dtype,
+            names=self._column_names(),
+        )
+        # Across degenerate directions every component has the shared floor.
+        self._varying = ~self._whitening.degenerate
+        # Far from the origin the mean itself is rounded, and float32 would show it.
+        self._shift = np.zeros(self._varying.sum())
+        total = sum(self._white(X[rows]).sum(axis=0) for rows in _chunks(X))
+        self._shift = total / X.shape[0]
+
+    def _white(self, X):
+        """Return rows in the coordinates of the module, in float64."""
+        return self._whitening.whiten(X)[:, self._varying] - self._shift
+
+    def _encoded(self, X):
+        Z = np.empty((X.shape[0], self._shift.size), dtype=np.float32)
+        for rows in _chunks(X):
+            Z[rows] = self._white(X[rows])
+        return Z
+
+    def _resolved_batch(self, n_samples):
+        if self.batch_size != "auto":
+            return self.batch_size
+        return min(1024, max(16, n_samples // 20))
+
+    def _callbacks(self):
+        from skgen.neural._schedule import Plateau
+
+        return [("schedule", Plateau(self.tol, self.n_iter_no_change))]
+
+    def _stream_rate(self, n_steps):
+        return self.lr / np.sqrt(1 + n_steps / _STREAM_STEPS)
+
+    def _loss_offset(self):
+        n_missing = self._varying.size - self._shift.size
+        return 0.5 * n_missing * np.log(2 * np.pi) - self._whitening.log_det
+
+    def _adopted(self):
+        weights, moved, covariances = self.net_.module_.values()
+        d = self._varying.size
+        means = np.zeros((weights.size, d))
+        means[:, self._varying] = moved + self._shift
+        wide = self._covariance.widened(covariances, self._varying)
+        covariances, factors = self._covariance.to_data(wide, self._whitening)
+        schedule = dict(self.net_.callbacks_)["schedule"]
+        history = self._losses()
+        watched = "train" if np.isnan(history[-1]["validation"]) else "validation"
+        return {
+            "weights_": weights / weights.sum(),
+            "means_": self._whitening.unwhiten(means),
+            "covariances_": covariances,
+            "precisions_": self._covariance.precisions(factors),
+            "precisions_cholesky_": factors,
+            "converged_": schedule.converged_,
+            "n_iter_": len(history),
+            "lower_bound_": -float(schedule.lowest_ + self._loss_offset()),
+            "lower_bounds_": [-epoch[watched] for epoch in history],
+            "history_": history,
+        }
+
+    def _warn(self):
+        name, module = type(self).__name__, self.net_.module_
+        at_floor = np.zeros(1, dtype=bool)
+        if self._varying.any():
+            least = self._covariance.least_variances(module.values()[2])
+            at_floor = least <= 1.01 * module.floor
+        reseeded = sorted(module.reseeded)
+        messages = {
+            f"{name} did not converge in {self.max_epochs} epochs: the loss still fell "
+            "or the last learning rate was not reached. Raise max_epochs or tol.": (
+                not self.converged_ and self.n_iter_ >= self.max_epochs
+            ),
+            f"Components {reseeded} of {name} lost their rows and were set on rows of "
+            "low density. Fewer components, or another start, may serve better.": (
+                len(reseeded) > 0
+            ),
+            self._collapsed(at_floor): at_floor.any(),
+        }
+        for message, happened in messages.items():
+            if happened:
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+
+
+def _chunks(X):
+    """Return slices of rows that are whitened at once."""
+    return gen_batches(X.shape[0], _CHUNK)

@@ -1,0 +1,286 @@
+"""The estimators that learn by gradient descent: one way to fit, stop and go on."""
+
+from abc import abstractmethod
+from contextlib import contextmanager
+
+import numpy as np
+
+from skgen._parameters import (
+    check_boolean,
+    check_integer,
+    invalid_parameter,
+    is_integer,
+    is_real,
+)
+from skgen._tensors import (
+    check_device,
+    resolved_device,
+    seeded,
+    threads_for,
+    torch_seed,
+)
+from skgen.base import FitStopped, GenerativeModel
+
+# A mean over fewer held-out rows decides nothing.
+_LEAST_HELD_OUT = 5
+
+
+class InterruptedFit(FitStopped, KeyboardInterrupt):
+    """Ctrl-C ended a fit; the model of the last whole epoch is kept."""
+
+
+class DivergedFitError(FitStopped, FloatingPointError):
+    """The loss of an epoch was not a number; the model of the one before is kept."""
+
+
+class GradientModel(GenerativeModel):
+    """A model that a private skorch net fits, batch by batch, in float32.
+
+    Abstract: besides the hooks that answer, a model fills in ``_check_own``,
+    ``_new_module``, ``_encoded``, ``_adopted``, ``_loss_offset``, ``_resolved_batch``
+    and ``_callbacks``.
+    """
+
+    def fit(self, X, y=None):
+        """Fit the model to the rows of `X`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The fitted model. Where fitting fails, what an earlier `fit` had
+            learned is still there.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or `X` is not what it must be, or the rows are too few
+            for the model; the message names it.
+        FloatingPointError
+            If the loss of an epoch is not a number. The model of the epoch before
+            is kept, as it is after a KeyboardInterrupt.
+        """
+        return self._learn(X)
+
+    def partial_fit(self, X, y=None):
+        """Go on learning from one more block of a stream of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The block. The first of an unfitted model sets its coordinates and its
+            start, so it must have rows enough for that.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : object
+            The model after one pass over the block.
+
+        Raises
+        ------
+        ValueError
+            If a parameter or `X` is not what it must be; the message names it.
+        FloatingPointError
+            If the loss is not a number. The model before the block is kept.
+        """
+        return self._learn_more(X)
+
+    # -- hooks -----------------------------------------------------------------
+
+    @abstractmethod
+    def _check_own(self):
+        """Raise for a parameter that the engine does not know."""
+
+    @abstractmethod
+    def _new_module(self, X, rng):
+        """Set the coordinates; return a module to train from its start."""
+
+    @abstractmethod
+    def _encoded(self, X):
+        """Return (n, d) rows as a float32 array of what the module takes."""
+
+    @abstractmethod
+    def _adopted(self):
+        """Return the fitted attributes that follow from the module of `net_`."""
+
+    @abstractmethod
+    def _loss_offset(self):
+        """Return what turns a loss of the module into nats in the data's units."""
+
+    @abstractmethod
+    def _resolved_batch(self, n_samples):
+        """Return the number of rows in a batch, at most."""
+
+    @abstractmethod
+    def _callbacks(self):
+        """Return the callbacks of the schedule, as (name, callback) pairs."""
+
+    @abstractmethod
+    def _warn(self):
+        """Warn about what went wrong, and was mended, in a fit."""
+
+    @abstractmethod
+    def _stream_rate(self, n_steps):
+        """Return the learning rate of a stream after so many steps."""
+
+    # -- checks ----------------------------------------------------------------
+
+    def _check_parameters(self):
+        # Not at the top: PyTorch is heavy, and importing skgen should not be.
+        from skgen.neural._training import check_net_parameters
+
+        check_integer(self, "max_epochs", 1)
+        batch_size = self.batch_size
+        if batch_size != "auto" and not is_integer(batch_size, 1):
+            rule = "'auto' or an int of at least 1"
+            raise invalid_parameter(self, "batch_size", rule, batch_size)
+        if not (is_real(self.lr) and self.lr > 0):
+            rule = "a finite number above 0"
+            raise invalid_parameter(self, "lr", rule, self.lr)
+        check_boolean(self, "early_stopping")
+        fraction = self.validation_fraction
+        if not (is_real(fraction) and 0 < fraction < 1):
+            rule = "a number between 0 and 1"
+            raise invalid_parameter(self, "validation_fraction", rule, fraction)
+        check_boolean(self, "warm_start")
+        check_net_parameters(self)
+        check_device(self)
+        self._check_own()
+
+    # -- fitting ---------------------------------------------------------------
+
+    def _fit(self, X, sample_weight, rng, task):
+        train, held_out = self._split(X, rng)
+        if self.warm_start and hasattr(self, "net_"):
+            self._check_continues(X)
+        else:
+            # From the training rows alone: held-out rows must not know the start.
+            self._build(train, rng)
+        self._train(train, held_out, self.max_epochs, rng, task)
+        self._warn()
+
+    def _fit_more(self, X, rng):
+        if not hasattr(self, "net_"):
+            self._build(X, rng)
+        self._train(X, None, 1, rng, None)
+
+    def _build(self, X, rng):
+        """Start afresh: a module at its start, in a net that has taken no step."""
+        import torch
+
+        from skgen.neural._training import build_net
+
+        device = resolved_device(self.device)
+        with threads_for(0), seeded(torch_seed(rng), device):
+            module = self._new_module(X, rng)
+            generator = torch.Generator().manual_seed(torch_seed(rng))
+            size = self._resolved_batch(X.shape[0])
+            net = build_net(self, module, self._callbacks(), size, generator)
+        self.net_ = net
+
+    def _check_continues(self, X):
+        """Raise where a warm start cannot go on from what was fitted."""
+
+    def _split(self, X, rng):
+        """Return rows to train on, and rows to watch or None, chosen at random."""
+        n = X.shape[0]
+        n_held_out = round(self.validation_fraction * n)
+        if not self.early_stopping or n_held_out < _LEAST_HELD_OUT:
+            return X, None
+        chosen = np.zeros(n, dtype=bool)
+        chosen[rng.permutation(n)[:n_held_out]] = True
+        return X[~chosen], X[chosen]
+
+    def _train(self, X, held_out, epochs, rng, task):
+        """Train the net; after a failure, leave the last whole epoch's model.
+
+        `task` is the callback context of a fit, None for a block of a stream.
+        """
+        import torch
+
+        from skgen.neural._batches import placed
+        from skgen.neural._net import DivergedError
+
+        net = self.net_
+        device = torch.device(net.device)
+        rows = placed(torch.from_numpy(self._encoded(X)), device)
+        if held_out is not None:
+            held_out = placed(torch.from_numpy(self._encoded(held_out)), device)
+        streams = task is None
+        net.set_rate(self._stream_rate(net.n_steps_) if streams else self.lr)
+        net.batch_size = self._resolved_batch(X.shape[0])
+        before = net.full_state()
+        try:
+            with (
+                threads_for(net.batch_size * net.n_parameters()),
+                seeded(torch_seed(rng), device),
+                self._reporting(net, task),
+            ):
+                net.train(rows, held_out, epochs)
+        except (KeyboardInterrupt, DivergedError) as error:
+            epoch = len(net.history_)
+            if not net.back_to_last_epoch(before):
+                raise self._stopped(error, epoch, "Nothing was learned") from None
+            self._adopt()
+            kept = f"The model of epoch {len(net.history_)} is kept in net_"
+            raise self._stopped(error, epoch, kept, FitStopped) from None
+        except BaseException:
+            net.restore_full_state(before)
+            raise
+        finally:
+            net.kept_ = None
+        self._adopt()
+
+    @contextmanager
+    def _reporting(self, net, task):
+        """Report epochs to the callbacks of scikit-learn, for as long as they run."""
+        from skgen.neural._progress import Progress
+
+        if task is not None:
+            net.callbacks_.append(("progress", Progress(self, task)))
+        try:
+            yield
+        finally:
+            if task is not None:
+                net.callbacks_.pop()
+
+    def _adopt(self):
+        """Set the fitted attributes that follow from the net."""
+        for name, value in self._adopted().items():
+            setattr(self, name, value)
+
+    def _stopped(self, error, epoch, kept, mark=None):
+        """Return the error to raise where epoch `epoch` was not finished."""
+        if isinstance(error, KeyboardInterrupt):
+            return InterruptedFit(*error.args) if mark else error
+        message = (
+            f"The loss of {type(self).__name__} was not a number in epoch {epoch}. "
+            f"{kept}. Lower the 'lr' parameter, {self.lr:g}, and look for rows that "
+            "lie far from all others."
+        )
+        return DivergedFitError(message) if mark else FloatingPointError(message)
+
+    def _losses(self):
+        """Return the loss curve in nats per row and in the units of the data."""
+        offset = self._loss_offset()
+        return [
+            {
+                "epoch": epoch["epoch"],
+                "train": epoch["train_loss"] + offset,
+                "validation": epoch.get("valid_loss", np.nan) + offset,
+                "seconds": epoch["dur"],
+            }
+            for epoch in self.net_.history_
+        ]
+
+    @property
+    def _n_fit_tasks(self):
+        return self.max_epochs

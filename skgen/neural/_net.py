@@ -1,0 +1,265 @@
+"""A skorch net whose epochs stay in memory and never wait for the device."""
+
+import copy
+import inspect
+import math
+import time
+
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EarlyStopping
+
+from skgen.neural._batches import Batches
+
+# Steps between two calls of `LossModule.maintain` within an epoch.
+_MAINTENANCE = 200
+
+
+class LossModule(torch.nn.Module):
+    """A module whose `forward` maps rows to their mean loss, a scalar.
+
+    Abstract: a model fills in `forward`.
+    """
+
+    def maintain(self, rows, n_rows):
+        """Mend what gradients cannot, between two steps of the optimiser.
+
+        Parameters
+        ----------
+        rows : torch.Tensor
+            The batch of the last step.
+        n_rows : int
+            How many rows there are to train on.
+        """
+
+
+class StopTraining(Exception):  # noqa: N818 (no error)
+    """Raised by a callback of ours: the epoch that ended was the last."""
+
+
+class DivergedError(Exception):
+    """Raised where the loss of an epoch is not a number."""
+
+
+class Net(NeuralNet):
+    """Train a `LossModule` on rows in memory.
+
+    It differs from its base in that batches are slices of a tensor, losses are added
+    up on the device and read once an epoch, batches leave nothing in the history
+    and are announced only to callbacks that listen, `KeyboardInterrupt` reaches the
+    caller, and after a failure the model of the last whole epoch can be had back.
+    """
+
+    def get_default_callbacks(self):
+        return []
+
+    def check_data(self, X, y=None):
+        pass
+
+    def prepare(self, generator):
+        """Set what training needs and `initialize` knows nothing of."""
+        self.generator_state_ = generator.get_state()
+        self.n_steps_ = 0
+        self.kept_ = None
+
+    # -- one call of fit ---------------------------------------------------------
+
+    def train(self, rows, held_out, epochs):
+        """Train for some epochs; raise what interrupts them.
+
+        Parameters
+        ----------
+        rows, held_out : torch.Tensor or None
+            The rows to train on and to watch.
+        epochs : int
+            How many passes at most.
+        """
+        self.start_loss_ = math.inf if held_out is None else self.mean_loss(held_out)
+        self.notify("on_train_begin", X=rows, y=None)
+        try:
+            self.fit_loop((rows, held_out), epochs=epochs)
+        except StopTraining:
+            pass
+        self.notify("on_train_end", X=rows, y=None)
+
+    def mean_loss(self, rows):
+        """Return the mean loss of rows under the weights as they are."""
+        self._set_training(False)
+        total = 0.0
+        with torch.no_grad():
+            for batch in self.get_iterator(rows):
+                total += self.module_(batch).double() * batch.shape[0]
+        return float(total) / rows.shape[0]
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X
+
+    def get_iterator(self, dataset, training=False):
+        name = "train" if training else "valid"
+        size = self.get_params_for(f"iterator_{name}").get(
+            "batch_size", self.batch_size if training else 4 * self.batch_size
+        )
+        generator = None
+        if training:
+            generator = torch.Generator()
+            generator.set_state(self.generator_state_)
+        return Batches(dataset, size, torch.device(self.device), generator)
+
+    def notify(self, method_name, **cb_kwargs):
+        getattr(self, method_name)(self, **cb_kwargs)
+        stop = False
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except KeyboardInterrupt:
+                # How skorch's own callback ends training; anyone else is the user.
+                if not isinstance(callback, EarlyStopping):
+                    raise
+                stop = True
+            except StopTraining:
+                stop = True
+        if stop:
+            raise StopTraining
+
+    # -- one epoch ----------------------------------------------------------------
+
+    def on_epoch_begin(self, net, **kwargs):
+        super().on_epoch_begin(net, **kwargs)
+        self.began_ = time.perf_counter()
+
+    def on_epoch_end(self, net, **kwargs):
+        record = self.history[-1]
+        record["batches"] = []
+        self.history.record("dur", time.perf_counter() - self.began_)
+        losses = [record[k] for k in ("train_loss", "valid_loss") if k in record]
+        if not all(map(math.isfinite, losses)):
+            raise DivergedError
+        self.kept_ = self.snapshot(), len(self.history_)
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        if iterator is None:
+            return
+        self._set_training(training)
+        heard = self._listeners(training)
+        n_rows = iterator.rows.shape[0]
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        for i, batch in enumerate(iterator, 1):
+            if heard:
+                self.notify("on_batch_begin", batch=(batch, None), training=training)
+            if training:
+                loss = self._step(batch, heard)
+                if i % _MAINTENANCE == 0 or i == len(iterator):
+                    self.module_.maintain(batch, n_rows)
+            else:
+                with torch.no_grad():
+                    loss = self.module_(batch)
+            total += loss.detach() * batch.shape[0]
+            if heard:
+                self.notify(
+                    "on_batch_end",
+                    batch=(batch, None),
+                    training=training,
+                    loss=loss.detach(),
+                    y_pred=loss.detach(),
+                )
+        if training:
+            self.generator_state_ = iterator.generator.get_state()
+        self.history.record(f"{prefix}_loss", total.item() / n_rows)
+        self.history.record(f"{prefix}_batch_count", len(iterator))
+
+    def _step(self, batch, heard):
+        """Take one step of the optimiser; return the loss before it."""
+        optimizer = self.optimizer_
+
+        def closure():
+            optimizer.zero_grad()
+            loss = self.module_(batch)
+            loss.backward()
+            if heard:
+                self.notify(
+                    "on_grad_computed",
+                    named_parameters=list(self.get_all_learnable_params()),
+                    batch=(batch, None),
+                    training=True,
+                )
+            return loss
+
+        self.n_steps_ += 1
+        if self._needs_closure():
+            return optimizer.step(closure)
+        loss = closure()
+        optimizer.step()
+        return loss
+
+    def _needs_closure(self):
+        """Tell whether the optimiser evaluates the loss itself, as LBFGS does."""
+        step = inspect.signature(self.optimizer.step).parameters["closure"]
+        return step.default is inspect.Parameter.empty
+
+    def _listeners(self, training):
+        """Tell whether any callback of the user listens to batches."""
+        methods = ["on_batch_begin", "on_batch_end"]
+        if training:
+            methods.append("on_grad_computed")
+        return any(
+            getattr(type(callback), method) is not getattr(Callback, method)
+            for _, callback in self.callbacks_
+            for method in methods
+        )
+
+    def n_parameters(self):
+        """Return how many numbers the optimiser moves."""
+        return sum(p.numel() for _, p in self.get_all_learnable_params())
+
+    def set_rate(self, rate):
+        """Set the learning rate of the steps to come."""
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
+
+    # -- the model of a whole epoch ------------------------------------------------
+
+    def snapshot(self):
+        """Return a copy of the weights."""
+        return {
+            name: value.detach().clone()
+            for name, value in self.module_.state_dict().items()
+        }
+
+    def restore(self, snapshot):
+        """Put the weights of a snapshot back."""
+        self.module_.load_state_dict(snapshot)
+
+    def full_state(self):
+        """Return all that training changes, to put it back after a failure."""
+        return (
+            self.snapshot(),
+            copy.deepcopy(self.optimizer_.state_dict()),
+            self.generator_state_,
+            self.n_steps_,
+            len(self.history_),
+        )
+
+    def restore_full_state(self, state):
+        """Put back what `full_state` returned."""
+        weights, optimizer, self.generator_state_, self.n_steps_, n_epochs = state
+        self.restore(weights)
+        self.optimizer_.load_state_dict(optimizer)
+        del self.history_[n_epochs:]
+
+    def back_to_last_epoch(self, before):
+        """Go back to the end of the last whole epoch, and tell whether there is one.
+
+        Parameters
+        ----------
+        before : tuple
+            What `full_state` returned before training.
+        """
+        if self.kept_ is None:
+            self.restore_full_state(before)
+            return False
+        weights, n_epochs = self.kept_
+        self.restore(weights)
+        # Moments of the gradients that led astray would lead there again.
+        self.optimizer_.state.clear()
+        del self.history_[n_epochs:]
+        return True

@@ -1,0 +1,133 @@
+"""The one place that builds a skorch net from an estimator's flat parameters."""
+
+import copy
+
+import torch
+from skorch.callbacks import Callback
+
+from skgen._parameters import Described, invalid_parameter
+from skgen._tensors import resolved_device
+from skgen.neural._net import Net
+
+OPTIMIZERS = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "rmsprop": torch.optim.RMSprop,
+    "sgd": torch.optim.SGD,
+}
+
+# Optimisers that update all parameters in one call; the loops of the others cost
+# a small net half of its time.
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+
+# What the estimator's own parameters say, and `net_params` may not.
+_OWN = {
+    "module": None,
+    "criterion": None,
+    "train_split": "validation_fraction",
+    "warm_start": "warm_start",
+    "callbacks": "net_callbacks",
+    "optimizer": "optimizer",
+    "lr": "lr",
+    "batch_size": "batch_size",
+    "max_epochs": "max_epochs",
+    "device": "device",
+    "iterator_train": None,
+    "iterator_valid": None,
+    "dataset": None,
+}
+
+
+def build_net(model, module, callbacks, batch_size, generator):
+    """Return an initialised net for a module, as the estimator's parameters say.
+
+    Parameters
+    ----------
+    model : GradientModel
+        Its parameters `optimizer`, `lr`, `max_epochs`, `net_callbacks`, `net_params`
+        and `device`.
+    module : LossModule
+        What to train.
+    callbacks : list of (str, Callback)
+        Those of the engine; the user's come first.
+    batch_size : int
+        The most rows in a batch.
+    generator : torch.Generator
+        Shuffles the rows.
+
+    Returns
+    -------
+    Net
+    """
+    device = resolved_device(model.device)
+    optimizer = optimizer_class(model)
+    options = dict(model.net_params or {})
+    if (
+        optimizer in _FUSED
+        and device.type in ("cpu", "cuda")
+        and not {"optimizer__foreach", "optimizer__differentiable"} & set(options)
+    ):
+        options.setdefault("optimizer__fused", True)
+    # Copies: what a fit does to a callback must not reach the user's own.
+    own = copy.deepcopy(list(model.net_callbacks or []))
+    net = Net(
+        module,
+        torch.nn.Identity,  # the output of the module is the loss
+        optimizer=optimizer,
+        lr=model.lr,
+        max_epochs=model.max_epochs,
+        batch_size=batch_size,
+        callbacks=own + callbacks,
+        train_split=None,
+        warm_start=True,
+        device=str(device),
+        **{"verbose": 0, **options},
+    )
+    try:
+        net.initialize()
+    except (TypeError, ValueError) as error:
+        rule = "None or a dict of what skorch.NeuralNet and the optimizer take"
+        got = Described(f"{options} ({error})")
+        raise invalid_parameter(model, "net_params", rule, got) from error
+    net.prepare(generator)
+    return net
+
+
+def optimizer_class(model):
+    """Return the class that `optimizer` names; raise for what is none."""
+    value = model.optimizer
+    if isinstance(value, str) and value in OPTIMIZERS:
+        return OPTIMIZERS[value]
+    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer):
+        return value
+    listed = ", ".join(repr(name) for name in OPTIMIZERS)
+    rule = f"one of {listed} or a subclass of torch.optim.Optimizer"
+    raise invalid_parameter(model, "optimizer", rule, value)
+
+
+def check_net_parameters(model):
+    """Raise for an `optimizer`, `net_callbacks` or `net_params` of the wrong kind."""
+    optimizer_class(model)
+    callbacks = model.net_callbacks
+    rule = "None or a list of skorch callbacks, or of pairs of a name and one"
+    if not isinstance(callbacks, (list, tuple, type(None))):
+        raise invalid_parameter(model, "net_callbacks", rule, callbacks)
+    for item in callbacks or []:
+        named = isinstance(item, tuple) and len(item) == 2
+        callback = item[1] if named else item
+        known = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(known, Callback):
+            raise invalid_parameter(model, "net_callbacks", rule, item)
+    options = model.net_params
+    if options is None:
+        return
+    rule = "None or a dict whose keys are parameters of skorch.NeuralNet"
+    if not (isinstance(options, dict) and all(isinstance(k, str) for k in options)):
+        raise invalid_parameter(model, "net_params", rule, options)
+    for key in options:
+        if key in _OWN:
+            instead = _OWN[key]
+            rule = f"without {key!r}" + (
+                f": set the parameter {instead!r}" if instead else ""
+            )
+            raise invalid_parameter(model, "net_params", rule, options)
