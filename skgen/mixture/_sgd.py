@@ -68,7 +68,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     batch_size : int or "auto", default="auto"
         The most rows in a batch. "auto" takes a twentieth of the rows, but at
         least 16 and at most 1,024.
-    lr : float, default=0.03
+    lr : float, default=0.05
         The first learning rate. It falls to a fifth, twice, where the loss stays
         level for `n_iter_no_change` epochs. Steps are taken in units of each
         component's own width, so that one value serves all data.
@@ -76,8 +76,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         "adam", "adamw", "rmsprop", "sgd", or a subclass of
         ``torch.optim.Optimizer``.
     early_stopping : bool, default=True
-        Whether the loss to watch is that of held-out rows. Where they would be
-        fewer than 5, or for False, it is that of training, over all rows.
+        Whether the loss to watch is that of held-out rows. They join the others
+        for two last epochs. Where they would be fewer than 5, or for False, the
+        loss is that of training, over all rows.
     validation_fraction : float, default=0.1
         The share of rows to hold out, chosen at random.
     n_iter_no_change : int, default=5
@@ -123,10 +124,11 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     n_iter_ : int
         The number of epochs.
     lower_bound_ : float
-        The mean log-likelihood of the watched rows under the fitted parameters, in
-        nats per row. After `partial_fit`, that of the last block as it went by.
+        The mean log-likelihood of the fitted parameters, in nats per row:
+        ``score(X)`` to single precision. After `partial_fit`, that of the last
+        block as it went by.
     lower_bounds_ : list of float
-        The mean log-likelihood of the watched rows in each epoch.
+        The mean log-likelihood of the batches in each epoch, as they went by.
     history_ : list of dict
         For each epoch its number, the mean negative log-likelihood of the batches
         as they went by (``train``) and of the held-out rows after them
@@ -184,7 +186,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         reg_covar=1e-6,
         max_epochs=100,
         batch_size="auto",
-        lr=0.03,
+        lr=0.05,
         optimizer="adam",
         early_stopping=True,
         validation_fraction=0.1,
@@ -214,6 +216,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self.net_params = net_params
         self.random_state = random_state
         self.device = device
+
+    # Epochs over all rows, held-out ones as well, once the watched loss is level.
+    _n_last_epochs = 2
 
     # -- checks ----------------------------------------------------------------
 
@@ -255,7 +260,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     # -- fitting ----------------------------------------------------------------
 
-    def _new_module(self, X, rng):
+    def _new_module(self, X, training, rng):
         from skgen.mixture._modules import MODULES
 
         n, d = X.shape
@@ -263,7 +268,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         kind, rank = self.covariance_type, self._resolved_rank(d)
         self._fitted_covariance_type = kind
         self._set_coordinates(X)
-        Z = self._white(X[start_rows(n, self.n_components, rng)])
+        chosen = start_rows(training.size, self.n_components, rng)
+        Z = self._white(X[training[chosen]])
         # Less than 1e-10 of the variance of the data is rounding to float32.
         floor = max(self.reg_covar, 1e-10)
         values = first_values(
@@ -307,6 +313,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
         return [("schedule", Plateau(self.tol, self.n_iter_no_change))]
 
+    def _finish(self, rows, watched, rng, task):
+        # Held-out rows said when to stop. A last look at all rows is worth a tenth
+        # of a nat where rows are few for the parameters, and costs nothing elsewhere.
+        net, schedule = self.net_, dict(self.net_.callbacks_)["schedule"]
+        converged = schedule.converged_
+        if watched and (converged or not net.stopped_):
+            net.set_rate(self.lr * schedule.factor)
+            self._train(rows, None, self._n_last_epochs, rng, task)
+        bound = -float(net.mean_loss(rows) + self._loss_offset())
+        return {"converged_": converged, "lower_bound_": bound}
+
     def _stream_rate(self, n_steps):
         return self.lr / np.sqrt(1 + n_steps / _STREAM_STEPS)
 
@@ -321,19 +338,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         means[:, self._varying] = moved + self._shift
         wide = self._covariance.widened(covariances, self._varying)
         covariances, factors = self._covariance.to_data(wide, self._whitening)
-        schedule = dict(self.net_.callbacks_)["schedule"]
         history = self._losses()
-        watched = "train" if np.isnan(history[-1]["validation"]) else "validation"
         return {
             "weights_": weights / weights.sum(),
             "means_": self._whitening.unwhiten(means),
             "covariances_": covariances,
             "precisions_": self._covariance.precisions(factors),
             "precisions_cholesky_": factors,
-            "converged_": schedule.converged_,
+            "converged_": False,
             "n_iter_": len(history),
-            "lower_bound_": -float(schedule.lowest_ + self._loss_offset()),
-            "lower_bounds_": [-epoch[watched] for epoch in history],
+            "lower_bound_": -history[-1]["train"],
+            "lower_bounds_": [-epoch["train"] for epoch in history],
             "history_": history,
         }
 
@@ -347,7 +362,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         messages = {
             f"{name} did not converge in {self.max_epochs} epochs: the loss still fell "
             "or the last learning rate was not reached. Raise max_epochs or tol.": (
-                not self.converged_ and self.n_iter_ >= self.max_epochs
+                not self.converged_ and not self.net_.stopped_
             ),
             f"Components {reseeded} of {name} lost their rows and were set on rows of "
             "low density. Fewer components, or another start, may serve better.": (

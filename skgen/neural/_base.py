@@ -95,13 +95,19 @@ class GradientModel(GenerativeModel):
 
     # -- hooks -----------------------------------------------------------------
 
+    # How many epochs `_finish` adds to `max_epochs`.
+    _n_last_epochs = 0
+
     @abstractmethod
     def _check_own(self):
         """Raise for a parameter that the engine does not know."""
 
     @abstractmethod
-    def _new_module(self, X, rng):
-        """Set the coordinates; return a module to train from its start."""
+    def _new_module(self, X, training, rng):
+        """Set the coordinates; return a module to train from its start.
+
+        The start may know the rows of `training` (their numbers), and no others.
+        """
 
     @abstractmethod
     def _encoded(self, X):
@@ -122,6 +128,13 @@ class GradientModel(GenerativeModel):
     @abstractmethod
     def _callbacks(self):
         """Return the callbacks of the schedule, as (name, callback) pairs."""
+
+    @abstractmethod
+    def _finish(self, rows, watched, rng, task):
+        """Do what is left to do with all rows; return attributes that follow from it.
+
+        `watched` tells whether some of the rows were held out so far.
+        """
 
     @abstractmethod
     def _warn(self):
@@ -158,21 +171,28 @@ class GradientModel(GenerativeModel):
     # -- fitting ---------------------------------------------------------------
 
     def _fit(self, X, sample_weight, rng, task):
-        train, held_out = self._split(X, rng)
+        order, n_training = self._split(X.shape[0], rng)
         if self.warm_start and hasattr(self, "net_"):
             self._check_continues(X)
         else:
             # From the training rows alone: held-out rows must not know the start.
-            self._build(train, rng)
-        self._train(train, held_out, self.max_epochs, rng, task)
+            self._build(X, order[:n_training], rng)
+        rows = self._placed(X, order)
+        held_out = rows[n_training:] if n_training < X.shape[0] else None
+        self.net_.set_rate(self.lr)
+        self._train(rows[:n_training], held_out, self.max_epochs, rng, task)
+        self._adopt(self._finish(rows, held_out is not None, rng, task))
         self._warn()
 
     def _fit_more(self, X, rng):
+        order = np.arange(X.shape[0])
         if not hasattr(self, "net_"):
-            self._build(X, rng)
-        self._train(X, None, 1, rng, None)
+            self._build(X, order, rng)
+        self.net_.set_rate(self._stream_rate(self.net_.n_steps_))
+        self._train(self._placed(X, order), None, 1, rng, None)
+        self._adopt()
 
-    def _build(self, X, rng):
+    def _build(self, X, training, rng):
         """Start afresh: a module at its start, in a net that has taken no step."""
         import torch
 
@@ -180,43 +200,48 @@ class GradientModel(GenerativeModel):
 
         device = resolved_device(self.device)
         with threads_for(0), seeded(torch_seed(rng), device):
-            module = self._new_module(X, rng)
+            module = self._new_module(X, training, rng)
             generator = torch.Generator().manual_seed(torch_seed(rng))
             size = self._resolved_batch(X.shape[0])
             net = build_net(self, module, self._callbacks(), size, generator)
         self.net_ = net
 
+    def _placed(self, X, order):
+        """Return rows in the given order as a tensor of what the module takes."""
+        import torch
+
+        from skgen.neural._batches import placed
+
+        rows = torch.from_numpy(self._encoded(X))[torch.from_numpy(order)]
+        return placed(rows, torch.device(self.net_.device))
+
     def _check_continues(self, X):
         """Raise where a warm start cannot go on from what was fitted."""
 
-    def _split(self, X, rng):
-        """Return rows to train on, and rows to watch or None, chosen at random."""
-        n = X.shape[0]
+    def _split(self, n, rng):
+        """Return an order of the rows, and how many of them to train on.
+
+        The rest are held out, chosen at random.
+        """
         n_held_out = round(self.validation_fraction * n)
         if not self.early_stopping or n_held_out < _LEAST_HELD_OUT:
-            return X, None
-        chosen = np.zeros(n, dtype=bool)
-        chosen[rng.permutation(n)[:n_held_out]] = True
-        return X[~chosen], X[chosen]
+            return np.arange(n), n
+        held_out = np.zeros(n, dtype=bool)
+        held_out[rng.permutation(n)[:n_held_out]] = True
+        return np.argsort(held_out, kind="stable"), n - n_held_out
 
-    def _train(self, X, held_out, epochs, rng, task):
+    def _train(self, rows, held_out, epochs, rng, task):
         """Train the net; after a failure, leave the last whole epoch's model.
 
         `task` is the callback context of a fit, None for a block of a stream.
         """
         import torch
 
-        from skgen.neural._batches import placed
         from skgen.neural._net import DivergedError
 
         net = self.net_
         device = torch.device(net.device)
-        rows = placed(torch.from_numpy(self._encoded(X)), device)
-        if held_out is not None:
-            held_out = placed(torch.from_numpy(self._encoded(held_out)), device)
-        streams = task is None
-        net.set_rate(self._stream_rate(net.n_steps_) if streams else self.lr)
-        net.batch_size = self._resolved_batch(X.shape[0])
+        net.batch_size = self._resolved_batch(rows.shape[0])
         before = net.full_state()
         try:
             with (
@@ -237,7 +262,6 @@ class GradientModel(GenerativeModel):
             raise
         finally:
             net.kept_ = None
-        self._adopt()
 
     @contextmanager
     def _reporting(self, net, task):
@@ -252,9 +276,9 @@ class GradientModel(GenerativeModel):
             if task is not None:
                 net.callbacks_.pop()
 
-    def _adopt(self):
-        """Set the fitted attributes that follow from the net."""
-        for name, value in self._adopted().items():
+    def _adopt(self, further=None):
+        """Set the fitted attributes that follow from the net, and further ones."""
+        for name, value in {**self._adopted(), **(further or {})}.items():
             setattr(self, name, value)
 
     def _stopped(self, error, epoch, kept, mark=None):
@@ -283,4 +307,4 @@ class GradientModel(GenerativeModel):
 
     @property
     def _n_fit_tasks(self):
-        return self.max_epochs
+        return self.max_epochs + self._n_last_epochs

@@ -76,10 +76,11 @@ class Net(NeuralNet):
         """
         self.start_loss_ = math.inf if held_out is None else self.mean_loss(held_out)
         self.notify("on_train_begin", X=rows, y=None)
+        self.stopped_ = False
         try:
             self.fit_loop((rows, held_out), epochs=epochs)
         except StopTraining:
-            pass
+            self.stopped_ = True
         self.notify("on_train_end", X=rows, y=None)
 
     def mean_loss(self, rows):
