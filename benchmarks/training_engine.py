@@ -89,7 +89,10 @@ def engine(net, loss, batch_size):
         device="cpu",
     )
     module = Autoencoder(copy.deepcopy(net), loss)
-    return build_net(model, module, [], batch_size, torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(1)
+    built = build_net(model, module, [], batch_size, generator)
+    built.set_rate(model.lr)
+    return built
 
 
 def epoch_of_engine(net, X):

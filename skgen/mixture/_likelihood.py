@@ -59,6 +59,31 @@ def dense_distances(X, roots, offsets):
     return y.view(X.shape[0], K, e).square().sum(dim=2)
 
 
+def dense_distances_by_product(X, precisions, means):
+    r"""Return :math:`(x - \mu_k)^\top \Lambda_k (x - \mu_k)` by one product: (n, K).
+
+    Distances are linear in the products of two features and the features, which all
+    components share: half the arithmetic of `dense_distances`, and no (n, K, d).
+    It loses :math:`\epsilon \mu_k^\top \Lambda_k \mu_k` to cancellation, so `X` and
+    `means` must be about a point near the narrow components.
+
+    Parameters
+    ----------
+    X : torch.Tensor of shape (n, d)
+    precisions : torch.Tensor of shape (K, d, d)
+    means : torch.Tensor of shape (K, d)
+    """
+    K, d, _ = precisions.shape
+    i, j = torch.triu_indices(d, d, device=X.device)  # (p,), p = d (d + 1) / 2
+    left = torch.cat([X[:, i] * X[:, j], X], dim=1)  # (n, p + d)
+    twice = torch.where(i == j, 1.0, 2.0).to(X.dtype)
+    squares = precisions.reshape(K, d * d).index_select(1, i * d + j) * twice
+    weighted = (precisions @ means[:, :, None])[:, :, 0]  # (K, d)
+    right = torch.cat([squares, -2 * weighted], dim=1)  # (K, p + d)
+    constant = (means * weighted).sum(dim=1)  # (K,)
+    return torch.addmm(constant, left, right.T).clamp(min=0)
+
+
 def scaled_distances(X, scales, means):
     r"""Return :math:`\sum_j (x_j - \mu_{kj})^2 s_{kj}^2`, by differences: (n, K).
 

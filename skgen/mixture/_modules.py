@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 from skgen.mixture._covariance import floored, inverse_transpose
 from skgen.mixture._likelihood import (
     dense_distances,
+    dense_distances_by_product,
     log_joint,
     low_rank_correction,
     mean_negative_log_likelihood,
@@ -163,7 +164,9 @@ class FullModule(MixtureModule):
     def _make(self, shape):
         self.changes = torch.nn.Parameter(torch.zeros(shape))
         self.register_buffer("roots0", torch.zeros(shape))
+        self.register_buffer("inverses0", torch.zeros(shape))
         self.register_buffer("offsets0", torch.zeros(shape[:2]))
+        self.register_buffer("centre", torch.zeros(self.d))
 
     def _roots(self):
         factors = _positive(torch.diagonal(self.changes, dim1=-2, dim2=-1))
@@ -172,15 +175,16 @@ class FullModule(MixtureModule):
 
     def _squared(self, X):
         roots, T = self._roots()
-        offsets = ((self.offsets0 + self.moves)[:, None, :] @ T)[:, 0]
         log_dets = torch.diagonal(roots, dim1=1, dim2=2).log().sum(dim=1)
+        X = X - self.centre
+        if self.by_product:
+            means = self._means() - self.centre
+            return dense_distances_by_product(X, roots @ roots.mT, means), log_dets
+        offsets = ((self.offsets0 + self.moves)[:, None, :] @ T)[:, 0]
         return dense_distances(X, roots, offsets), log_dets
 
     def _means(self):
-        solved = torch.linalg.solve_triangular(
-            self.roots0.mT, self.moves[:, :, None], upper=False
-        )
-        return self.means0 + solved[:, :, 0]
+        return self.means0 + (self.moves[:, None, :] @ self.inverses0)[:, 0]
 
     def _covariances(self):
         return _inverse_gram(self._roots()[0])
@@ -193,11 +197,15 @@ class FullModule(MixtureModule):
         covariances[k] = np.average(covariances, axis=0, weights=weights)
 
     def _set_covariances(self, covariances, means, weights):
-        roots = np.stack(
-            [inverse_transpose(np.linalg.cholesky(c)) for c in covariances]
-        )
+        lower = np.linalg.cholesky(covariances)  # (K, d, d)
+        roots = np.stack([inverse_transpose(one) for one in lower])
+        centre = _heavy_centre(roots @ roots.swapaxes(1, 2), means, weights)
+        offsets = ((means - centre)[:, None, :] @ roots)[:, 0]  # (K, d)
+        self._copy(self.inverses0, lower.swapaxes(1, 2))
         self._copy(self.roots0, roots)
-        self._copy(self.offsets0, (means[:, None, :] @ roots)[:, 0])
+        self._copy(self.offsets0, offsets)
+        self._copy(self.centre, centre)
+        self.by_product = _safe((offsets**2).sum(axis=1))
 
 
 class TiedModule(MixtureModule):
@@ -347,6 +355,13 @@ class LowRankModule(DiagonalModule):
         super()._set_covariances(covariances[:, :, -1], means, weights)
         deviations = self._deviations0().double().cpu().numpy()
         self._copy(self.loadings, covariances[:, :, :-1] / deviations[:, :, None])
+
+
+def _heavy_centre(precisions, means, weights):
+    """Return the point from which the means are least far, each in its own metric."""
+    heavy = weights[:, None, None] * precisions  # (K, d, d)
+    pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
+    return np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
 
 
 def _safe(lost):

@@ -23,9 +23,6 @@ from skgen.neural import GradientModel
 # Rows that are whitened at once.
 _CHUNK = 2**16
 
-# The learning rate of a stream falls with the root of its steps over so many.
-_STREAM_STEPS = 200
-
 # The rank of "lowrank" where the user names none, at most.
 _RANK = 10
 
@@ -66,9 +63,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     max_epochs : int, default=100
         The most passes over the rows.
     batch_size : int or "auto", default="auto"
-        The most rows in a batch. "auto" takes a twentieth of the rows, but at
+        The most rows in a batch. "auto" takes a fortieth of the rows, but at
         least 16 and at most 1,024.
-    lr : float, default=0.05
+    lr : float, default=0.1
         The first learning rate. It falls to a fifth, twice, where the loss stays
         level for `n_iter_no_change` epochs. Steps are taken in units of each
         component's own width, so that one value serves all data.
@@ -81,7 +78,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         loss is that of training, over all rows.
     validation_fraction : float, default=0.1
         The share of rows to hold out, chosen at random.
-    n_iter_no_change : int, default=5
+    n_iter_no_change : int, default=3
         How many epochs without a fall by `tol` end a learning rate, and the last
         of them the fit.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
@@ -186,11 +183,11 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         reg_covar=1e-6,
         max_epochs=100,
         batch_size="auto",
-        lr=0.05,
+        lr=0.1,
         optimizer="adam",
         early_stopping=True,
         validation_fraction=0.1,
-        n_iter_no_change=5,
+        n_iter_no_change=3,
         init_params="kmeans",
         warm_start=False,
         net_callbacks=None,
@@ -219,6 +216,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     # Epochs over all rows, held-out ones as well, once the watched loss is level.
     _n_last_epochs = 2
+
+    # The noise of steps falls with their length, in a stream as in a fit.
+    _half_life = 600
 
     # -- checks ----------------------------------------------------------------
 
@@ -306,7 +306,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _resolved_batch(self, n_samples):
         if self.batch_size != "auto":
             return self.batch_size
-        return min(1024, max(16, n_samples // 20))
+        return min(1024, max(16, n_samples // 40))
 
     def _callbacks(self):
         from skgen.neural._schedule import Plateau
@@ -319,13 +319,10 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         net, schedule = self.net_, dict(self.net_.callbacks_)["schedule"]
         converged = schedule.converged_
         if watched and (converged or not net.stopped_):
-            net.set_rate(self.lr * schedule.factor)
+            net.set_rate(self.lr * schedule.factor, self._half_life)
             self._train(rows, None, self._n_last_epochs, rng, task)
         bound = -float(net.mean_loss(rows) + self._loss_offset())
         return {"converged_": converged, "lower_bound_": bound}
-
-    def _stream_rate(self, n_steps):
-        return self.lr / np.sqrt(1 + n_steps / _STREAM_STEPS)
 
     def _loss_offset(self):
         n_missing = self._varying.size - self._shift.size

@@ -98,6 +98,9 @@ class GradientModel(GenerativeModel):
     # How many epochs `_finish` adds to `max_epochs`.
     _n_last_epochs = 0
 
+    # After how many steps the learning rate is a half; None keeps it.
+    _half_life = None
+
     @abstractmethod
     def _check_own(self):
         """Raise for a parameter that the engine does not know."""
@@ -140,10 +143,6 @@ class GradientModel(GenerativeModel):
     def _warn(self):
         """Warn about what went wrong, and was mended, in a fit."""
 
-    @abstractmethod
-    def _stream_rate(self, n_steps):
-        """Return the learning rate of a stream after so many steps."""
-
     # -- checks ----------------------------------------------------------------
 
     def _check_parameters(self):
@@ -179,7 +178,7 @@ class GradientModel(GenerativeModel):
             self._build(X, order[:n_training], rng)
         rows = self._placed(X, order)
         held_out = rows[n_training:] if n_training < X.shape[0] else None
-        self.net_.set_rate(self.lr)
+        self.net_.set_rate(self.lr, self._half_life)
         self._train(rows[:n_training], held_out, self.max_epochs, rng, task)
         self._adopt(self._finish(rows, held_out is not None, rng, task))
         self._warn()
@@ -188,7 +187,7 @@ class GradientModel(GenerativeModel):
         order = np.arange(X.shape[0])
         if not hasattr(self, "net_"):
             self._build(X, order, rng)
-        self.net_.set_rate(self._stream_rate(self.net_.n_steps_))
+        self.net_.set_rate(self.lr, self._half_life)
         self._train(self._placed(X, order), None, 1, rng, None)
         self._adopt()
 

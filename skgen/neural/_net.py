@@ -151,6 +151,7 @@ class Net(NeuralNet):
                 loss = self._step(batch, heard)
                 if i % _MAINTENANCE == 0 or i == len(iterator):
                     self.module_.maintain(batch, n_rows)
+                    self._lower_rate()
             else:
                 with torch.no_grad():
                     loss = self.module_(batch)
@@ -212,8 +213,25 @@ class Net(NeuralNet):
         """Return how many numbers the optimiser moves."""
         return sum(p.numel() for _, p in self.get_all_learnable_params())
 
-    def set_rate(self, rate):
-        """Set the learning rate of the steps to come."""
+    def set_rate(self, rate, half_life=None):
+        """Set the learning rate of the steps to come.
+
+        Parameters
+        ----------
+        rate : float
+            That of the first step of the net.
+        half_life : float, default=None
+            The rate falls with the root of one plus the steps over a third of this
+            number, after which it is a half. None keeps it.
+        """
+        self.rate_, self.half_life_ = rate, half_life
+        self._lower_rate()
+
+    def _lower_rate(self):
+        """Set the rate that is due after so many steps."""
+        rate = self.rate_
+        if self.half_life_:
+            rate /= math.sqrt(1 + 3 * self.n_steps_ / self.half_life_)
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
 

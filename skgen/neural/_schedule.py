@@ -54,8 +54,7 @@ class Plateau(Callback):
         self.level_ += 1
         self.waited_ = 0
         net.restore(self.best_)
-        for group in net.optimizer_.param_groups:
-            group["lr"] *= self.factor
+        net.set_rate(net.rate_ * self.factor, net.half_life_)
 
     def on_train_end(self, net, **kwargs):
         if self.best_ is not None:
