@@ -29,7 +29,7 @@ from skgen.neural._net import LossModule
 _UNIT = math.log(math.e - 1)
 
 # What cancellation may cost a squared distance where it goes by a product.
-_CANCELLATION = 1e-2
+_CANCELLATION = 0.02
 
 # A component that holds less than this many rows is dead.
 _LEAST_ROWS = 0.5
@@ -58,6 +58,7 @@ class MixtureModule(LossModule):
         self.logits = torch.nn.Parameter(torch.zeros(K))
         self.moves = torch.nn.Parameter(torch.zeros(K, self.d))
         self.register_buffer("means0", torch.zeros(K, self.d))
+        self.register_buffer("narrow", torch.zeros(0, dtype=torch.long), False)
         self._make(covariances.shape)
         self.start(weights, means, covariances)
 
@@ -96,6 +97,22 @@ class MixtureModule(LossModule):
     def forward(self, X):
         """Return the mean negative log-likelihood of (n, d) rows, in nats."""
         return mean_negative_log_likelihood(self.log_joint(X))
+
+    def _scaled(self, X, scales, means):
+        """Return the squared differences of rows and means, scaled: (n, K)."""
+        squared = scaled_distances_by_product(X, scales, means)
+        if self.narrow.numel():
+            apart = scaled_distances(X, scales[self.narrow], means[self.narrow])
+            squared = squared.index_copy(1, self.narrow, apart)
+        return squared
+
+    def _set_narrow(self, lost):
+        """Note for which components products would cancel too many digits.
+
+        `lost` (K,) are the squared lengths of their means, in their own metric.
+        """
+        narrow = np.flatnonzero(np.finfo(np.float32).eps * lost > _CANCELLATION)
+        self.narrow = torch.from_numpy(narrow).to(self.logits.device)
 
     def log_joint(self, X):
         """Return the log-density of rows together with each component: (n, K)."""
@@ -177,11 +194,13 @@ class FullModule(MixtureModule):
         roots, T = self._roots()
         log_dets = torch.diagonal(roots, dim1=1, dim2=2).log().sum(dim=1)
         X = X - self.centre
-        if self.by_product:
-            means = self._means() - self.centre
-            return dense_distances_by_product(X, roots @ roots.mT, means), log_dets
-        offsets = ((self.offsets0 + self.moves)[:, None, :] @ T)[:, 0]
-        return dense_distances(X, roots, offsets), log_dets
+        means = self._means() - self.centre
+        squared = dense_distances_by_product(X, roots @ roots.mT, means)
+        if self.narrow.numel():
+            offsets = ((self.offsets0 + self.moves)[:, None, :] @ T)[:, 0]
+            apart = dense_distances(X, roots[self.narrow], offsets[self.narrow])
+            squared = squared.index_copy(1, self.narrow, apart)
+        return squared, log_dets
 
     def _means(self):
         return self.means0 + (self.moves[:, None, :] @ self.inverses0)[:, 0]
@@ -205,7 +224,7 @@ class FullModule(MixtureModule):
         self._copy(self.roots0, roots)
         self._copy(self.offsets0, offsets)
         self._copy(self.centre, centre)
-        self.by_product = _safe((offsets**2).sum(axis=1))
+        self._set_narrow((offsets**2).sum(axis=1))
 
 
 class TiedModule(MixtureModule):
@@ -223,10 +242,9 @@ class TiedModule(MixtureModule):
         roots, T = self._roots()
         offsets = (self.offsets0 + self.moves) @ T  # (K, d)
         Y = (X - self.centre) @ roots  # (n, d)
-        ones = torch.ones_like(offsets)
-        by = scaled_distances_by_product if self.by_product else scaled_distances
+        squared = self._scaled(Y, torch.ones_like(offsets), offsets)
         log_det = torch.diagonal(roots).log().sum()
-        return by(Y, ones, offsets), log_det.expand(offsets.shape[0])
+        return squared, log_det.expand(offsets.shape[0])
 
     def _means(self):
         return self.means0 + torch.linalg.solve_triangular(
@@ -249,7 +267,7 @@ class TiedModule(MixtureModule):
         self._copy(self.roots0, roots)
         self._copy(self.offsets0, offsets)
         self._copy(self.centre, centre)
-        self.by_product = _safe((offsets**2).sum(axis=1))
+        self._set_narrow((offsets**2).sum(axis=1))
 
 
 class DiagonalModule(MixtureModule):
@@ -278,8 +296,7 @@ class DiagonalModule(MixtureModule):
 
     def _squared(self, X):
         X, means, scales = self._about(X)
-        by = scaled_distances_by_product if self.by_product else scaled_distances
-        return by(X, scales, means), scales.log().sum(dim=1)
+        return self._scaled(X, scales, means), scales.log().sum(dim=1)
 
     def _means(self):
         return self.means0 + self.moves * self._deviations0()
@@ -304,7 +321,7 @@ class DiagonalModule(MixtureModule):
         precisions = weights[:, None] / variances  # (K, d)
         centre = (precisions * means).sum(axis=0) / precisions.sum(axis=0)
         self._copy(self.centre, centre)
-        self.by_product = _safe(((means - centre) ** 2 / variances).sum(axis=1))
+        self._set_narrow(((means - centre) ** 2 / variances).sum(axis=1))
 
 
 class SphericalModule(DiagonalModule):
@@ -362,11 +379,6 @@ def _heavy_centre(precisions, means, weights):
     heavy = weights[:, None, None] * precisions  # (K, d, d)
     pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
     return np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
-
-
-def _safe(lost):
-    """Tell whether products of float32 keep enough digits of squared distances."""
-    return bool(np.finfo(np.float32).eps * lost.max(initial=0.0) < _CANCELLATION)
 
 
 MODULES = {

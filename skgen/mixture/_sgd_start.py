@@ -62,6 +62,13 @@ def first_values(X, n_components, covariance_type, rank, method, floor, rng):
     # Fewer distinct rows than components leave some of them without any.
     for k in np.flatnonzero(weights == 0):
         means[k] = X[rng.randint(X.shape[0])]
+    if covariance_type != "tied":
+        # A cluster of few rows knows little of its own width: as many rows of the
+        # average cluster as it takes to know it are added.
+        counts = (weights * n).reshape(-1, *[1] * (covariances.ndim - 1))
+        average = np.average(covariances, axis=0, weights=weights)
+        more = d if covariance_type == "full" else 2
+        covariances = (counts * covariances + more * average) / (counts + more)
     if low_rank:
         r = shares(slice(0, X.shape[0])) * sample_weight[:, None]  # (n, K)
         covariances = np.stack(
@@ -90,7 +97,7 @@ def _factors(X, shares, mean, variances, rank, rng):
         return columns
     centred = np.sqrt(shares[rows, None]) * (X[rows] - mean)  # (m, d)
     _, roots, directions = randomized_svd(
-        centred, rank, power_iteration_normalizer="QR", random_state=rng
+        centred, rank, n_iter=2, power_iteration_normalizer="QR", random_state=rng
     )
     captured = roots**2 / total  # (r,)
     rest = max((variances.sum() - captured.sum()) / (d - rank), 0.0)

@@ -1,0 +1,540 @@
+"""The engine of gradient descent: what it hears, what stops it, what it keeps."""
+
+import copy
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partialmethod
+from types import FunctionType
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from estimators import rows
+from sklearn.model_selection import GridSearchCV
+from skorch import NeuralNet, callbacks
+from skorch.callbacks import Callback, EarlyStopping
+
+from skgen import SGDGaussianMixture
+from skgen.neural._batches import Batches
+
+# Fits of a few epochs: whether they converge is not asked here.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+X = rows(200, 2)
+HOOKS = "train_begin train_end epoch_begin epoch_end batch_begin batch_end".split()
+
+
+class At(Callback):
+    """Call `act` at the n-th call of a hook, or at each."""
+
+    def __init__(self, hook, act, time="each"):
+        self.hook, self.act, self.time = hook, act, time
+
+    def initialize(self):
+        self.calls_ = 0
+        return self
+
+    def called(self, hook, net, **kwargs):
+        self.calls_ += hook == self.hook
+        if hook == self.hook and self.time in ("each", self.calls_):
+            self.act(net, **kwargs)
+
+
+for _hook in [*HOOKS, "grad_computed"]:
+    setattr(At, f"on_{_hook}", partialmethod(At.called, _hook))
+
+
+def throw(error):
+    def act(net, **kwargs):
+        raise error
+
+    return act
+
+
+def poison(net, named_parameters, **kwargs):
+    for _, parameter in named_parameters:
+        parameter.grad.fill_(torch.nan)
+
+
+def model(*net_callbacks, **params):
+    params = {"n_components": 2, "max_epochs": 3, "random_state": 0, **params}
+    return SGDGaussianMixture(net_callbacks=list(net_callbacks), **params)
+
+
+# All epochs of a fit; where rows are held out, the last are over all of them.
+EPOCHS = [(epoch, True) for epoch in range(1, model()._n_fit_tasks + 1)]
+EPOCHS += [(epoch, False) for epoch in (1, 2, 3)]
+
+
+def state(mixture):
+    """Return all that a fit learned, so that it can be compared."""
+    arrays = mixture.weights_, mixture.means_, mixture.covariances_
+    tensors = mixture.net_.module_.state_dict().values()
+    learned = [array.tobytes() for array in (*arrays, *(t.numpy() for t in tensors))]
+    losses = [[epoch["train"] for epoch in mixture.history_]]
+    return learned, losses, len(mixture.net_.history), mixture.net_.n_steps_
+
+
+@cache
+def n_batches(early_stopping):
+    net = model(early_stopping=early_stopping).fit(X).net_
+    return [epoch["train_batch_count"] for epoch in net.history]
+
+
+def python(code, **options):
+    """Run code in another process; return the words that it prints."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, stdout=-1, text=True, **options).stdout.split()
+
+
+# -- history, batches, held-out rows -----------------------------------------------
+
+
+def test_importing_skgen_imports_no_torch():
+    code = "import skgen, sys; print({'torch', 'skorch'} & set(sys.modules))"
+    assert python(code) == ["set()"]
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_the_history_holds_four_numbers_for_each_epoch(early_stopping):
+    history = model(early_stopping=early_stopping).fit(X).history_
+    assert {*history[0]} == {"epoch", "train", "validation", "seconds"}
+    assert [epoch["epoch"] for epoch in history] == list(range(1, len(history) + 1))
+    assert all(epoch["seconds"] > 0 and epoch["train"] > 0 for epoch in history)
+    watched = [np.isfinite(epoch["validation"]) for epoch in history[:3]]
+    assert watched == [early_stopping] * 3
+
+
+def test_batches_leave_nothing_behind():
+    mixture = model(callbacks.GradientNormClipping(1.0))  # listens to batches
+    sizes = [len(pickle.dumps(mixture.partial_fit(X))) for _ in range(20)]
+    assert (sizes[-1] - sizes[0]) / 19 < 500  # bytes a block
+    assert max(len(epoch["batches"]) for epoch in mixture.net_.history) <= 1
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64, 199, 200, 10**6])
+def test_batches_are_slices_of_one_size_give_or_take_a_row(batch_size):
+    table = torch.arange(200.0)[:, None]
+    for batch in Batches(table, batch_size, table.device):
+        assert batch.untyped_storage().data_ptr() == table.untyped_storage().data_ptr()
+    shuffled = Batches(table, batch_size, table.device, torch.Generator())
+    sizes = [len(batch) for batch in shuffled]
+    assert max(sizes) - 1 <= min(sizes) <= max(sizes) <= batch_size
+    first, second = torch.cat(list(shuffled)), torch.cat(list(shuffled))
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sort(dim=0).values, table)
+
+
+def test_held_out_rows_are_random_and_never_a_fold():
+    def held_out(seed):
+        def note(net, dataset_train, dataset_valid, **kwargs):
+            table = torch.cat([dataset_train, dataset_valid])[:, 0]
+            ranks.append(table.argsort().argsort()[len(dataset_train) :].tolist())
+
+        ranks, line = [], np.linspace(0, 1, 100)[:, None]
+        model(At("epoch_begin", note, 1), random_state=seed).fit(line)
+        return sorted(ranks[0])
+
+    assert held_out(0) == held_out(0) != held_out(1)
+    assert len(held_out(0)) == 10
+    assert max(np.diff(held_out(0))) > 1
+
+
+# -- precision and chance ----------------------------------------------------------
+
+
+def test_training_is_in_float32_and_answers_are_in_float64():
+    kinds = set()
+    note = At("batch_begin", lambda net, batch, **kw: kinds.add(batch[0].dtype))
+    mixture = model(note).fit(X)
+    kinds |= {p.dtype for p in mixture.net_.module_.parameters()}
+    assert kinds == {torch.float32}
+    answers = mixture.score_samples(X), mixture.transform(X), mixture.covariances_
+    assert {answer.dtype for answer in answers} == {np.dtype(np.float64)}
+
+
+def test_the_seed_decides_every_bit_whatever_the_settings_of_torch():
+    expected = state(model().fit(X))
+    assert state(model(random_state=1).fit(X)) != expected
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert state(model().fit(X)) == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_fits_in_threads_leave_the_generator_of_torch_as_it_was():
+    before = torch.random.get_rng_state()
+    with ThreadPoolExecutor(4) as threads:
+        fits = threads.map(lambda _: state(model().fit(X)), range(16))
+    assert list(fits) == [state(model().fit(X))] * 16
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_fit_on_the_cpu_seeds_no_gpu(monkeypatch):
+    seeds = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeds.append)
+    model().fit(X).partial_fit(X)
+    assert seeds == []
+
+
+# -- going on ----------------------------------------------------------------------
+
+
+def test_a_warm_start_goes_on_and_a_cold_one_starts_afresh():
+    mixture = model(warm_start=True).fit(X)
+    first, n = state(mixture), mixture.n_iter_
+    assert mixture.fit(X).n_iter_ == 2 * n
+    assert state(mixture.set_params(warm_start=False).fit(X)) == first
+
+
+def test_a_warm_start_takes_the_parameters_that_were_set_since():
+    mixture = model(warm_start=True).fit(X)
+    # Nothing falls by so much: each level lasts one epoch.
+    mixture.set_params(tol=1e9, n_iter_no_change=1, max_epochs=50)
+    assert mixture.fit(X).n_iter_ < 15
+
+
+def test_partial_fit_takes_one_pass_and_goes_on():
+    mixture = model().partial_fit(X[:100])
+    for n, block in enumerate((X[100:], X[:1], X), 2):
+        assert mixture.partial_fit(block).n_iter_ == n
+    assert state(mixture.fit(X)) == state(model().fit(X))
+
+
+def test_a_block_of_one_row_moves_a_model_by_no_more_than_a_step():
+    mixture = model(n_components=3).fit(X)
+    before = mixture.means_
+    for row in X[:4]:
+        mixture.partial_fit(row[None])
+    assert np.abs(mixture.means_ - before).max() < 0.5 * X.std()
+
+
+# -- what stops a fit, and what is left --------------------------------------------
+
+
+@pytest.mark.parametrize("act", [throw(KeyboardInterrupt), poison])
+@pytest.mark.parametrize("when", ["first", "last"])
+@pytest.mark.parametrize(("epoch", "early_stopping"), EPOCHS)
+def test_ctrl_c_or_a_nan_leaves_the_last_good_epoch(epoch, early_stopping, act, when):
+    counts = n_batches(early_stopping)
+    step = sum(counts[: epoch - 1]) + (1 if when == "first" else counts[epoch - 1])
+    bad = At("grad_computed", act, step)
+    kept = {}
+    note = At("epoch_end", lambda net, **_: kept.update({net.n_steps_: net.snapshot()}))
+    mixture = model(note, bad, early_stopping=early_stopping, warm_start=True)
+    unfitted = dict(vars(mixture))
+    # A fault in the last step of an epoch may show in the next one only.
+    message = rf"^$|in epoch [{epoch}{epoch + 1}]\b.*'lr' parameter"
+    with pytest.raises((KeyboardInterrupt, FloatingPointError), match=message):
+        mixture.fit(X)
+    if epoch == 1:
+        assert vars(mixture) == unfitted
+        return
+    assert len(mixture.history_) == len(mixture.net_.history) == epoch - 1
+    for name, value in mixture.net_.module_.state_dict().items():
+        assert torch.equal(value, kept[sum(counts[: epoch - 1])][name])
+    assert np.isfinite(mixture.score(X))
+    assert mixture.fit(X).n_iter_ > epoch
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@pytest.mark.parametrize("act", [throw(KeyboardInterrupt), throw(OSError), poison])
+def test_a_first_epoch_that_fails_leaves_what_was_fitted(act, method):
+    mixture = model(warm_start=True).fit(X)
+    before, bad = state(mixture), At("grad_computed", act, 5).initialize()
+    mixture.net_.callbacks_.append(("bad", bad))
+    with pytest.raises((KeyboardInterrupt, OSError, FloatingPointError)):
+        getattr(mixture, method)(X)
+    assert state(mixture) == before
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_callback_that_fails_leaves_what_was_fitted(hook):
+    calls = []
+    model(At(hook, lambda net, **kwargs: calls.append(1))).fit(X)
+    for time in (1, 1 + len(calls) // 2, len(calls)):
+        fresh, warm = model(At(hook, throw(OSError), time)), model(warm_start=True)
+        unfitted, before = dict(vars(fresh)), state(warm.fit(X))
+        warm.net_.callbacks_.append(
+            ("bad", At(hook, throw(OSError), time).initialize())
+        )
+        for mixture in (fresh, warm):
+            with pytest.raises(OSError, match=r"^$"):
+                mixture.fit(X)
+        assert vars(fresh) == unfitted
+        assert state(warm) == before
+
+
+def test_a_warning_made_an_error_leaves_what_was_fitted():
+    mixture = model(warm_start=True, max_epochs=1).fit(X)
+    before = state(mixture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="did not converge"):
+            mixture.fit(X)
+    assert state(mixture) == before
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical", "lowrank"])
+def test_steps_that_are_far_too_long_are_named(kind):
+    with pytest.raises(FloatingPointError, match=r"in epoch \d+.*'lr' parameter"):
+        model(covariance_type=kind, lr=1e20).fit(X)
+
+
+def test_a_real_ctrl_c_ends_the_fit():
+    code = """
+import numpy as np, skgen
+from skorch.callbacks import Callback
+class Say(Callback):
+    def on_epoch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            print("third", flush=True)
+X = np.random.RandomState(0).normal(size=(500, 2))
+mixture = skgen.SGDGaussianMixture(2, max_epochs=10**6, tol=0, n_iter_no_change=10**6)
+try:
+    mixture.set_params(net_callbacks=[Say()]).fit(X)
+except KeyboardInterrupt:
+    print(len(mixture.history_) >= 3, np.isfinite(mixture.score(X)))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=-1, text=True) as run:
+        assert run.stdout.readline() == "third\n"
+        run.send_signal(signal.SIGINT)
+        assert run.communicate(timeout=60)[0] == "True True\n"
+
+
+@pytest.mark.parametrize("params", [{}, {"patience": 1, "threshold": 1.0}])
+def test_early_stopping_of_skorch_ends_a_fit_quietly(params, capsys):
+    mixture = model(EarlyStopping(**params)).fit(X)
+    assert (mixture.n_iter_ == 2) == bool(params)
+    assert capsys.readouterr().out == ""
+
+
+# -- callbacks and optimisers ------------------------------------------------------
+
+
+class Progress:
+    """A callback of scikit-learn that asks to stop after some epochs."""
+
+    def __init__(self, last):
+        self.last, self.names = last, []
+
+    def setup(self, estimator, context):
+        pass
+
+    on_fit_task_begin = teardown = setup
+
+    def on_fit_task_end(self, estimator, context):
+        self.names.append(context.task_name)
+        return len(self.names) == self.last
+
+
+@pytest.mark.parametrize("last", [None, 2])
+def test_each_epoch_is_a_subtask_and_a_request_to_stop_is_heard(last):
+    progress = Progress(last)
+    n = model().set_callbacks(progress).fit(X).n_iter_
+    assert progress.names == ["epoch"] * n + ["fit"]
+    assert n == last or last is None
+
+
+def test_callbacks_are_copied_at_each_fit():
+    callback = EarlyStopping("train_loss", patience=2)
+    before, mixture = dict(vars(callback)), model(callback)
+    fitted = [dict(mixture.fit(X).net_.callbacks_)["EarlyStopping"] for _ in range(2)]
+    assert mixture.net_callbacks[0] is callback
+    assert vars(callback) == before
+    assert len({id(one) for one in [callback, *fitted]}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("GradientNormClipping", {"gradient_clip_value": 0.1}),
+        ("LRScheduler", {"policy": "StepLR", "step_size": 9, "step_every": "batch"}),
+        ("Checkpoint", {}),
+        ("Checkpoint", {"monitor": "train_loss_best"}),
+        ("PrintLog", {"sink": len}),
+        ("ProgressBar", {}),
+        ("EpochScoring", {"scoring": lambda net, X, y: 1.0, "on_train": True}),
+    ],
+)
+def test_callbacks_of_skorch_work(name, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = getattr(callbacks, name)(**params)
+    assert np.isfinite(model(made, optimizer="sgd").fit(X).score(X))
+
+
+@pytest.mark.parametrize("every", ["epoch", "batch"])
+def test_a_schedule_of_skorch_decides_the_learning_rate(every):
+    rates = []
+    rate = lambda net, **_: rates.append(net.optimizer_.param_groups[0]["lr"])  # noqa: E731
+    schedule = callbacks.LRScheduler(
+        "StepLR", step_size=1, gamma=1e-4, step_every=every
+    )
+    model(At("batch_begin", rate), schedule, early_stopping=False).fit(X)
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] < 1e-6 * rates[0]
+
+
+class Plain(torch.optim.SGD):
+    def step(self):
+        super().step()
+
+
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "RMSprop", "SGD", "RAdam", Plain])
+def test_optimisers_and_their_parameters_reach_skorch(name):
+    optimizer = name if name is Plain else getattr(torch.optim, name)
+    given = name.lower() if name in ("Adam", "AdamW", "RMSprop", "SGD") else optimizer
+    params = {"optimizer__weight_decay": 0.1}
+    net = model(optimizer=given, net_params=params).fit(X).net_
+    assert isinstance(net, NeuralNet)
+    assert type(net.optimizer_) is optimizer
+    assert net.optimizer_.param_groups[0]["weight_decay"] == 0.1
+
+
+def test_an_optimiser_that_needs_a_closure_gets_it():
+    losses = []
+    note = At("grad_computed", lambda net, **kwargs: losses.append(1))
+    mixture = model(note, optimizer=torch.optim.LBFGS, lr=0.1, batch_size=200).fit(X)
+    assert len(losses) > mixture.net_.n_steps_
+    assert mixture.history_[-1]["train"] < mixture.history_[0]["train"]
+
+
+# -- parameters --------------------------------------------------------------------
+
+KEYS = (
+    "module criterion train_split warm_start callbacks optimizer lr batch_size device "
+    "max_epochs nope optimizer__nope module__nope optimizer__lr callbacks__schedule"
+)
+BAD = {
+    "lr": [0, -1, np.nan, np.inf, "x", True, None],
+    "batch_size": [0, 1.5, "all", None, True],
+    "max_epochs": [0, 1.5, "all", None],
+    "early_stopping": [1],
+    "warm_start": ["yes"],
+    "validation_fraction": [0, 1, 1.5, "x", 0.999],  # the last leaves no row
+    "optimizer": ["nadam", None, torch.nn.Linear, torch.optim.Optimizer],
+    "device": ["tpu", "cuda:99", None, torch.device("cpu")],
+    "net_callbacks": [
+        *("print", EarlyStopping(), [1], [None], [(1, EarlyStopping())]),
+        [callbacks.EpochScoring],  # a class that cannot be made without arguments
+        [("one", EarlyStopping()), ("one", EarlyStopping())],
+        [("schedule", EarlyStopping())],
+    ],
+    "net_params": [3, {1: 2}, *({key: 0.1} for key in KEYS.split())],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n in BAD for v in BAD[n]])
+def test_bad_parameters_are_named(name, value):
+    message = rf"(?s)The '{name}' parameter of SGDGaussianMixture must be .*Got .* inst"
+    with pytest.raises(ValueError, match=message):
+        model().set_params(**{name: value}).fit(X)
+
+
+# -- pickles and processes ---------------------------------------------------------
+
+
+class Tensors(pickle.Pickler):
+    """Note the tensors of the model that skorch does not map to a CPU at loading."""
+
+    def reducer_override(self, value):
+        if isinstance(value, torch.Tensor) and value.is_floating_point():
+            self.found.append(value)
+        return (str, ()) if isinstance(value, FunctionType) else NotImplemented
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, None])
+def test_a_pickle_holds_no_tensor_that_needs_its_device(error):
+    mixture = model(*([At("epoch_begin", throw(error), 3)] if error else []))
+    try:
+        mixture.fit(X)
+    except KeyboardInterrupt:
+        assert error
+    pickler = Tensors(io.BytesIO())
+    pickler.found = []
+    pickler.dump(mixture.set_params(net_callbacks=None))
+    assert pickler.found == []
+
+
+@pytest.mark.parametrize("copied", [lambda m: pickle.loads(pickle.dumps(m)), copy.copy])
+def test_a_copy_goes_on_as_the_original_would(copied):
+    mixture = model(callbacks.GradientNormClipping(1.0), warm_start=True).fit(X)
+    before, other = state(mixture), copied(copy.deepcopy(mixture))
+    assert state(other) == before
+    other.fit(X).partial_fit(X[:50])
+    assert state(mixture) == before
+    assert state(mixture.fit(X).partial_fit(X[:50])) == state(other)
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_a_search_takes_no_more_threads_than_cores(backend, monkeypatch):
+    class Threads(Callback):  # in here, it travels to processes by value
+        def on_epoch_end(self, net, **kwargs):
+            net.history.record("threads", torch.get_num_threads())
+
+    def threads(mixture, X, y=None):
+        return mixture.net_.history[-1]["threads"]
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    table, before = rows(3200, 40), torch.get_num_threads()
+    mixture = model(Threads(), n_components=4, max_epochs=1, early_stopping=False)
+    mixture.set_params(batch_size=3200, init_params="random_from_data")
+    grid = GridSearchCV(mixture, {"lr": [0.01]}, scoring=threads, cv=2, n_jobs=2)
+    torch.set_num_threads(2)
+    try:
+        assert threads(mixture.fit(table), table) == 2  # alone, it takes both
+        with joblib.parallel_config(backend):
+            most = grid.set_params(refit=False).fit(table).cv_results_
+    finally:
+        torch.set_num_threads(before)
+    fair = 1 if backend == "threading" else max(1, joblib.cpu_count() // 2)
+    assert most["mean_test_score"].max() <= fair
+
+
+# -- with a GPU --------------------------------------------------------------------
+
+
+def on_a_gpu(test):
+    skip = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+    return pytest.mark.gpu(skip(test))
+
+
+@on_a_gpu
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "auto"])
+def test_a_gpu_finds_what_a_cpu_finds(device):
+    here, there = model().fit(X), model(device=device).fit(X)
+    assert next(there.net_.module_.parameters()).is_cuda
+    for name in ("weights_", "means_", "covariances_"):
+        expected, found = getattr(here, name), getattr(there, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3)
+
+
+@on_a_gpu
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_fit_leaves_the_generators_of_gpus_as_they_were(device):
+    before = torch.cuda.get_rng_state_all()
+    model(device=device).fit(X)
+    assert all(map(torch.equal, before, torch.cuda.get_rng_state_all()))
+
+
+@on_a_gpu
+def test_a_pickle_of_a_gpu_answers_without_one(tmp_path, monkeypatch):
+    mixture = model(device="cuda").fit(X)
+    (tmp_path / "model").write_bytes(pickle.dumps((mixture, X)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    code = """
+import pickle
+mixture, X = pickle.load(open("model", "rb"))
+print(mixture.score(X).hex(), mixture.set_params(device="cpu").partial_fit(X).n_iter_)
+"""
+    n = str(mixture.n_iter_ + 1)
+    assert python(code, cwd=tmp_path, env=os.environ) == [mixture.score(X).hex(), n]
