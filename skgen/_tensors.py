@@ -17,6 +17,9 @@ from skgen._parameters import invalid_parameter
 # The multiplications of a step from which on a second thread is worth its waiting.
 _SHARED_WORK = 10_000_000
 
+# The states of generators before the first fit of several threads.
+_SEEDED, _BEFORE = threading.Lock(), {}
+
 _DEVICE = re.compile(r"cpu|mps|auto|cuda(:\d+)?")
 
 
@@ -74,10 +77,25 @@ def seeded(seed, device):
     """Run the body under PyTorch's own generators seeded, and put them back."""
     import torch
 
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.random.manual_seed(seed)
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        torch.cuda.init()
+        index = (
+            device.index if device.index is not None else torch.cuda.current_device()
+        )
+        generators.append(torch.cuda.default_generators[index])
+    with _SEEDED:
+        for generator in generators:
+            _BEFORE.setdefault(generator, [generator.get_state(), 0])[1] += 1
+            generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        with _SEEDED:
+            for generator in generators:
+                _BEFORE[generator][1] -= 1
+                if not _BEFORE[generator][1]:
+                    generator.set_state(_BEFORE.pop(generator)[0])
 
 
 @contextmanager

@@ -237,6 +237,10 @@ class GenerativeModel(
         X = self._validated(X)
         return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
 
+    def _undoing(self):
+        """Return a function that puts back what fitting changes in place."""
+        return lambda: None
+
     # -- hooks -----------------------------------------------------------------
 
     @abstractmethod
@@ -404,11 +408,13 @@ class FitStopped:
 def _restored_on_error(model):
     """Put the attributes of `model` back as they were if the body raises."""
     before = dict(vars(model))
+    undo = model._undoing()
     try:
         yield
     except BaseException as error:
         if isinstance(error, FitStopped):
             raise
+        undo()
         vars(model).clear()
         vars(model).update(before)
         raise

@@ -54,11 +54,11 @@ class MixtureModule(LossModule):
         super().__init__()
         K, self.d = means.shape
         self.floor = floor
-        self.reseeded = set()
         self.logits = torch.nn.Parameter(torch.zeros(K))
         self.moves = torch.nn.Parameter(torch.zeros(K, self.d))
         self.register_buffer("means0", torch.zeros(K, self.d))
-        self.register_buffer("narrow", torch.zeros(0, dtype=torch.long), False)
+        self.register_buffer("apart", torch.zeros(K, dtype=torch.bool))
+        self.register_buffer("revived", torch.zeros(K, dtype=torch.bool))
         self._make(covariances.shape)
         self.start(weights, means, covariances)
 
@@ -111,8 +111,14 @@ class MixtureModule(LossModule):
 
         `lost` (K,) are the squared lengths of their means, in their own metric.
         """
-        narrow = np.flatnonzero(np.finfo(np.float32).eps * lost > _CANCELLATION)
-        self.narrow = torch.from_numpy(narrow).to(self.logits.device)
+        self._copy(self.apart, np.finfo(np.float32).eps * lost > _CANCELLATION)
+        self.narrow = self.apart.nonzero()[:, 0]
+
+    def load_state_dict(self, *arguments, **options):
+        """Load buffers and parameters, and what follows from them."""
+        keys = super().load_state_dict(*arguments, **options)
+        self.narrow = self.apart.nonzero()[:, 0]
+        return keys
 
     def log_joint(self, X):
         """Return the log-density of rows together with each component: (n, K)."""
@@ -151,15 +157,15 @@ class MixtureModule(LossModule):
         weights, means, covariances = self.values()
         if not all(np.isfinite(value).all() for value in (weights, means, covariances)):
             return  # the loss of this epoch says so
-        dead = np.flatnonzero(weights * n_rows < _LEAST_ROWS)
-        for k in [k for k in dead.tolist() if k not in self.reseeded][:1]:
+        dead = (weights * n_rows < _LEAST_ROWS) & ~self.revived.cpu().numpy()
+        for k in np.flatnonzero(dead)[:1]:
             # A row of low density, but none of the lowest: those may be outliers.
             density = torch.logsumexp(self.log_joint(rows), dim=1)
             row = density.argsort()[rows.shape[0] // 10]
-            means[k] = rows[row].double().cpu().numpy()
+            means[k] = rows[row].cpu().double().numpy()
             self._averaged(covariances, k, weights)
             weights[k] = 0.5 / weights.size
-            self.reseeded.add(k)
+            self.revived[k] = True
         self.start(weights / weights.sum(), means, covariances)
 
 
@@ -370,7 +376,7 @@ class LowRankModule(DiagonalModule):
 
     def _set_covariances(self, covariances, means, weights):
         super()._set_covariances(covariances[:, :, -1], means, weights)
-        deviations = self._deviations0().double().cpu().numpy()
+        deviations = self._deviations0().cpu().double().numpy()
         self._copy(self.loadings, covariances[:, :, :-1] / deviations[:, :, None])
 
 

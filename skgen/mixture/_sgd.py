@@ -214,6 +214,14 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self.random_state = random_state
         self.device = device
 
+    _fixed = (
+        "n_components",
+        "covariance_type",
+        "rank",
+        "reg_covar",
+        *GradientModel._fixed,
+    )
+
     # Epochs over all rows, held-out ones as well, once the watched loss is level.
     _n_last_epochs = 2
 
@@ -242,21 +250,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             rule = f"at most the number of features, {d}"
             raise invalid_parameter(self, "rank", rule, self.rank)
         return self.rank
-
-    def _check_continues(self, X):
-        before = (
-            self.means_.shape[0],
-            self._fitted_covariance_type,
-            self.means_.shape[1],
-        )
-        now = self.n_components, self.covariance_type, X.shape[1]
-        if now != before:
-            raise ValueError(
-                f"{type(self).__name__}(warm_start=True) must be fitted again with the "
-                "same n_components, covariance_type and number of features. Got "
-                f"{now[0]}, {now[1]!r} and {now[2]} after {before[0]}, {before[1]!r} "
-                f"and {before[2]}. Set warm_start=False to start afresh."
-            )
 
     # -- fitting ----------------------------------------------------------------
 
@@ -355,7 +348,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         if self._varying.any():
             least = self._covariance.least_variances(module.values()[2])
             at_floor = least <= 1.01 * module.floor
-        reseeded = sorted(module.reseeded)
+        reseeded = module.revived.nonzero()[:, 0].tolist()
         messages = {
             f"{name} did not converge in {self.max_epochs} epochs: the loss still fell "
             "or the last learning rate was not reached. Raise max_epochs or tol.": (

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -95,6 +96,9 @@ class GradientModel(GenerativeModel):
 
     # -- hooks -----------------------------------------------------------------
 
+    # Parameters that a net is built with, which cannot change while it goes on.
+    _fixed = ("optimizer", "net_callbacks", "net_params", "device")
+
     # How many epochs `_finish` adds to `max_epochs`.
     _n_last_epochs = 0
 
@@ -169,27 +173,38 @@ class GradientModel(GenerativeModel):
 
     # -- fitting ---------------------------------------------------------------
 
+    def _undoing(self):
+        net = getattr(self, "net_", None)
+        if net is None:
+            return super()._undoing()
+        return partial(net.restore_full_state, net.full_state())
+
     def _fit(self, X, sample_weight, rng, task):
         order, n_training = self._split(X.shape[0], rng)
         if self.warm_start and hasattr(self, "net_"):
-            self._check_continues(X)
+            self._check_continues("fit")
+            self._check_width(X.shape[1])
         else:
             # From the training rows alone: held-out rows must not know the start.
             self._build(X, order[:n_training], rng)
         rows = self._placed(X, order)
         held_out = rows[n_training:] if n_training < X.shape[0] else None
         self.net_.set_rate(self.lr, self._half_life)
-        self._train(rows[:n_training], held_out, self.max_epochs, rng, task)
-        self._adopt(self._finish(rows, held_out is not None, rng, task))
+        with self._recovering():
+            self._train(rows[:n_training], held_out, self.max_epochs, rng, task)
+            self._adopt(self._finish(rows, held_out is not None, rng, task))
         self._warn()
 
     def _fit_more(self, X, rng):
         order = np.arange(X.shape[0])
-        if not hasattr(self, "net_"):
+        if hasattr(self, "net_"):
+            self._check_continues("partial_fit")
+        else:
             self._build(X, order, rng)
         self.net_.set_rate(self.lr, self._half_life)
-        self._train(self._placed(X, order), None, 1, rng, None)
-        self._adopt()
+        with self._recovering():
+            self._train(self._placed(X, order), None, 1, rng, None)
+            self._adopt()
 
     def _build(self, X, training, rng):
         """Start afresh: a module at its start, in a net that has taken no step."""
@@ -199,11 +214,34 @@ class GradientModel(GenerativeModel):
 
         device = resolved_device(self.device)
         with threads_for(0), seeded(torch_seed(rng), device):
-            module = self._new_module(X, training, rng)
+            module = self._new_module(X, training, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
             size = self._resolved_batch(X.shape[0])
             net = build_net(self, module, self._callbacks(), size, generator)
         self.net_ = net
+        self.history_ = []
+        self._width = X.shape[1]
+        self._built = {name: getattr(self, name) for name in self._fixed}
+
+    def _check_continues(self, method):
+        """Raise where a parameter that the net was built with has changed since."""
+        for name, before in self._built.items():
+            now = getattr(self, name)
+            if now is not before and now != before:
+                raise ValueError(
+                    f"{type(self).__name__}.{method} goes on with the model as it was "
+                    f"built, with {name}={before!r}. Got {name}={now!r} instead. Call "
+                    "fit with warm_start=False to start afresh."
+                )
+
+    def _check_width(self, d):
+        """Raise where rows of a warm start have another number of features."""
+        if d != self._width:
+            raise ValueError(
+                f"{type(self).__name__}.fit goes on with the model as it was built, "
+                f"for {self._width} features. Got {d} instead. Set warm_start=False "
+                "to start afresh."
+            )
 
     def _placed(self, X, order):
         """Return rows in the given order as a tensor of what the module takes."""
@@ -214,15 +252,17 @@ class GradientModel(GenerativeModel):
         rows = torch.from_numpy(self._encoded(X))[torch.from_numpy(order)]
         return placed(rows, torch.device(self.net_.device))
 
-    def _check_continues(self, X):
-        """Raise where a warm start cannot go on from what was fitted."""
-
     def _split(self, n, rng):
         """Return an order of the rows, and how many of them to train on.
 
         The rest are held out, chosen at random.
         """
         n_held_out = round(self.validation_fraction * n)
+        if n_held_out == n:
+            rule = f"small enough to leave rows to train on, of {n}"
+            raise invalid_parameter(
+                self, "validation_fraction", rule, self.validation_fraction
+            )
         if not self.early_stopping or n_held_out < _LEAST_HELD_OUT:
             return np.arange(n), n
         held_out = np.zeros(n, dtype=bool)
@@ -230,35 +270,42 @@ class GradientModel(GenerativeModel):
         return np.argsort(held_out, kind="stable"), n - n_held_out
 
     def _train(self, rows, held_out, epochs, rng, task):
-        """Train the net; after a failure, leave the last whole epoch's model.
+        """Train the net.
 
         `task` is the callback context of a fit, None for a block of a stream.
         """
         import torch
 
+        net = self.net_
+        fresh = dict(self._callbacks())
+        net.callbacks_ = [(name, fresh.get(name, cb)) for name, cb in net.callbacks_]
+        net.streams_ = task is None
+        device = torch.device(net.device)
+        net.batch_size = self._resolved_batch(rows.shape[0])
+        with (
+            threads_for(net.batch_size * net.n_parameters()),
+            seeded((torch_seed(rng) + net.n_steps_) % 2**31, device),
+            self._reporting(net, task),
+            torch.inference_mode(False),
+            torch.enable_grad(),
+        ):
+            net.train(rows, held_out, epochs)
+
+    @contextmanager
+    def _recovering(self):
+        """Leave the last whole epoch's model if the body is stopped."""
         from skgen.neural._net import DivergedError
 
         net = self.net_
-        device = torch.device(net.device)
-        net.batch_size = self._resolved_batch(rows.shape[0])
-        before = net.full_state()
         try:
-            with (
-                threads_for(net.batch_size * net.n_parameters()),
-                seeded(torch_seed(rng), device),
-                self._reporting(net, task),
-            ):
-                net.train(rows, held_out, epochs)
+            yield
         except (KeyboardInterrupt, DivergedError) as error:
             epoch = len(net.history_)
-            if not net.back_to_last_epoch(before):
+            if not net.back_to_last_epoch():
                 raise self._stopped(error, epoch, "Nothing was learned") from None
             self._adopt()
             kept = f"The model of epoch {len(net.history_)} is kept in net_"
             raise self._stopped(error, epoch, kept, FitStopped) from None
-        except BaseException:
-            net.restore_full_state(before)
-            raise
         finally:
             net.kept_ = None
 
@@ -293,15 +340,18 @@ class GradientModel(GenerativeModel):
 
     def _losses(self):
         """Return the loss curve in nats per row and in the units of the data."""
+        epochs = self.net_.history_
+        # What was there before is taken over: a stream has very many epochs.
+        known = self.history_[: len(epochs)] if hasattr(self, "history_") else []
         offset = self._loss_offset()
-        return [
+        return known + [
             {
                 "epoch": epoch["epoch"],
                 "train": epoch["train_loss"] + offset,
-                "validation": epoch.get("valid_loss", np.nan) + offset,
+                "validation": epoch["valid_loss"] + offset,
                 "seconds": epoch["dur"],
             }
-            for epoch in self.net_.history_
+            for epoch in epochs[len(known) :]
         ]
 
     @property

@@ -37,6 +37,15 @@ class Batches:
     def __len__(self):
         return self.n_batches
 
+    def mean(self, means):
+        """Return the mean over all rows of what has these means over batches.
+
+        Reading them all at once is the only wait for the device in an epoch.
+        """
+        means = torch.stack(means).cpu().double()
+        sizes = torch.tensor(self._sizes(), dtype=torch.float64)
+        return float(means @ sizes / sizes.sum())
+
     def _sizes(self):
         """Return the numbers of rows of all batches."""
         small = self.n_batches - self.n_large

@@ -5,6 +5,7 @@ import inspect
 import math
 import time
 
+import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EarlyStopping
@@ -61,6 +62,21 @@ class Net(NeuralNet):
         self.generator_state_ = generator.get_state()
         self.n_steps_ = 0
         self.kept_ = None
+        self.n_rows_ = 0
+        self.lowest_ = {}
+        parameters = inspect.signature(self.optimizer.step).parameters
+        closure = parameters.get("closure")
+        self.needs_closure_ = (
+            closure is not None and closure.default is inspect.Parameter.empty
+        )
+
+    def __getstate__(self):
+        # The same module as `module_`, which loads on any device.
+        return {**super().__getstate__(), "module": None}
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self.module = getattr(self.module_, "_orig_mod", self.module_)
 
     # -- one call of fit ---------------------------------------------------------
 
@@ -86,11 +102,9 @@ class Net(NeuralNet):
     def mean_loss(self, rows):
         """Return the mean loss of rows under the weights as they are."""
         self._set_training(False)
-        total = 0.0
+        batches = self.get_iterator(rows)
         with torch.no_grad():
-            for batch in self.get_iterator(rows):
-                total += self.module_(batch).double() * batch.shape[0]
-        return float(total) / rows.shape[0]
+            return batches.mean([self.module_(batch) for batch in batches])
 
     def get_split_datasets(self, X, y=None, **fit_params):
         return X
@@ -130,10 +144,20 @@ class Net(NeuralNet):
 
     def on_epoch_end(self, net, **kwargs):
         record = self.history[-1]
-        record["batches"] = []
         self.history.record("dur", time.perf_counter() - self.began_)
-        losses = [record[k] for k in ("train_loss", "valid_loss") if k in record]
-        if not all(map(math.isfinite, losses)):
+        # What callbacks of skorch look for in an epoch.
+        record["batches"] = [{}]
+        record.setdefault("valid_loss", math.nan)
+        for name in ("train_loss", "valid_loss"):
+            best = record[name] < self.lowest_.get(name, math.inf)
+            record[f"{name}_best"] = best
+            if best:
+                self.lowest_[name] = record[name]
+        # The last step may have spoiled what no batch has seen since.
+        weights = float(sum(p.detach().sum() for p in self.module_.parameters()))
+        if not math.isfinite(record["train_loss"] + weights) or math.isinf(
+            record["valid_loss"]
+        ):
             raise DivergedError
         self.kept_ = self.snapshot(), len(self.history_)
 
@@ -142,20 +166,21 @@ class Net(NeuralNet):
             return
         self._set_training(training)
         heard = self._listeners(training)
-        n_rows = iterator.rows.shape[0]
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        if training:
+            n_rows = iterator.rows.shape[0]
+            self.n_rows_ = n_rows + self.n_rows_ * self.streams_
+        losses = []
         for i, batch in enumerate(iterator, 1):
             if heard:
                 self.notify("on_batch_begin", batch=(batch, None), training=training)
             if training:
                 loss = self._step(batch, heard)
                 if i % _MAINTENANCE == 0 or i == len(iterator):
-                    self.module_.maintain(batch, n_rows)
-                    self._lower_rate()
+                    self._maintain(batch)
             else:
                 with torch.no_grad():
                     loss = self.module_(batch)
-            total += loss.detach() * batch.shape[0]
+            losses.append(loss.detach())
             if heard:
                 self.notify(
                     "on_batch_end",
@@ -166,8 +191,16 @@ class Net(NeuralNet):
                 )
         if training:
             self.generator_state_ = iterator.generator.get_state()
-        self.history.record(f"{prefix}_loss", total.item() / n_rows)
+        self.history.record(f"{prefix}_loss", iterator.mean(losses))
         self.history.record(f"{prefix}_batch_count", len(iterator))
+
+    def _maintain(self, batch):
+        """Mend the module and lower the rate, between two steps."""
+        try:
+            self.module_.maintain(batch, self.n_rows_)
+        except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:
+            raise DivergedError from error
+        self._lower_rate()
 
     def _step(self, batch, heard):
         """Take one step of the optimiser; return the loss before it."""
@@ -175,7 +208,10 @@ class Net(NeuralNet):
 
         def closure():
             optimizer.zero_grad()
-            loss = self.module_(batch)
+            try:
+                loss = self.module_(batch)
+            except torch.linalg.LinAlgError as error:
+                raise DivergedError from error
             loss.backward()
             if heard:
                 self.notify(
@@ -187,16 +223,11 @@ class Net(NeuralNet):
             return loss
 
         self.n_steps_ += 1
-        if self._needs_closure():
+        if self.needs_closure_:
             return optimizer.step(closure)
         loss = closure()
         optimizer.step()
         return loss
-
-    def _needs_closure(self):
-        """Tell whether the optimiser evaluates the loss itself, as LBFGS does."""
-        step = inspect.signature(self.optimizer.step).parameters["closure"]
-        return step.default is inspect.Parameter.empty
 
     def _listeners(self, training):
         """Tell whether any callback of the user listens to batches."""
@@ -225,6 +256,9 @@ class Net(NeuralNet):
             number, after which it is a half. None keeps it.
         """
         self.rate_, self.half_life_ = rate, half_life
+        self.due_ = rate
+        for group in self.optimizer_.param_groups:
+            group["lr"] = rate
         self._lower_rate()
 
     def _lower_rate(self):
@@ -233,7 +267,8 @@ class Net(NeuralNet):
         if self.half_life_:
             rate /= math.sqrt(1 + 3 * self.n_steps_ / self.half_life_)
         for group in self.optimizer_.param_groups:
-            group["lr"] = rate
+            group["lr"] *= rate / self.due_
+        self.due_ = rate
 
     # -- the model of a whole epoch ------------------------------------------------
 
@@ -255,26 +290,22 @@ class Net(NeuralNet):
             copy.deepcopy(self.optimizer_.state_dict()),
             self.generator_state_,
             self.n_steps_,
-            len(self.history_),
+            self.n_rows_,
+            list(self.history_),
         )
 
     def restore_full_state(self, state):
         """Put back what `full_state` returned."""
-        weights, optimizer, self.generator_state_, self.n_steps_, n_epochs = state
+        weights, optimizer, self.generator_state_, self.n_steps_, self.n_rows_, past = (
+            state
+        )
         self.restore(weights)
-        self.optimizer_.load_state_dict(optimizer)
-        del self.history_[n_epochs:]
+        self.optimizer_.load_state_dict(copy.deepcopy(optimizer))
+        self.history_[:] = past
 
-    def back_to_last_epoch(self, before):
-        """Go back to the end of the last whole epoch, and tell whether there is one.
-
-        Parameters
-        ----------
-        before : tuple
-            What `full_state` returned before training.
-        """
+    def back_to_last_epoch(self):
+        """Go back to the end of the last whole epoch, and tell whether there is one."""
         if self.kept_ is None:
-            self.restore_full_state(before)
             return False
         weights, n_epochs = self.kept_
         self.restore(weights)

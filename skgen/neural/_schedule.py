@@ -31,6 +31,9 @@ class Plateau(Callback):
         self.n_levels = n_levels
         self.factor = factor
 
+    def __getstate__(self):
+        return {**vars(self), "best_": None}
+
     def on_train_begin(self, net, **kwargs):
         self.level_ = 1
         self.waited_ = 0
@@ -41,7 +44,8 @@ class Plateau(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         record = net.history[-1]
-        loss = record.get("valid_loss", record["train_loss"])
+        loss = record.get("valid_loss", math.nan)
+        loss = record["train_loss"] if math.isnan(loss) else loss
         fell = loss < self.lowest_ - self.tol
         self.waited_ = 0 if fell else self.waited_ + 1
         if loss < self.lowest_:

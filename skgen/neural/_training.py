@@ -29,6 +29,7 @@ _OWN = {
     "callbacks": "net_callbacks",
     "optimizer": "optimizer",
     "lr": "lr",
+    "optimizer__lr": "lr",
     "batch_size": "batch_size",
     "max_epochs": "max_epochs",
     "device": "device",
@@ -84,6 +85,13 @@ def build_net(model, module, callbacks, batch_size, generator):
         **{"verbose": 0, **options},
     )
     try:
+        net.initialize_callbacks()
+    except (TypeError, ValueError) as error:
+        if not any(key.startswith("callbacks") for key in options):
+            rule = "None or a list of skorch callbacks, or of pairs of a name and one"
+            got = Described(f"{own} ({error})")
+            raise invalid_parameter(model, "net_callbacks", rule, got) from error
+    try:
         net.initialize()
     except (TypeError, ValueError) as error:
         rule = "None or a dict of what skorch.NeuralNet and the optimizer take"
@@ -98,7 +106,11 @@ def optimizer_class(model):
     value = model.optimizer
     if isinstance(value, str) and value in OPTIMIZERS:
         return OPTIMIZERS[value]
-    if isinstance(value, type) and issubclass(value, torch.optim.Optimizer):
+    if (
+        isinstance(value, type)
+        and issubclass(value, torch.optim.Optimizer)
+        and value is not torch.optim.Optimizer
+    ):
         return value
     listed = ", ".join(repr(name) for name in OPTIMIZERS)
     rule = f"one of {listed} or a subclass of torch.optim.Optimizer"
@@ -125,6 +137,9 @@ def check_net_parameters(model):
     if not (isinstance(options, dict) and all(isinstance(k, str) for k in options)):
         raise invalid_parameter(model, "net_params", rule, options)
     for key in options:
+        if key.startswith("callbacks__schedule"):
+            rule = f"without {key!r}: the schedule has parameters of its own"
+            raise invalid_parameter(model, "net_params", rule, options)
         if key in _OWN:
             instead = _OWN[key]
             rule = f"without {key!r}" + (
