@@ -8,7 +8,12 @@ from pathlib import Path
 
 from benchmarks._harness import environment, table
 
-SCRIPTS = ("kernel_density", "gaussian_mixture")
+SCRIPTS = (
+    "kernel_density",
+    "gaussian_mixture",
+    "gradient_mixture",
+    "training_engine",
+)
 
 
 def main():

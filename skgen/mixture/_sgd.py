@@ -23,6 +23,10 @@ from skgen.neural import GradientModel
 # Rows that are whitened at once.
 _CHUNK = 2**16
 
+# How much more the later part of a stream weighs in the mean of its path: a power of
+# the share of the steps taken so far.
+_LATENESS = 9
+
 # The rank of "lowrank" where the user names none, at most.
 _RANK = 10
 
@@ -63,8 +67,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     max_epochs : int, default=100
         The most passes over the rows.
     batch_size : int or "auto", default="auto"
-        The most rows in a batch. "auto" takes a fortieth of the rows, but at
-        least 16 and at most 1,024.
+        The most rows in a batch. "auto" takes a fortieth of the rows, for
+        `partial_fit` a tenth of the block, but at least 16 and at most 1,024.
     lr : float, default=0.1
         The first learning rate. It falls to a fifth, twice, where the loss stays
         level for `n_iter_no_change` epochs. Steps are taken in units of each
@@ -152,7 +156,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     named in a :class:`~sklearn.exceptions.ConvergenceWarning`.
 
     It takes no weights: over shuffled batches, a weight of 2 cannot be the row
-    twice. A stream learns with a rate that falls with the root of its steps.
+    twice. The learning rate falls with the root of the steps; after `partial_fit` the
+    parameters are the mean of the path that they took through the stream, of its
+    later part above all [3]_.
 
     References
     ----------
@@ -160,6 +166,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
        mixtures. Advances in Neural Information Processing Systems 28.
     .. [2] Richardson, E. and Weiss, Y. (2018). On GANs and GMMs. Advances in Neural
        Information Processing Systems 31.
+    .. [3] Polyak, B. T. and Juditsky, A. B. (1992). Acceleration of stochastic
+       approximation by averaging. SIAM Journal on Control and Optimization 30,
+       838-855.
 
     Examples
     --------
@@ -296,10 +305,11 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             Z[rows] = self._white(X[rows])
         return Z
 
-    def _resolved_batch(self, n_samples):
+    def _resolved_batch(self, n_samples, streams):
         if self.batch_size != "auto":
             return self.batch_size
-        return min(1024, max(16, n_samples // 40))
+        # A block is seen once: its steps must be sure rather than many.
+        return min(1024, max(16, n_samples // (10 if streams else 40)))
 
     def _callbacks(self):
         from skgen.neural._schedule import Plateau
@@ -317,12 +327,25 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         bound = -float(net.mean_loss(rows) + self._loss_offset())
         return {"converged_": converged, "lower_bound_": bound}
 
+    def _follow(self, share):
+        values = self.net_.module_.values()
+        if self._average is not None:
+            # The mean of the path, its later parts weighing more: steps scatter
+            # about the optimum, their mean does not.
+            old = share**_LATENESS
+            values = tuple(
+                old * before + (1 - old) * now
+                for before, now in zip(self._average, values, strict=True)
+            )
+        self._average = values
+
     def _loss_offset(self):
         n_missing = self._varying.size - self._shift.size
         return 0.5 * n_missing * np.log(2 * np.pi) - self._whitening.log_det
 
     def _adopted(self):
-        weights, moved, covariances = self.net_.module_.values()
+        values = self._average or self.net_.module_.values()
+        weights, moved, covariances = values
         d = self._varying.size
         means = np.zeros((weights.size, d))
         means[:, self._varying] = moved + self._shift

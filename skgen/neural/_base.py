@@ -99,6 +99,9 @@ class GradientModel(GenerativeModel):
     # Parameters that a net is built with, which cannot change while it goes on.
     _fixed = ("optimizer", "net_callbacks", "net_params", "device")
 
+    # What `_follow` makes of the path through a stream; a fit forgets it.
+    _average = None
+
     # How many epochs `_finish` adds to `max_epochs`.
     _n_last_epochs = 0
 
@@ -129,8 +132,8 @@ class GradientModel(GenerativeModel):
         """Return what turns a loss of the module into nats in the data's units."""
 
     @abstractmethod
-    def _resolved_batch(self, n_samples):
-        """Return the number of rows in a batch, at most."""
+    def _resolved_batch(self, n_samples, streams):
+        """Return the number of rows in a batch, at most, in a stream or a fit."""
 
     @abstractmethod
     def _callbacks(self):
@@ -142,6 +145,10 @@ class GradientModel(GenerativeModel):
 
         `watched` tells whether some of the rows were held out so far.
         """
+
+    @abstractmethod
+    def _follow(self, share):
+        """Take account of a block of a stream; `share` of all steps came before it."""
 
     @abstractmethod
     def _warn(self):
@@ -181,6 +188,7 @@ class GradientModel(GenerativeModel):
 
     def _fit(self, X, sample_weight, rng, task):
         order, n_training = self._split(X.shape[0], rng)
+        self._average = None
         if self.warm_start and hasattr(self, "net_"):
             self._check_continues("fit")
             self._check_width(X.shape[1])
@@ -202,8 +210,10 @@ class GradientModel(GenerativeModel):
         else:
             self._build(X, order, rng)
         self.net_.set_rate(self.lr, self._half_life)
+        n_before = self.net_.n_steps_
         with self._recovering():
             self._train(self._placed(X, order), None, 1, rng, None)
+            self._follow(n_before / self.net_.n_steps_)
             self._adopt()
 
     def _build(self, X, training, rng):
@@ -216,7 +226,7 @@ class GradientModel(GenerativeModel):
         with threads_for(0), seeded(torch_seed(rng), device):
             module = self._new_module(X, training, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
-            size = self._resolved_batch(X.shape[0])
+            size = self._resolved_batch(X.shape[0], False)  # until training says
             net = build_net(self, module, self._callbacks(), size, generator)
         self.net_ = net
         self.history_ = []
@@ -281,7 +291,7 @@ class GradientModel(GenerativeModel):
         net.callbacks_ = [(name, fresh.get(name, cb)) for name, cb in net.callbacks_]
         net.streams_ = task is None
         device = torch.device(net.device)
-        net.batch_size = self._resolved_batch(rows.shape[0])
+        net.batch_size = self._resolved_batch(rows.shape[0], net.streams_)
         with (
             threads_for(net.batch_size * net.n_parameters()),
             seeded((torch_seed(rng) + net.n_steps_) % 2**31, device),

@@ -61,7 +61,7 @@ class Net(NeuralNet):
         """Set what training needs and `initialize` knows nothing of."""
         self.generator_state_ = generator.get_state()
         self.n_steps_ = 0
-        self.kept_ = None
+        self.kept_ = self.held_out_ = None
         self.n_rows_ = 0
         self.lowest_ = {}
         parameters = inspect.signature(self.optimizer.step).parameters
@@ -72,7 +72,7 @@ class Net(NeuralNet):
 
     def __getstate__(self):
         # The same module as `module_`, which loads on any device.
-        return {**super().__getstate__(), "module": None}
+        return {**super().__getstate__(), "module": None, "held_out_": None}
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -90,7 +90,7 @@ class Net(NeuralNet):
         epochs : int
             How many passes at most.
         """
-        self.start_loss_ = math.inf if held_out is None else self.mean_loss(held_out)
+        self.held_out_ = held_out
         self.notify("on_train_begin", X=rows, y=None)
         self.stopped_ = False
         try:
@@ -98,6 +98,7 @@ class Net(NeuralNet):
         except StopTraining:
             self.stopped_ = True
         self.notify("on_train_end", X=rows, y=None)
+        self.held_out_ = None
 
     def mean_loss(self, rows):
         """Return the mean loss of rows under the weights as they are."""

@@ -6,12 +6,15 @@ from skorch.callbacks import Callback
 
 from skgen.neural._net import StopTraining
 
+# At most twice so many training rows are watched where none are held out.
+_WATCHED = 5_000
+
 
 class Plateau(Callback):
     """Lower the learning rate where the loss no longer falls; stop at the last level.
 
-    The loss is that of held-out rows where there are any, else of training. At each
-    change of level, and at the end, the weights of the lowest loss come back.
+    The loss is that of held-out rows where there are any, else of training rows. At
+    each change of level, and at the end, the weights of the lowest loss come back.
 
     Parameters
     ----------
@@ -32,20 +35,30 @@ class Plateau(Callback):
         self.factor = factor
 
     def __getstate__(self):
-        return {**vars(self), "best_": None}
+        return {**vars(self), "best_": None, "watched_": None}
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net, X=None, **kwargs):
         self.level_ = 1
         self.waited_ = 0
-        # Where rows are held out, the start is a model to beat.
-        self.lowest_ = net.start_loss_
-        self.best_ = net.snapshot() if math.isfinite(self.lowest_) else None
         self.converged_ = False
+        self.best_ = None
+        self.lowest_ = math.inf
+        # Where no rows are held out, some of those to train on; the mean over an
+        # epoch is of the weights before each step, not of those that are kept.
+        self.watched_ = X[:: max(1, X.shape[0] // _WATCHED)]
+        if not net.streams_:
+            # The start is a model to beat.
+            self.lowest_, self.best_ = self._loss(net), net.snapshot()
+
+    def _loss(self, net):
+        """Return the loss to watch, under the weights as they are."""
+        return net.mean_loss(self.watched_ if net.held_out_ is None else net.held_out_)
 
     def on_epoch_end(self, net, **kwargs):
-        record = net.history[-1]
-        loss = record.get("valid_loss", math.nan)
-        loss = record["train_loss"] if math.isnan(loss) else loss
+        if net.streams_:
+            return
+        held_out = net.history[-1]["valid_loss"]
+        loss = self._loss(net) if math.isnan(held_out) else held_out
         fell = loss < self.lowest_ - self.tol
         self.waited_ = 0 if fell else self.waited_ + 1
         if loss < self.lowest_:
@@ -63,4 +76,4 @@ class Plateau(Callback):
     def on_train_end(self, net, **kwargs):
         if self.best_ is not None:
             net.restore(self.best_)
-        self.best_ = None
+        self.best_ = self.watched_ = None
