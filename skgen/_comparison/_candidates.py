@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen.kde import GaussianKDE
 from skgen.kde._bandwidth import scott_factor
-from skgen.mixture import EMGaussianMixture
+from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,10 @@ def candidates(n_components, random_state):
         Candidate("GaussianKDE(h)", lambda X: GaussianKDE(_scott_bandwidth(X))),
         *(_mixture(k, seed) for k in sorted({1, max(1, round(K / 3)), K})),
         Candidate(f"EMGaussianMixture({K}, s)", ours_from_start),
+        Candidate(
+            f"SGDGaussianMixture({K})",
+            lambda X: SGDGaussianMixture(K, random_state=seed),
+        ),
         Candidate(
             "sklearn KernelDensity(h)",
             lambda X: Standardised(KernelDensity(bandwidth="scott")),

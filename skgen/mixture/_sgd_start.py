@@ -3,7 +3,6 @@
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
 
-from skgen._threads import one_blas_thread
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import initial_shares
 from skgen.mixture._iterations import Problem
@@ -56,8 +55,7 @@ def first_values(X, n_components, covariance_type, rank, method, floor, rng):
     regular = np.zeros(d, dtype=bool)
     problem = Problem(X, sample_weight, covariance, floor, regular)
     shares = initial_shares(X, sample_weight, K, method, rng)
-    with one_blas_thread():
-        found = problem.from_shares(shares, K)
+    found = problem.from_shares(shares, K)
     weights, means, covariances = found.weights, found.means, found.covariances
     # Fewer distinct rows than components leave some of them without any.
     for k in np.flatnonzero(weights == 0):

@@ -20,6 +20,7 @@ from skgen._tensors import (
     threads_for,
     torch_seed,
 )
+from skgen._threads import one_blas_thread
 from skgen.base import FitStopped, GenerativeModel
 
 # A mean over fewer held-out rows decides nothing.
@@ -223,7 +224,7 @@ class GradientModel(GenerativeModel):
         from skgen.neural._training import build_net
 
         device = resolved_device(self.device)
-        with threads_for(0), seeded(torch_seed(rng), device):
+        with one_blas_thread(), threads_for(0), seeded(torch_seed(rng), device):
             module = self._new_module(X, training, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
             size = self._resolved_batch(X.shape[0], False)  # until training says
@@ -293,6 +294,7 @@ class GradientModel(GenerativeModel):
         device = torch.device(net.device)
         net.batch_size = self._resolved_batch(rows.shape[0], net.streams_)
         with (
+            one_blas_thread(),
             threads_for(net.batch_size * net.n_parameters()),
             seeded((torch_seed(rng) + net.n_steps_) % 2**31, device),
             self._reporting(net, task),
@@ -357,8 +359,8 @@ class GradientModel(GenerativeModel):
         return known + [
             {
                 "epoch": epoch["epoch"],
-                "train": epoch["train_loss"] + offset,
-                "validation": epoch["valid_loss"] + offset,
+                "train": float(epoch["train_loss"] + offset),
+                "validation": float(epoch["valid_loss"] + offset),
                 "seconds": epoch["dur"],
             }
             for epoch in epochs[len(known) :]
