@@ -11,13 +11,13 @@ import sys
 import tempfile
 from importlib.metadata import version
 from itertools import pairwise
-from types import SimpleNamespace
 
 import torch
 from skorch import NeuralNet
 
 from benchmarks._harness import compare, main
 from skgen._tensors import seeded, threads_for
+from skgen.neural import GradientModel
 from skgen.neural._net import LossModule
 from skgen.neural._training import build_net
 
@@ -78,20 +78,23 @@ class Autoencoder(LossModule):
         return self.loss(self.net, rows)
 
 
+class Estimator(GradientModel):
+    """What `build_net` reads of an estimator; the class serves, none is made."""
+
+    optimizer = "adam"
+    lr = _RATE
+    max_epochs = 1
+    net_callbacks = None
+    net_params = None
+    device = "cpu"
+
+
 def engine(net, loss, batch_size):
-    """Return our net, built as an estimator builds it."""
-    model = SimpleNamespace(
-        optimizer="adam",
-        lr=_RATE,
-        max_epochs=1,
-        net_callbacks=None,
-        net_params=None,
-        device="cpu",
-    )
+    """Return our net, built as an estimator builds it and about to train."""
     module = Autoencoder(copy.deepcopy(net), loss)
     generator = torch.Generator().manual_seed(1)
-    built = build_net(model, module, [], batch_size, generator)
-    built.set_rate(model.lr)
+    built = build_net(Estimator, module, [], batch_size, generator)
+    built.set_rate(_RATE)
     built.streams_ = False
     return built
 

@@ -23,7 +23,6 @@ MIXTURES = [
     EMGaussianMixture(2, init_params="random_from_data", random_state=0),
 ]
 GRADIENT_MIXTURES = [
-    SGDGaussianMixture(random_state=0),
     SGDGaussianMixture(3, random_state=0),
     SGDGaussianMixture(
         3, covariance_type="tied", init_params="k-means++", random_state=0

@@ -258,12 +258,13 @@ def test_one_component_finds_its_optimum_from_afar():
     X = (X - X.mean(dim=0)) / X.std(dim=0)
     far = np.ones(1), np.full((1, 2), 3.0), 0.01 * np.eye(2)[None]
     made = module("full", far)
-    optimizer = torch.optim.Adam(made.parameters(), lr=0.1)
-    for step in range(3000):
+    betas = SGDGaussianMixture._betas
+    optimizer = torch.optim.Adam(made.parameters(), lr=0.1, betas=betas)
+    for step in range(2500):
         if step % 50 == 0:
             made.maintain(X, X.shape[0])
             for group in optimizer.param_groups:
-                group["lr"] *= 0.85 if step > 1500 else 1.0
+                group["lr"] *= 0.88 if step > 1000 else 1.0
         optimizer.zero_grad()
         made(X).backward()
         optimizer.step()

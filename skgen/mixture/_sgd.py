@@ -234,6 +234,10 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # Epochs over all rows, held-out ones as well, once the watched loss is level.
     _n_last_epochs = 2
 
+    # A row far from a narrow component has a gradient of thousands; with Adam's own
+    # 0.999 its memory would shorten the next thousands of steps.
+    _betas = (0.9, 0.99)
+
     # The noise of steps falls with their length, in a stream as in a fit.
     _half_life = 600
 

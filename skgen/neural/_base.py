@@ -106,6 +106,9 @@ class GradientModel(GenerativeModel):
     # How many epochs `_finish` adds to `max_epochs`.
     _n_last_epochs = 0
 
+    # Those of Adam, where its defaults do not serve.
+    _betas = None
+
     # After how many steps the learning rate is a half; None keeps it.
     _half_life = None
 

@@ -69,6 +69,8 @@ def build_net(model, module, callbacks, batch_size, generator):
         and not {"optimizer__foreach", "optimizer__differentiable"} & set(options)
     ):
         options.setdefault("optimizer__fused", True)
+    if optimizer in (torch.optim.Adam, torch.optim.AdamW) and model._betas:
+        options.setdefault("optimizer__betas", model._betas)
     # Copies: what a fit does to a callback must not reach the user's own.
     own = copy.deepcopy(list(model.net_callbacks or []))
     net = Net(
