@@ -7,14 +7,15 @@ density, ``transform`` is ``E[z | x]`` and ``inverse_transform`` is ``E[x | z]``
 
 A map of the package:
 
-=========================  ====================================================
-``skgen.GaussianKDE``      a normal kernel on every training row (``kde/``)
-``skgen.EMGaussianMixture``  a few normal components, by EM (``mixture/``)
+============================  =================================================
+``skgen.GaussianKDE``         a normal kernel on every training row (``kde/``)
+``skgen.EMGaussianMixture``   a few normal components, by EM (``mixture/``)
 ``skgen.SGDGaussianMixture``  the same by gradients; streams; low rank
-``skgen.dequantize``       noise of one grid step for tied columns
-``skgen.base``             the contract: every public method checks here, once
-``python -m skgen``        compares the models on a table
-=========================  ====================================================
+``skgen.dequantize``          noise of one grid step for tied columns
+``skgen.base``                the contract: every public method checks here, once
+``skgen.neural``              the engine that descends gradients
+``python -m skgen``           compares the models on a table
+============================  =================================================
 """
 
 from skgen._ties import dequantize

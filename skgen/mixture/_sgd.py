@@ -70,9 +70,10 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         The most rows in a batch. "auto" takes a fortieth of the rows, for
         `partial_fit` a tenth of the block, but at least 16 and at most 1,024.
     lr : float, default=0.1
-        The first learning rate. It falls to a fifth, twice, where the loss stays
-        level for `n_iter_no_change` epochs. Steps are taken in units of each
-        component's own width, so that one value serves all data.
+        The first learning rate. It falls with the root of the steps, and to a
+        fifth, twice, where the loss stays level for `n_iter_no_change` epochs.
+        Steps are taken in units of each component's own width, so that one value
+        serves all data.
     optimizer : str or type, default="adam"
         "adam", "adamw", "rmsprop", "sgd", or a subclass of
         ``torch.optim.Optimizer``.
@@ -89,7 +90,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         The start, as for :class:`EMGaussianMixture`, from at most 20,000 rows or
         400 for each component.
     warm_start : bool, default=False
-        Whether a second `fit` goes on where the first ended, in its coordinates.
+        Whether a second `fit` goes on where the first ended, in its coordinates
+        and with its net: parameters that the net was built with must not change.
     net_callbacks : list, default=None
         Callbacks of skorch, which see every epoch of `net_`.
     net_params : dict, default=None
@@ -155,10 +157,13 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     density, and one that collapses stays at the floor of `reg_covar`; either is
     named in a :class:`~sklearn.exceptions.ConvergenceWarning`.
 
+    With "lowrank" each component is a factor analyser [2]_; distances and
+    determinants come from matrices of rank x rank (Woodbury, 1950), and none of
+    n_features x n_features is ever formed.
+
     It takes no weights: over shuffled batches, a weight of 2 cannot be the row
-    twice. The learning rate falls with the root of the steps; after `partial_fit` the
-    parameters are the mean of the path that they took through the stream, of its
-    later part above all [3]_.
+    twice. After `partial_fit` the parameters are the mean of the path that they took
+    through the stream, of its later part above all [3]_.
 
     References
     ----------

@@ -2,8 +2,9 @@
 
 import torch
 
-# Rows are gathered for so many bytes of batches at once, then sliced.
-_GATHER_BYTES = 2**23
+# Rows are gathered for so many bytes of batches at once, which stay in the cache, and
+# then sliced.
+_GATHER_BYTES = 2**19
 
 
 class Batches:
