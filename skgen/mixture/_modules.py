@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
+from skgen._tensors import float64_copy
 from skgen.mixture._covariance import floored, inverse_transpose
 from skgen.mixture._likelihood import (
     dense_distances,
@@ -131,8 +132,6 @@ class MixtureModule(LossModule):
     @torch.no_grad()
     def values(self):
         """Return weights, means and covariances as float64 arrays."""
-        from skgen._tensors import float64_copy
-
         twin = float64_copy(self)
         weights = torch.softmax(twin.logits, dim=0)
         values = weights, twin._means(), twin._covariances()
