@@ -44,25 +44,31 @@ def compare(work, peer, ours, theirs, agreement, pairs):
     Row
     """
     answers = ours(), theirs()
-    seconds = [(_timed(ours), _timed(theirs)) for _ in range(pairs)]
+    seconds = [(_timed(ours)[0], _timed(theirs)[0]) for _ in range(pairs)]
+    return _row(work, peer, seconds, agreement(*answers))
+
+
+def compare_once(work, peer, ours, theirs, agreement):
+    """Time what takes minutes once each, as `compare` does; return a row."""
+    (mine, answer), (other, peer_answer) = _timed(ours), _timed(theirs)
+    said = f"{agreement(answer, peer_answer)}; one run"
+    return _row(work, peer, [(mine, other)], said)
+
+
+def _row(work, peer, seconds, agreement):
+    """Return the row of (ours, peer) pairs of seconds."""
     mine, other = (statistics.median(column) for column in zip(*seconds, strict=True))
     each = [b / a for a, b in seconds]
-    return Row(
-        work,
-        peer,
-        mine,
-        other,
-        other / mine,
-        (min(each), max(each)),
-        agreement(*answers),
-    )
+    ratios = min(each), max(each)
+    return Row(work, peer, mine, other, other / mine, ratios, agreement)
 
 
 def _timed(function):
+    """Return how many seconds a call took, and its answer."""
     gc.collect()
     start = perf_counter()
-    function()
-    return perf_counter() - start
+    answer = function()
+    return perf_counter() - start, answer
 
 
 def table(rows):

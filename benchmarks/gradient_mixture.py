@@ -13,7 +13,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from benchmarks._harness import Row, main
+from benchmarks._harness import Row, compare_once, main
 from skgen import EMGaussianMixture, SGDGaussianMixture, dequantize
 from skgen._comparison._candidates import Standardised
 
@@ -37,25 +37,6 @@ def rows(pairs, scale=1.0):
         yield _time_to_level(_table(root, "cover", scale), scale)
         yield _low_rank(_digits(root, scale), scale)
         yield _stream(_table(root, "cover", scale), seeds)
-
-
-def _once(work, peer, ours, theirs, agreement):
-    """Time two callables once each; return a row of the table."""
-    answers, seconds = [], []
-    for work_of in (ours, theirs):
-        start = perf_counter()
-        answers.append(work_of())
-        seconds.append(perf_counter() - start)
-    mine, other = seconds
-    return Row(
-        work,
-        peer,
-        mine,
-        other,
-        other / mine,
-        (other / mine, other / mine),
-        f"{agreement(*answers)}; one run",
-    )
 
 
 def _table(root, name, scale):
@@ -85,7 +66,7 @@ def _held_out(name, X, seeds):
         return float(np.median(found))
 
     em = scores(lambda seed: EMGaussianMixture(10, random_state=seed))
-    return _once(
+    return compare_once(
         f"{len(seeds)} fits, {name}, {X.shape[0]:,} x {X.shape[1]}, K=10, full",
         "GaussianMixture",
         lambda: scores(lambda seed: SGDGaussianMixture(10, random_state=seed)),
@@ -194,7 +175,7 @@ def _low_rank(parts, scale):
             f"{np.median(other):.0f}"
         )
 
-    return _once(
+    return compare_once(
         f"MNIST, {training.shape[0]:,} x 784, K={K}, lowrank of rank {rank}",
         "GaussianMixture, diag",
         ours,
@@ -223,7 +204,7 @@ def _stream(X, seeds):
         listed = ", ".join(f"{gap:+.3f}" for gap in gaps)
         return f"held-out nats, stream less whole fit, by seed: {listed}"
 
-    return _once(
+    return compare_once(
         f"cover in 100 blocks, once, {training.shape[0]:,} x 10, K=10, full",
         "SGDGaussianMixture.fit",
         lambda: [stream(10, seed) for seed in seeds],
