@@ -19,9 +19,19 @@ A map of the package:
 """
 
 from skgen._ties import dequantize
+from skgen.autoencoder import SWAE, VAE, AutoEncoder, sliced_wasserstein_distance
 from skgen.kde import GaussianKDE
 from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
 
-__all__ = ["EMGaussianMixture", "GaussianKDE", "SGDGaussianMixture", "dequantize"]
+__all__ = [
+    "SWAE",
+    "VAE",
+    "AutoEncoder",
+    "EMGaussianMixture",
+    "GaussianKDE",
+    "SGDGaussianMixture",
+    "dequantize",
+    "sliced_wasserstein_distance",
+]
 
 __version__ = "0.1.0"

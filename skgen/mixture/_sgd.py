@@ -336,7 +336,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         bound = -float(net.mean_loss(rows) + self._loss_offset())
         return {"converged_": converged, "lower_bound_": bound}
 
-    def _follow(self, share):
+    def _follow(self, rows, share, rng):
         values = self.net_.module_.values()
         if self._average is not None:
             # The mean of the path, its later parts weighing more: steps scatter
@@ -347,6 +347,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
                 for before, now in zip(self._average, values, strict=True)
             )
         self._average = values
+        return {}
 
     def _loss_offset(self):
         n_missing = self._varying.size - self._shift.size

@@ -112,6 +112,9 @@ class GradientModel(GenerativeModel):
     # After how many steps the learning rate is a half; None keeps it.
     _half_life = None
 
+    # Whether the learning rate of a fit falls along half a cosine.
+    _anneals = False
+
     @abstractmethod
     def _check_own(self):
         """Raise for a parameter that the engine does not know."""
@@ -151,8 +154,11 @@ class GradientModel(GenerativeModel):
         """
 
     @abstractmethod
-    def _follow(self, share):
-        """Take account of a block of a stream; `share` of all steps came before it."""
+    def _follow(self, rows, share, rng):
+        """Take account of a block of a stream; return attributes that follow from it.
+
+        `share` of all steps came before the block.
+        """
 
     @abstractmethod
     def _warn(self):
@@ -201,7 +207,7 @@ class GradientModel(GenerativeModel):
             self._build(X, order[:n_training], rng)
         rows = self._placed(X, order)
         held_out = rows[n_training:] if n_training < X.shape[0] else None
-        self.net_.set_rate(self.lr, self._half_life)
+        self._set_rate(n_training)
         with self._recovering():
             self._train(rows[:n_training], held_out, self.max_epochs, rng, task)
             self._adopt(self._finish(rows, held_out is not None, rng, task))
@@ -216,9 +222,9 @@ class GradientModel(GenerativeModel):
         self.net_.set_rate(self.lr, self._half_life)
         n_before = self.net_.n_steps_
         with self._recovering():
-            self._train(self._placed(X, order), None, 1, rng, None)
-            self._follow(n_before / self.net_.n_steps_)
-            self._adopt()
+            rows = self._placed(X, order)
+            self._train(rows, None, 1, rng, None)
+            self._adopt(self._follow(rows, n_before / self.net_.n_steps_, rng))
 
     def _build(self, X, training, rng):
         """Start afresh: a module at its start, in a net that has taken no step."""
@@ -236,6 +242,14 @@ class GradientModel(GenerativeModel):
         self.history_ = []
         self._width = X.shape[1]
         self._built = {name: getattr(self, name) for name in self._fixed}
+
+    def _set_rate(self, n_training):
+        """Set the learning rate of a fit to so many rows."""
+        n_steps = None
+        if self._anneals:
+            size = self._resolved_batch(n_training, False)
+            n_steps = self.max_epochs * -(-n_training // size)
+        self.net_.set_rate(self.lr, self._half_life, n_steps)
 
     def _check_continues(self, method):
         """Raise where a parameter that the net was built with has changed since."""
@@ -296,15 +310,20 @@ class GradientModel(GenerativeModel):
         net.streams_ = task is None
         device = torch.device(net.device)
         net.batch_size = self._resolved_batch(rows.shape[0], net.streams_)
+        seed = (torch_seed(rng) + net.n_steps_) % 2**31
+        net.module_.generator = torch.Generator(device).manual_seed(seed)
         with (
             one_blas_thread(),
             threads_for(net.batch_size * net.n_parameters()),
-            seeded((torch_seed(rng) + net.n_steps_) % 2**31, device),
+            seeded(seed, device),
             self._reporting(net, task),
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
-            net.train(rows, held_out, epochs)
+            try:
+                net.train(rows, held_out, epochs)
+            finally:
+                net.module_.generator = None
 
     @contextmanager
     def _recovering(self):

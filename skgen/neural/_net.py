@@ -15,12 +15,18 @@ from skgen.neural._batches import Batches
 # Steps between two calls of `LossModule.maintain` within an epoch.
 _MAINTENANCE = 200
 
+# What is left of a learning rate at the end of its cosine.
+_LEAST_SHARE = 1e-3
+
 
 class LossModule(torch.nn.Module):
     """A module whose `forward` maps rows to their mean loss, a scalar.
 
-    Abstract: a model fills in `forward`.
+    Abstract: a model fills in `forward`. While it trains, `generator` is what its
+    noise comes from, so that the fits of several threads do not share one.
     """
+
+    generator = None
 
     def maintain(self, rows, n_rows):
         """Mend what gradients cannot, between two steps of the optimiser.
@@ -245,18 +251,22 @@ class Net(NeuralNet):
         """Return how many numbers the optimiser moves."""
         return sum(p.numel() for _, p in self.get_all_learnable_params())
 
-    def set_rate(self, rate, half_life=None):
+    def set_rate(self, rate, half_life=None, n_steps=None):
         """Set the learning rate of the steps to come.
 
         Parameters
         ----------
         rate : float
-            That of the first step of the net.
+            That of the first step of the net, or of the next for a cosine.
         half_life : float, default=None
             The rate falls with the root of one plus the steps over a third of this
             number, after which it is a half. None keeps it.
+        n_steps : int, default=None
+            The rate falls along half a cosine over so many steps to come. None
+            keeps it.
         """
         self.rate_, self.half_life_ = rate, half_life
+        self.cosine_ = None if n_steps is None else (self.n_steps_, n_steps)
         self.due_ = rate
         for group in self.optimizer_.param_groups:
             group["lr"] = rate
@@ -267,6 +277,11 @@ class Net(NeuralNet):
         rate = self.rate_
         if self.half_life_:
             rate /= math.sqrt(1 + 3 * self.n_steps_ / self.half_life_)
+        if self.cosine_:
+            first, n_steps = self.cosine_
+            share = min(1.0, (self.n_steps_ - first) / n_steps)
+            # Not to zero: whoever multiplies rates could not raise it again.
+            rate *= max(0.5 + 0.5 * math.cos(math.pi * share), _LEAST_SHARE)
         for group in self.optimizer_.param_groups:
             group["lr"] *= rate / self.due_
         self.due_ = rate

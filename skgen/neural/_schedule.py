@@ -77,3 +77,39 @@ class Plateau(Callback):
         if self.best_ is not None:
             net.restore(self.best_)
         self.best_ = self.watched_ = None
+
+
+class Patience(Callback):
+    """Stop where the loss of held-out rows no longer falls; keep its best weights.
+
+    Parameters
+    ----------
+    patience : int
+        How many epochs without a fall are the last.
+    """
+
+    def __init__(self, patience):
+        self.patience = patience
+
+    def __getstate__(self):
+        return {**vars(self), "best_": None}
+
+    def on_train_begin(self, net, **kwargs):
+        self.waited_ = 0
+        self.best_ = None
+        self.lowest_ = math.inf
+
+    def on_epoch_end(self, net, **kwargs):
+        if net.held_out_ is None:
+            return
+        loss = net.history[-1]["valid_loss"]
+        self.waited_ += 1
+        if loss < self.lowest_:
+            self.lowest_, self.best_, self.waited_ = loss, net.snapshot(), 0
+        if self.waited_ >= self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        if self.best_ is not None:
+            net.restore(self.best_)
+        self.best_ = None

@@ -1,0 +1,435 @@
+"""What the autoencoders share: coordinates, networks, and answers from a posterior."""
+
+import warnings
+from abc import abstractmethod
+from contextlib import contextmanager
+
+import numpy as np
+from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
+from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_is_fitted
+
+from skgen._parameters import (
+    InvalidParameterError,
+    check_choice,
+    check_integer,
+    invalid_parameter,
+    is_integer,
+)
+from skgen._whitening import (
+    DEGENERATE_VARIANCE,
+    DiagonalWhitening,
+    estimate_whitening,
+)
+from skgen._tensors import float64_copy, threads_for, torch_seed
+from skgen._threads import one_blas_thread
+from skgen.autoencoder._latent import (
+    LEAST_DRAWS,
+    MOST_ROWS,
+    as_prior,
+    fit_latent_density,
+    is_density,
+)
+from skgen.base import FitStopped, _generator
+from skgen.neural import GradientModel
+
+LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
+
+# Rows that are decoded at once.
+_DRAWN_AT_ONCE = 4096
+
+ACTIVATIONS = ("relu", "tanh", "silu", "gelu", "softplus", "identity")
+
+
+class AbstractAutoencoder(GradientModel):
+    """An encoder and a decoder, and the density of rows that the decoder defines.
+
+    Abstract: a model fills in ``_check_prior``, ``_loss_module``, ``_n_encoded``,
+    ``_first_prior``, ``_density_to_fit`` and ``_given_density``.
+    """
+
+    # Whether the noise follows the residuals in training, and the prior the codes.
+    _learns_noise = False
+    _learns_prior = False
+
+    # -- hooks -----------------------------------------------------------------
+
+    @abstractmethod
+    def _check_prior(self):
+        """Raise for a parameter that is about the codes."""
+
+    @abstractmethod
+    def _loss_module(self, encoder, decoder, likelihood, varying):
+        """Return the module whose output is the loss."""
+
+    @property
+    @abstractmethod
+    def _n_encoded(self):
+        """Return how many numbers the encoder gives for a row."""
+
+    @abstractmethod
+    def _first_prior(self, codes):
+        """Return the prior of codes, or a normal one to fit further to them."""
+
+    @abstractmethod
+    def _density_to_fit(self):
+        """Return what to fit to codes, False for the default, None for nothing."""
+
+    @abstractmethod
+    def _given_density(self):
+        """Return the density that is the prior; None where it has a name."""
+
+    # -- the engine's hooks ----------------------------------------------------
+
+    _anneals = True
+
+    _fixed = (
+        "n_components",
+        "hidden_layer_sizes",
+        "activation",
+        "encoder",
+        "decoder",
+        "image_shape",
+        "likelihood",
+        "noise_covariance",
+        *GradientModel._fixed,
+    )
+
+    def _check_own(self):
+        check_integer(self, "n_components", 1)
+        sizes = self.hidden_layer_sizes
+        if not _are_sizes(sizes):
+            rule = "a tuple of ints of at least 1, empty for a linear network"
+            raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
+        check_choice(self, "activation", ACTIVATIONS)
+        shape = self.image_shape
+        if shape is not None and not (_are_sizes(shape) and len(shape) in (2, 3)):
+            rule = "None, (height, width) or (channels, height, width)"
+            raise invalid_parameter(self, "image_shape", rule, shape)
+        check_choice(self, "likelihood", LIKELIHOODS)
+        check_choice(self, "noise_covariance", ("diag", "spherical"))
+        check_integer(self, "n_importance_samples", 0)
+        check_integer(self, "n_iter_no_change", 1)
+        self._check_prior()
+
+    def _new_module(self, X, training, rng):
+        import torch
+
+        from skgen.autoencoder._networks import build_networks
+
+        n, d = X.shape
+        if n < 2:
+            raise ValueError(
+                f"The 'X' argument of {type(self).__name__} must have at least 2 rows. "
+                "Got 1 sample instead."
+            )
+        self._set_coordinates(X)
+        encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
+        varying = torch.from_numpy(self._varying)
+        likelihood = self._new_likelihood(int(self._varying.sum()))
+        self._start_at_the_mean(decoder, X[training])
+        return self._loss_module(encoder, decoder, likelihood, varying)
+
+    def _set_coordinates(self, X):
+        """Choose the coordinates of the networks, in which features are of size 1."""
+        d = X.shape[1]
+        if self.likelihood == "gaussian":
+            self._coordinates = estimate_whitening(
+                X,
+                np.ones(X.shape[0]),
+                self.noise_covariance,
+                dtype=self._fit_dtype,
+                names=self._column_names(),
+            )
+        else:
+            never = np.zeros(d, dtype=bool)
+            self._coordinates = DiagonalWhitening(np.zeros(d), np.ones(d), never)
+        # Across a constant feature every model has the shared floor.
+        self._varying = ~self._coordinates.degenerate
+        self._fitted_likelihood = self.likelihood
+        self._fitted_n_components = self.n_components
+
+    def _new_likelihood(self, d):
+        from skgen.autoencoder._likelihood import (
+            Bernoulli,
+            ContinuousBernoulli,
+            Gaussian,
+        )
+
+        if self.likelihood == "bernoulli":
+            return Bernoulli()
+        if self.likelihood == "continuous_bernoulli":
+            return ContinuousBernoulli()
+        shared = self.noise_covariance == "spherical"
+        return Gaussian(d, shared, DEGENERATE_VARIANCE, self._learns_noise)
+
+    def _start_at_the_mean(self, decoder, X):
+        """Let the decoder start at the mean of the rows, where it is not 0 anyway."""
+        import torch
+
+        from skgen.autoencoder._networks import last_layer
+
+        if self.likelihood == "gaussian" or self.decoder is not None:
+            return
+        mean = self._inside(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
+        bias = last_layer(decoder).bias
+        if bias.shape == mean.shape:
+            with torch.no_grad():
+                bias.copy_(torch.from_numpy(np.log(mean / (1 - mean))))
+
+    def _encoded(self, X):
+        return self._standardized(X).astype(np.float32)
+
+    def _standardized(self, X):
+        """Return rows in the coordinates of the networks, in float64."""
+        if self._fitted_likelihood != "gaussian":
+            return self._inside(X)
+        U = self._coordinates.whiten(X)
+        U[:, ~self._varying] = 0.0
+        return U
+
+    def _inside(self, X):
+        """Return rows as they are; raise where one leaves [0, 1]."""
+        low, high = X.min(), X.max()
+        if low < 0 or high > 1:
+            raise InvalidParameterError(
+                f"The 'X' argument of {type(self).__name__} must lie in [0, 1] for "
+                f"likelihood={self._fitted_likelihood!r}. Got values from {low:g} to "
+                f"{high:g} instead."
+            )
+        return X
+
+    def _resolved_batch(self, n_samples, streams):
+        if self.batch_size != "auto":
+            return self.batch_size
+        return min(128, max(16, n_samples // 40))
+
+    def _callbacks(self):
+        from skgen.neural._schedule import Patience
+
+        return [("schedule", Patience(self.n_iter_no_change))]
+
+    def _loss_offset(self):
+        if self._fitted_likelihood != "gaussian":
+            return 0.0
+        n_constant = int((~self._varying).sum())
+        return 0.5 * n_constant * np.log(2 * np.pi) - self._coordinates.log_det
+
+    def _adopted(self):
+        history = self._losses()
+        return {
+            "history_": history,
+            "n_iter_": len(history),
+            # Until a density of codes is there.
+            "_posterior": self._posterior_under(None, None),
+        }
+
+    def _warn(self):
+        if self.n_components > self.n_features_in_:
+            warnings.warn(
+                f"The codes of {type(self).__name__} have more numbers, "
+                f"n_components={self.n_components}, than there are features, "
+                f"{self.n_features_in_}: they need not summarise anything.",
+                DataDimensionalityWarning,
+                stacklevel=2,
+            )
+
+    def _finish(self, rows, watched, rng, task):
+        n_training = rows.shape[0]
+        if watched:
+            n_training -= round(self.validation_fraction * rows.shape[0])
+        return self._with_density(rows.double().cpu(), n_training, rng)
+
+    def _follow(self, rows, share, rng):
+        return self._with_density(rows.double().cpu(), rows.shape[0], rng)
+
+    # -- the density after training ----------------------------------------------
+
+    def fit_latent_density(self, X):
+        """Fit the noise and the density of codes anew; the networks stay.
+
+        For another `latent_density` with the networks as they are, or after a fit
+        that was stopped.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows, those of `fit` as a rule.
+
+        Returns
+        -------
+        self : object
+            The model with another density.
+        """
+        import torch
+
+        check_is_fitted(self)
+        self._check_parameters()
+        X = self._validated(X).astype(np.float64)
+        rows = torch.from_numpy(self._standardized(X))
+        self._adopt(
+            self._with_density(rows, rows.shape[0], _generator(self.random_state))
+        )
+        return self
+
+    def _with_density(self, rows, n_training, rng):
+        """Return the attributes of a density of codes for rows in module's units.
+
+        The first `n_training` rows were trained on, and the others held out.
+        """
+        import torch
+
+        from skgen.autoencoder._calibration import calibrate, posterior_draws
+
+        order = torch.from_numpy(rng.permutation(n_training))
+        with one_blas_thread(), threads_for(self._work), torch.no_grad():
+            few = rows[order[:MOST_ROWS]]
+            module = self._twin()
+            codes = module.encode(few).numpy()
+            prior, density = self._first_prior(codes), None
+            posterior = self._posterior_under(prior, codes)
+            calibrate(posterior, few, self._learns_prior)
+            wanted = self._density_to_fit()
+            if wanted is not None:
+                n_draws = -(-LEAST_DRAWS // few.shape[0])
+                draws = posterior_draws(posterior, few, n_draws, rng)
+                density = self._fitted_density(wanted, draws, torch_seed(rng))
+                prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
+                module = posterior.module
+                posterior = self._posterior_under(prior, codes, module)
+        if density is None:
+            density = self._given_density()
+        answer = {"_posterior": posterior, "latent_density_": density}
+        if self._fitted_likelihood == "gaussian":
+            answer["noise_variance_"] = self._noise_variance(posterior)
+        return answer
+
+    def _fitted_density(self, wanted, draws, seed):
+        """Return a density fitted to draws of codes; keep the networks if it fails."""
+        try:
+            return fit_latent_density(wanted or None, draws, seed)
+        except Exception as error:
+            self._adopt()
+            raise LatentDensityError(
+                f"The networks of {type(self).__name__} are trained and kept, but the "
+                f"density of their codes could not be fitted: {error}. Set another "
+                "latent_density and call fit_latent_density(X)."
+            ) from error
+
+    def _twin(self):
+        """Return the module in double precision, on the CPU."""
+        return float64_copy(self.net_.module_).cpu()
+
+    def _posterior_under(self, prior, codes, module=None):
+        from skgen.autoencoder._posterior import Posterior
+
+        return Posterior(module or self._twin(), prior, codes)
+
+    def _noise_variance(self, posterior):
+        """Return the variances of the noise in the units of the data."""
+        scale = self._coordinates.scale
+        variance = np.ones(scale.size)  # the floor, in a constant feature's units
+        variance[self._varying] = posterior.module.likelihood.variance.numpy()
+        variance *= scale**2
+        return float(variance[0]) if self.noise_covariance == "spherical" else variance
+
+    # -- the hooks that answer -----------------------------------------------------
+
+    def _log_density(self, X):
+        import torch
+
+        posterior = self._posterior_with_density()
+        U = torch.from_numpy(self._standardized(X))
+        with self._answering():
+            answer = posterior.log_density(U, self.n_importance_samples).numpy()
+        if self._fitted_likelihood == "gaussian":
+            answer = answer + self._coordinates.log_det
+            constant = self._coordinates.whiten(X)[:, ~self._varying]
+            answer -= 0.5 * (constant**2 + np.log(2 * np.pi)).sum(axis=1)
+        return answer
+
+    def _draw(self, n_samples, rng):
+        posterior = self._posterior_with_density()
+        with self._answering():
+            z = posterior.prior.draw(n_samples, rng)
+            U = np.empty((n_samples, self._varying.size))
+            for rows in gen_batches(n_samples, _DRAWN_AT_ONCE):
+                a = posterior.decode(z[rows])
+                U[rows, self._varying] = posterior.module.likelihood.draw(a, rng)
+        constant = (n_samples, int((~self._varying).sum()))
+        U[:, ~self._varying] = rng.standard_normal(constant)
+        return self._coordinates.unwhiten(U)
+
+    def _posterior_mean(self, X):
+        import torch
+
+        U = torch.from_numpy(self._standardized(X))
+        with self._answering():
+            return self._posterior.module.encode(U).numpy()
+
+    def _conditional_mean(self, Z):
+        import torch
+
+        module = self._posterior.module
+        U = np.zeros((Z.shape[0], self._varying.size))
+        with self._answering():
+            mean = module.likelihood.mean(module.decode(torch.from_numpy(Z)))
+        U[:, self._varying] = mean.numpy()
+        return self._coordinates.unwhiten(U)
+
+    def _posterior_with_density(self):
+        if self._posterior.prior is None:
+            raise NotFittedError(
+                f"This {type(self).__name__} instance has networks but no density of "
+                "codes, because its fit was stopped before: call "
+                "fit_latent_density(X) first."
+            )
+        if self.n_importance_samples == 0 and not self._posterior.prior.smooth:
+            rule = "at least 1 for a density of codes that is no Gaussian mixture"
+            raise invalid_parameter(
+                self, "n_importance_samples", rule, self.n_importance_samples
+            )
+        return self._posterior
+
+    @contextmanager
+    def _answering(self):
+        import torch
+
+        with one_blas_thread(), threads_for(self._work), torch.no_grad():
+            yield
+
+    @property
+    def _work(self):
+        """Return how many multiplications a block of answers takes."""
+        return 100 * self.net_.n_parameters()
+
+    @property
+    def _n_latent(self):
+        return self._fitted_n_components
+
+    @property
+    def _n_features_out(self):
+        return self._fitted_n_components
+
+    @property
+    def _bytes_per_row(self):
+        # The starts of a row with their curvatures; blocks bound the rest.
+        k = self._fitted_n_components
+        return 8 * (20 * k * (k + 2) + 4 * self._varying.size)
+
+
+class LatentDensityError(FitStopped, ValueError):
+    """No density could be fitted to the codes; the trained networks are kept."""
+
+
+def _are_sizes(value):
+    """Tell whether a value is a tuple or list of positive whole numbers."""
+    return isinstance(value, (tuple, list)) and all(is_integer(v, 1) for v in value)
+
+
+def check_latent_density(model):
+    """Raise unless `latent_density` is None or can be fitted, scored and drawn from."""
+    value = model.latent_density
+    if value is not None and not is_density(value):
+        rule = "None or an estimator with fit, score_samples and sample"
+        raise invalid_parameter(model, "latent_density", rule, value)

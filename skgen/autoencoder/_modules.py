@@ -1,0 +1,201 @@
+"""The losses: what each autoencoder minimises, batch by batch."""
+
+import math
+
+import torch
+
+from skgen.autoencoder._divergences import (
+    directions,
+    kl_to_standard_normal,
+    sliced_distance,
+    sliced_distance_to_normal,
+)
+from skgen.neural._net import LossModule
+
+# Log-variances of codes stay within these bounds: e^15 overflows no sum, and
+# e^-20 no inverse.
+_LOG_VARIANCES = (-20.0, 15.0)
+
+
+class AutoencoderModule(LossModule):
+    """An encoder, a decoder and the likelihood of rows given the decoder's output.
+
+    Abstract: a loss fills in `forward`.
+
+    Parameters
+    ----------
+    encoder, decoder : torch.nn.Module
+        The networks, from and to rows of all features.
+    likelihood : AbstractLikelihood
+        Of the features that vary.
+    varying : torch.Tensor of shape (d,)
+        Which features vary; the others have no part in the loss.
+    """
+
+    def __init__(self, encoder, decoder, likelihood, varying):
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.register_buffer("kept", None if varying.all() else varying.nonzero()[:, 0])
+        self.width = int(varying.sum())
+
+    def rows(self, x):
+        """Return the features of rows that the likelihood knows: (..., d')."""
+        return x if self.kept is None else x.index_select(-1, self.kept)
+
+    def decode(self, z):
+        """Return the decoder's outputs for the features that vary: (..., d')."""
+        flat = self.decoder(z.reshape(-1, z.shape[-1]))
+        return self.rows(flat).reshape(*z.shape[:-1], -1)
+
+    def encode(self, x):
+        """Return the code of each row: (n, k)."""
+        return self.encoder(x)
+
+    def posterior(self, x):
+        """Return the mean and the log-variance of each row's code: (n, k) each.
+
+        The log-variance is None for an encoder that knows of none.
+        """
+        return self.encode(x), None
+
+
+class Reconstruction(AutoencoderModule):
+    """Minus the log-likelihood of rows given their own codes."""
+
+    def forward(self, x):
+        x = self.likelihood.seen(x, self.generator)
+        return -self.likelihood.log_density(
+            self.rows(x), self.decode(self.encoder(x))
+        ).mean()
+
+
+class Variational(AutoencoderModule):
+    """Minus the ELBO, or the importance-weighted bound of more draws than one.
+
+    Parameters
+    ----------
+    beta : float
+        The weight of the divergence from the prior.
+    n_importance : int
+        How many codes to draw for a row.
+    """
+
+    def __init__(self, *networks, beta, n_importance):
+        super().__init__(*networks)
+        self.beta, self.n_importance = beta, n_importance
+
+    def posterior(self, x):
+        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        return mean, log_variance.clamp(*_LOG_VARIANCES)
+
+    def encode(self, x):
+        return self.posterior(x)[0]
+
+    def forward(self, x):
+        x = self.likelihood.seen(x, self.generator)
+        mean, log_variance = self.posterior(x)  # (n, k)
+        shape = (
+            (self.n_importance, *mean.shape) if self.n_importance > 1 else mean.shape
+        )
+        noise = torch.empty(shape, dtype=mean.dtype, device=mean.device)
+        noise.normal_(generator=self.generator)
+        z = mean + (0.5 * log_variance).exp() * noise  # (m, n, k)
+        if self.n_importance > 1:
+            return -self._importance_weighted(self.rows(x), z, mean, log_variance)
+        a = self.decode(z)
+        self.likelihood.follow(self.rows(x), a)
+        divergence = kl_to_standard_normal(mean, log_variance)
+        fit = self.likelihood.log_density(self.rows(x), a)
+        return (self.beta * divergence - fit).mean()
+
+    def _importance_weighted(self, x, z, mean, log_variance):
+        """Return the bound, with doubly reparameterised gradients.
+
+        A code moves with the encoder's parameters; the density that it was drawn
+        from is held where it is, and each code's gradient is weighted once more
+        (Tucker et al., 2019).
+        """
+        mean, log_variance = mean.detach(), log_variance.detach()
+        standardised = (z - mean) * (-0.5 * log_variance).exp()
+        log_q = -0.5 * (standardised.square() + log_variance).sum(-1)  # (m, n)
+        log_prior = -0.5 * z.square().sum(-1)
+        a = self.decode(z)
+        self.likelihood.follow(x, a)
+        log_weight = self.likelihood.log_density(x, a) + self.beta * (log_prior - log_q)
+        weight = torch.softmax(log_weight.detach(), dim=0)  # (m, n)
+        if z.requires_grad:
+            z.register_hook(lambda gradient: gradient * weight[..., None])
+        surrogate = (weight * log_weight).sum(0).mean()
+        bound = torch.logsumexp(log_weight.detach(), 0).mean() - math.log(z.shape[0])
+        # The value of the bound, the gradient of the surrogate.
+        return surrogate + (bound - surrogate).detach()
+
+
+class Sliced(AutoencoderModule):
+    """Reconstruction plus the sliced-Wasserstein distance of codes to a prior.
+
+    Parameters
+    ----------
+    weight : float
+        What the distance counts for, once for each number of a code.
+    n_projections : int
+        How many directions to draw for a batch.
+    draw : callable or None
+        Draws codes from the prior: from a shape (n, k) and a generator. None stands
+        for the standard normal, by its quantiles.
+    """
+
+    def __init__(self, *networks, weight, n_projections, draw):
+        super().__init__(*networks)
+        self.weight, self.n_projections, self.draw = weight, n_projections, draw
+
+    def forward(self, x):
+        x = self.likelihood.seen(x, self.generator)
+        z = self.encoder(x)  # (n, k)
+        fit = self.likelihood.log_density(self.rows(x), self.decode(z)).mean()
+        projections = directions(
+            self.n_projections, z.shape[1], z.detach(), self.generator
+        )
+        if self.draw is None:
+            distance = sliced_distance_to_normal(z, projections)
+        else:
+            prior = self.draw(z.shape, self.generator).to(z.dtype)
+            distance = sliced_distance(z, prior, projections)
+        return self.weight * z.shape[1] * distance - fit
+
+
+class Pool(torch.nn.Module):
+    """Draws from many draws of a density, at random."""
+
+    def __init__(self, draws):
+        super().__init__()
+        self.register_buffer("draws", draws)
+
+    def forward(self, shape, generator):
+        chosen = torch.empty(shape[0], dtype=torch.long, device=self.draws.device)
+        return self.draws[chosen.random_(self.draws.shape[0], generator=generator)]
+
+
+class Uniform(torch.nn.Module):
+    """Draws from the cube [-1, 1]^k."""
+
+    def forward(self, shape, generator):
+        device = None if generator is None else generator.device
+        return torch.empty(shape, device=device).uniform_(-1, 1, generator=generator)
+
+
+class Shell(torch.nn.Module):
+    """Draws of uniform density between two spheres."""
+
+    def __init__(self, inner, outer):
+        super().__init__()
+        self.inner, self.outer = inner, outer
+
+    def forward(self, shape, generator):
+        device = None if generator is None else generator.device
+        k = shape[1]
+        low, high = self.inner**k, self.outer**k
+        u = torch.empty(shape[0], 1, device=device).uniform_(generator=generator)
+        noise = torch.empty(shape, device=device).normal_(generator=generator)
+        size = noise.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        return noise * ((low + u * (high - low)) ** (1 / k) / size)

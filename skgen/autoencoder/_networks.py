@@ -1,0 +1,180 @@
+"""Encoders and decoders: dense, convolutional, or the user's own modules."""
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from skgen._parameters import Described, invalid_parameter
+
+ACTIVATIONS = {
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "silu": nn.SiLU,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "identity": nn.Identity,
+}
+
+# Channels of the convolutions, each of which halves height and width.
+_CHANNELS = (32, 64)
+
+
+def build_networks(model, n_features, n_codes, n_encoded):
+    """Return an encoder and a decoder, as the estimator's parameters say.
+
+    Parameters
+    ----------
+    model : AbstractAutoencoder
+        Its parameters `encoder`, `decoder`, `image_shape`, `hidden_layer_sizes` and
+        `activation`.
+    n_features : int
+        The numbers of a row, which the encoder takes and the decoder gives.
+    n_codes : int
+        The numbers of a code, which the decoder takes.
+    n_encoded : int
+        The numbers that the encoder gives: a code, or its mean and log-variance.
+
+    Returns
+    -------
+    encoder, decoder : torch.nn.Module
+    """
+    shape = image_shape(model)
+    act = ACTIVATIONS[model.activation]
+    hidden = tuple(model.hidden_layer_sizes)
+    if shape is not None and math.prod(shape) != n_features:
+        rule = f"None or sizes whose product is the number of features, {n_features}"
+        raise invalid_parameter(model, "image_shape", rule, model.image_shape)
+    networks = []
+    for name, sizes in (
+        ("encoder", (n_features, n_encoded)),
+        ("decoder", (n_codes, n_features)),
+    ):
+        given = getattr(model, name)
+        if given is not None:
+            network = _given(model, name, given, sizes, shape)
+        elif shape is None:
+            layers = hidden if name == "encoder" else hidden[::-1]
+            network = dense([sizes[0], *layers, sizes[1]], act)
+        elif name == "encoder":
+            network = convolutional_encoder(shape, hidden, n_encoded, act)
+        else:
+            network = convolutional_decoder(shape, hidden[::-1], n_codes, act)
+        networks.append(network)
+    return networks
+
+
+def image_shape(model):
+    """Return (channels, height, width) of `image_shape`; None without."""
+    shape = model.image_shape
+    if shape is None:
+        return None
+    return (1, *shape) if len(shape) == 2 else tuple(shape)
+
+
+def dense(sizes, act):
+    """Return linear layers with an activation between each two."""
+    layers = []
+    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+        layers += [_started(nn.Linear(n_in, n_out)), act()]
+    return nn.Sequential(*layers[:-1])
+
+
+def convolutional_encoder(shape, hidden, n_encoded, act):
+    """Return convolutions that halve the image, then dense layers."""
+    layers, n_in = [nn.Unflatten(1, shape)], shape[0]
+    for n_out in _CHANNELS:
+        layers += [_started(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1)), act()]
+        n_in = n_out
+    flat = n_in * math.prod(_halvings(shape)[-1])
+    return nn.Sequential(*layers, nn.Flatten(), *dense([flat, *hidden, n_encoded], act))
+
+
+def convolutional_decoder(shape, hidden, n_codes, act):
+    """Return dense layers, then convolutions that double the image."""
+    sizes = _halvings(shape)[::-1]
+    n_in = _CHANNELS[-1]
+    layers = [
+        *dense([n_codes, *hidden, n_in * math.prod(sizes[0])], act),
+        act(),
+        nn.Unflatten(1, (n_in, *sizes[0])),
+    ]
+    for n_out, small, large in zip(
+        (*_CHANNELS[-2::-1], shape[0]), sizes[:-1], sizes[1:], strict=True
+    ):
+        # Two sizes have the same half; the padding tells which it was.
+        more = [b - (2 * a - 1) for a, b in zip(small, large, strict=True)]
+        layer = nn.ConvTranspose2d(
+            n_in, n_out, 3, stride=2, padding=1, output_padding=more
+        )
+        layers += [_started(layer), act()]
+        n_in = n_out
+    return nn.Sequential(*layers[:-1], nn.Flatten())
+
+
+def last_layer(network):
+    """Return the last layer with a bias of a network; None where there is none."""
+    layers = [m for m in network.modules() if getattr(m, "bias", None) is not None]
+    return layers[-1] if layers else None
+
+
+def _halvings(shape):
+    """Return (height, width) before and after each convolution."""
+    sizes = [tuple(shape[1:])]
+    for _ in _CHANNELS:
+        sizes.append(tuple(-(-size // 2) for size in sizes[-1]))
+    return sizes
+
+
+def _started(layer):
+    """Return a layer with the weights of Glorot and Bengio (2010) and no bias."""
+    nn.init.xavier_uniform_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _given(model, name, given, sizes, shape):
+    """Return a copy of the user's module, or what the user's factory makes."""
+    n_in, n_out = sizes
+    rule = (
+        f"None, a torch.nn.Module or a function of ({n_in}, {n_out}) that returns one"
+    )
+    if isinstance(given, nn.Module):
+        network = copy.deepcopy(given)
+    elif callable(given):
+        network = given(n_in, n_out)
+    else:
+        raise invalid_parameter(model, name, rule, given)
+    if not isinstance(network, nn.Module):
+        raise invalid_parameter(
+            model, name, rule, Described(f"one that returns {network!r}")
+        )
+    if shape is not None:
+        parts = (nn.Unflatten(1, shape), network)
+        network = nn.Sequential(
+            *(parts if name == "encoder" else (network, nn.Flatten()))
+        )
+    _check_size(model, name, network, n_in, n_out)
+    return network
+
+
+def _check_size(model, name, network, n_in, n_out):
+    """Raise unless a network maps rows of `n_in` numbers to rows of `n_out`."""
+    rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
+    network = network.float().eval()
+    parameter = next(network.parameters(), None)
+    device = None if parameter is None else parameter.device
+    try:
+        with torch.no_grad():
+            out = network(torch.zeros(2, n_in, device=device))
+    except (RuntimeError, TypeError, ValueError) as error:
+        got = Described(f"one that fails for shape (2, {n_in}) ({error})")
+        raise invalid_parameter(model, name, rule, got) from error
+    if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, n_out):
+        shape = (
+            tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        )
+        got = Described(f"one whose output for 2 rows is {shape}")
+        raise invalid_parameter(model, name, rule, got)
+    network.train()

@@ -1,0 +1,197 @@
+r"""Densities of codes, as scoring needs them: with normal components to steer by.
+
+A prior tells the true :math:`\log p(z)` and, for proposals, a mixture of normal
+densities: itself where it is one, else a normal density fitted to the codes.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy import special
+from scipy.stats import qmc
+
+# How near to the border of a bounded prior a code is taken to be, as a probability.
+_BORDER = 1e-6
+
+
+class NormalMixture:
+    """A mixture of normal densities; with one component, a normal density.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (C,)
+        The weights.
+    means : ndarray of shape (C, k)
+        The means.
+    precisions : ndarray of shape (C, k, k)
+        The inverses of the covariances.
+    """
+
+    smooth = True
+
+    def __init__(self, weights, means, precisions):
+        self.weights = torch.as_tensor(weights, dtype=torch.float64)
+        self.means = torch.as_tensor(means, dtype=torch.float64)
+        self.precisions = torch.as_tensor(precisions, dtype=torch.float64)
+        self.factors = torch.linalg.cholesky(self.precisions)  # (C, k, k)
+        log_dets = self.factors.diagonal(dim1=1, dim2=2).log().sum(1)
+        k = self.means.shape[1]
+        self.log_scales = (
+            self.weights.log() + log_dets - 0.5 * k * math.log(2 * math.pi)
+        )  # (C,)
+
+    def log_components(self, z):
+        """Return the logs of the weighted densities of components: (n, C)."""
+        centred = z - self.means[:, None]  # (C, n, k)
+        squares = (centred @ self.factors).square().sum(-1)  # (C, n)
+        return (self.log_scales[:, None] - 0.5 * squares).T
+
+    def log_density(self, z):
+        """Return the log-density of (n, k) latents."""
+        return torch.logsumexp(self.log_components(z), dim=1)
+
+    def draw(self, n, rng):
+        """Return (n, k) draws."""
+        k = self.means.shape[1]
+        return self._placed(rng.uniform(size=n), rng.standard_normal((n, k)))
+
+    def spread(self, n):
+        """Return (n, k) points that are spread as evenly as the density."""
+        k = self.means.shape[1]
+        return self._placed(*quasi_noise(n, k))
+
+    def _placed(self, u, noise):
+        """Return points made of uniform numbers (n,) and normal ones (n, k)."""
+        shares = np.cumsum(self.weights.numpy())
+        c = np.searchsorted(shares, u * shares[-1], side="right")
+        c = np.minimum(c, shares.size - 1)
+        means, factors = self.means.numpy(), self.factors.numpy()
+        z = np.empty_like(noise)
+        for component in range(shares.size):
+            rows = c == component
+            inverse = np.linalg.inv(factors[component])
+            z[rows] = means[component] + noise[rows] @ inverse
+        return torch.from_numpy(z)
+
+    def project(self, z):
+        """Return the nearest latents at which the density is not zero."""
+        return z
+
+    def to_code(self, z):
+        """Return the code that a latent stands for."""
+        return z
+
+    def from_code(self, code):
+        """Return a latent that stands for a code."""
+        return code
+
+
+def standard_normal(k):
+    """Return the standard normal density of `k` numbers."""
+    return NormalMixture(np.ones(1), np.zeros((1, k)), np.eye(k)[None])
+
+
+class Cube(NormalMixture):
+    """A uniform density on the cube [-1, 1]^k, as a map of normal numbers."""
+
+    def __init__(self, k):
+        super().__init__(np.ones(1), np.zeros((1, k)), np.eye(k)[None])
+
+    def to_code(self, z):
+        return torch.erf(z / math.sqrt(2))
+
+    def from_code(self, code):
+        inside = code.clamp(-1 + 2 * _BORDER, 1 - 2 * _BORDER)
+        return math.sqrt(2) * torch.erfinv(inside)
+
+
+class Ring(NormalMixture):
+    """A uniform density between two spheres; a normal one to steer by.
+
+    Parameters
+    ----------
+    k : int
+        The numbers of a code.
+    inner, outer : float
+        The radii.
+    """
+
+    smooth = False
+
+    def __init__(self, k, inner, outer):
+        self.radii = inner, outer
+        # The mean square of the radius, shared by the numbers of a code.
+        square = k / (k + 2) * (outer ** (k + 2) - inner ** (k + 2))
+        variance = square / (outer**k - inner**k) / k
+        super().__init__(np.ones(1), np.zeros((1, k)), np.eye(k)[None] / variance)
+        unit_ball = 0.5 * k * math.log(math.pi) - special.gammaln(0.5 * k + 1)
+        self.log_volume = unit_ball + math.log(outer**k - inner**k)
+
+    def log_density(self, z):
+        inner, outer = self.radii
+        radius = z.square().sum(-1).sqrt()
+        inside = (radius >= inner) & (radius <= outer)
+        return torch.where(inside, -self.log_volume, -math.inf).to(z.dtype)
+
+    def project(self, z):
+        inner, outer = self.radii
+        radius = z.square().sum(-1, keepdim=True).clamp(min=1e-30).sqrt()
+        # A little inside, where rounding leaves it inside.
+        border = _BORDER * (outer - inner)
+        return z * (radius.clamp(inner + border, outer - border) / radius)
+
+    def _placed(self, u, noise):
+        inner, outer = self.radii
+        k = noise.shape[1]
+        radius = (inner**k + u * (outer**k - inner**k)) ** (1 / k)
+        size = np.linalg.norm(noise, axis=1, keepdims=True)
+        return torch.from_numpy(noise * (radius[:, None] / size))
+
+
+class AnyDensity(NormalMixture):
+    """Any density with `score_samples` and `sample`; a normal one to steer by.
+
+    Parameters
+    ----------
+    density : estimator
+        A fitted density of codes.
+    codes : ndarray of shape (n, k)
+        Codes, whose mean and covariance proposals have.
+    """
+
+    smooth = False
+
+    def __init__(self, density, codes):
+        covariance = np.atleast_2d(np.cov(codes.T, ddof=0))
+        k = codes.shape[1]
+        covariance += 1e-9 * max(np.trace(covariance) / k, 1e-300) * np.eye(k)
+        super().__init__(
+            np.ones(1), codes.mean(axis=0)[None], np.linalg.inv(covariance)[None]
+        )
+        self.density = density
+
+    def log_density(self, z):
+        answer = self.density.score_samples(z.cpu().numpy())
+        return torch.as_tensor(answer, dtype=torch.float64, device=z.device)
+
+    def draw(self, n, rng):
+        drawn = self.density.sample(n, random_state=rng)
+        # Mixtures of scikit-learn return the components as well.
+        drawn = drawn[0] if isinstance(drawn, tuple) else drawn
+        return torch.as_tensor(np.asarray(drawn), dtype=torch.float64)
+
+    def spread(self, n):
+        return self.draw(n, np.random.RandomState(0))
+
+
+def quasi_noise(n, k):
+    """Return uniform (n,) and standard normal (n, k) numbers, spread evenly.
+
+    The scrambled Sobol points (Owen, 1998) of one seed: always the same.
+    """
+    points = qmc.Sobol(k + 1, scramble=True, rng=0)
+    u = points.random_base2(max(0, math.ceil(math.log2(n))))[:n]  # (n, k + 1)
+    # Scrambled points have 30 bits: half a step keeps them off 0 and 1.
+    u = (u + 2.0**-31).clip(2.0**-31, 1 - 2.0**-31)
+    return u[:, 0], special.ndtri(u[:, 1:])
