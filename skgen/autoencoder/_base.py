@@ -221,7 +221,7 @@ class AbstractAutoencoder(GradientModel):
             "history_": history,
             "n_iter_": len(history),
             # Until a density of codes is there.
-            "_posterior": self._posterior_under(None, None),
+            "_inference": self._posterior_under(None, None),
         }
 
     def _warn(self):
@@ -299,7 +299,7 @@ class AbstractAutoencoder(GradientModel):
                 posterior = self._posterior_under(prior, codes, module)
         if density is None:
             density = self._given_density()
-        answer = {"_posterior": posterior, "latent_density_": density}
+        answer = {"_inference": posterior, "latent_density_": density}
         if self._fitted_likelihood == "gaussian":
             answer["noise_variance_"] = self._noise_variance(posterior)
         return answer
@@ -365,12 +365,12 @@ class AbstractAutoencoder(GradientModel):
 
         U = torch.from_numpy(self._standardized(X))
         with self._answering():
-            return self._posterior.module.encode(U).numpy()
+            return self._inference.module.encode(U).numpy()
 
     def _conditional_mean(self, Z):
         import torch
 
-        module = self._posterior.module
+        module = self._inference.module
         U = np.zeros((Z.shape[0], self._varying.size))
         with self._answering():
             mean = module.likelihood.mean(module.decode(torch.from_numpy(Z)))
@@ -378,18 +378,18 @@ class AbstractAutoencoder(GradientModel):
         return self._coordinates.unwhiten(U)
 
     def _posterior_with_density(self):
-        if self._posterior.prior is None:
+        if self._inference.prior is None:
             raise NotFittedError(
                 f"This {type(self).__name__} instance has networks but no density of "
                 "codes, because its fit was stopped before: call "
                 "fit_latent_density(X) first."
             )
-        if self.n_importance_samples == 0 and not self._posterior.prior.smooth:
+        if self.n_importance_samples == 0 and not self._inference.prior.smooth:
             rule = "at least 1 for a density of codes that is no Gaussian mixture"
             raise invalid_parameter(
                 self, "n_importance_samples", rule, self.n_importance_samples
             )
-        return self._posterior
+        return self._inference
 
     @contextmanager
     def _answering(self):

@@ -22,6 +22,9 @@ _BANK = 4096
 # Groups of the bank, of each of which the best is a start.
 _GROUPS = 16
 
+# So many points of the prior that count, of equal weight, make a good mean.
+_ENOUGH = 100
+
 # Up to so many numbers in a code, points of the prior join the proposal.
 _LOW_DIMENSION = 2
 
@@ -70,11 +73,16 @@ class Posterior:
     def log_density(self, rows, n_samples):
         """Return log p(x) of rows, of shape (n, d) and in the module's coordinates."""
         with torch.no_grad():
-            x = self.module.rows(rows)
-            modes = self.modes(rows)
             if n_samples == 0:
-                return torch.logsumexp(modes.log_evidence, dim=1)
-            return self._importance(x, modes, n_samples)
+                return torch.logsumexp(self.modes(rows).log_evidence, dim=1)
+            if not self.bank().joins:
+                return self._importance(rows, n_samples)
+            # Where the noise is wide, points of the prior alone see the posterior.
+            answer, effective = self._by_prior(self.module.rows(rows))
+            narrow = effective < _ENOUGH
+            if narrow.any():
+                answer[narrow] = self._importance(rows[narrow], n_samples)
+            return answer
 
     def modes(self, rows, from_encoder_only=False):
         """Return the modes of each row's posterior, best first."""
@@ -139,8 +147,30 @@ class Posterior:
 
     # -- importance sampling ---------------------------------------------------------
 
-    def _importance(self, x, modes, n_samples):
+    def _by_prior(self, x):
+        """Return log p(x) by points of the prior, and how many of them count."""
+        bank = self.bank()
+
+        def mean(x):
+            joint = self._joint_with_bank(x) - bank.log_prior
+            top = joint.max(dim=1, keepdim=True).values
+            weight = torch.exp(joint - top)
+            total = weight.sum(1)
+            log_mean = total.log() + top[:, 0] - math.log(bank.z.shape[0])
+            return log_mean, total.square() / weight.square().sum(1)
+
+        size = max(1, min(_BLOCK_ITEMS, _BLOCK_NUMBERS // bank.z.shape[0]))
+        return _by_blocks(mean, size, x)
+
+    def _joint_with_bank(self, x):
+        """Return log p(x | z) p(z) for all points of the bank: (n, N)."""
+        bank = self.bank()
+        base = self.module.likelihood.base(x)
+        return x @ bank.natural.T + bank.offset + base[:, None]
+
+    def _importance(self, rows, n_samples):
         """Return log p(x) by samples from a mixture about the modes."""
+        x, modes = self.module.rows(rows), self.modes(rows)
         k, d = modes.z.shape[2], x.shape[1]
         u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
         numbers = n_samples * max(d, k * modes.z.shape[1])
@@ -172,9 +202,7 @@ class Posterior:
         n_bank = bank.z.shape[0]
         log_prior = self.prior.log_density(z.reshape(-1, k)).view(n, m)
         at_bank = proposal.log_density(bank.z.expand(n, -1, -1))  # (n, N)
-        joint_bank = x @ bank.natural.T + bank.offset
-        joint_bank = joint_bank + self.module.likelihood.base(x)[:, None]
-        log_joint = torch.cat([log_joint, joint_bank], dim=1)
+        log_joint = torch.cat([log_joint, self._joint_with_bank(x)], dim=1)
         log_prior = torch.cat([log_prior, bank.log_prior.expand(n, -1)], dim=1)
         log_q = torch.cat([log_q, at_bank], dim=1)
         share = n_bank / (n_bank + m)
