@@ -11,6 +11,9 @@ A map of the package:
 ``skgen.GaussianKDE``         a normal kernel on every training row (``kde/``)
 ``skgen.EMGaussianMixture``   a few normal components, by EM (``mixture/``)
 ``skgen.SGDGaussianMixture``  the same by gradients; streams; low rank
+``skgen.AutoEncoder``         codes of networks, and a density of them
+``skgen.VAE``                 codes drawn to a normal density by the ELBO
+``skgen.SWAE``                codes matched to a prior, projection by projection
 ``skgen.dequantize``          noise of one grid step for tied columns
 ``skgen.base``                the contract: every public method checks here, once
 ``skgen.neural``              the engine that descends gradients

@@ -75,7 +75,8 @@ class GenerativeModel(
         present = sample_weight > 0
         if not present.all():
             X, sample_weight = X[present], sample_weight[present]
-        warn_about_ties(X, self._column_names())
+        if self._is_continuous:
+            warn_about_ties(X, self._column_names())
         self._fit_dtype = X.dtype
         rows = X.astype(np.float64, copy=False)
         task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
@@ -102,7 +103,8 @@ class GenerativeModel(
             first = not hasattr(self, "n_features_in_")
             X = self._validated(X, reset=first)
             if first:
-                warn_about_ties(X, self._column_names())
+                if self._is_continuous:
+                    warn_about_ties(X, self._column_names())
                 self._fit_dtype = X.dtype
             rows = X.astype(np.float64, copy=False)
             self._fit_more(rows, _generator(self.random_state))
@@ -171,15 +173,7 @@ class GenerativeModel(
             float64.
         """
         check_is_fitted(self)
-        if not is_integer(n_samples, 1):
-            raise invalid_argument(
-                self, "sample", "n_samples", "an int of at least 1", n_samples
-            )
-        if not is_random_state(random_state):
-            raise invalid_argument(
-                self, "sample", "random_state", RANDOM_STATE_RULE, random_state
-            )
-        rng = _generator(self.random_state if random_state is None else random_state)
+        rng = self._drawing("sample", n_samples, random_state)
         return self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
 
     def transform(self, X):
@@ -223,6 +217,18 @@ class GenerativeModel(
                 Described(f"{Z.shape[1]} columns"),
             )
         return self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
+
+    def _drawing(self, method, n_samples, random_state):
+        """Check the arguments of a method that draws; return its generator."""
+        if not is_integer(n_samples, 1):
+            raise invalid_argument(
+                self, method, "n_samples", "an int of at least 1", n_samples
+            )
+        if not is_random_state(random_state):
+            raise invalid_argument(
+                self, method, "random_state", RANDOM_STATE_RULE, random_state
+            )
+        return _generator(self.random_state if random_state is None else random_state)
 
     def _weighted_log_density(self, X, sample_weight):
         """Return the log-density of unchecked rows in float64, and their weights."""
@@ -270,6 +276,9 @@ class GenerativeModel(
     @abstractmethod
     def _conditional_mean(self, Z):
         """Return E[x | z] of (n, n_latent) latents: (n, d)."""
+
+    # Whether rows have a density, which ties let grow without bound.
+    _is_continuous = True
 
     @property
     @abstractmethod

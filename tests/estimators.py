@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from skgen import EMGaussianMixture, GaussianKDE, SGDGaussianMixture
+from skgen import (
+    SWAE,
+    VAE,
+    AutoEncoder,
+    EMGaussianMixture,
+    GaussianKDE,
+    SGDGaussianMixture,
+)
 
 KDES = [
     GaussianKDE(random_state=0),
@@ -37,8 +44,24 @@ GRADIENT_MIXTURES = [
         2, covariance_type="lowrank", rank=1, optimizer="adamw", random_state=0
     ),
 ]
+# Small enough for hundreds of fits.
+SMALL = {"hidden_layer_sizes": (6,), "max_epochs": 15, "random_state": 0}
+AUTOENCODERS = [
+    AutoEncoder(1, **SMALL),
+    AutoEncoder(1, noise_covariance="spherical", latent_density=GaussianKDE(), **SMALL),
+    VAE(1, activation="tanh", **SMALL),
+    VAE(
+        1,
+        n_importance=3,
+        early_stopping=True,
+        latent_density=EMGaussianMixture(2),
+        **{**SMALL, "lr": 0.02},
+    ),
+    SWAE(1, noise_covariance="spherical", **SMALL),
+    SWAE(1, prior="ring", batch_size=25, optimizer="adamw", **SMALL),
+]
 WEIGHTED = KDES + MIXTURES  # those whose `fit` takes weights
-GRADIENT = GRADIENT_MIXTURES  # those that descend a gradient
+GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS  # those that descend a gradient
 MODELS = WEIGHTED + GRADIENT
 
 # Lengths in the units of the data, which rescaled data do not rescale.

@@ -5,6 +5,7 @@ from abc import abstractmethod
 from contextlib import contextmanager
 
 import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
@@ -16,13 +17,13 @@ from skgen._parameters import (
     invalid_parameter,
     is_integer,
 )
+from skgen._tensors import float64_copy, threads_for, torch_seed
+from skgen._threads import one_blas_thread
 from skgen._whitening import (
     DEGENERATE_VARIANCE,
     DiagonalWhitening,
     estimate_whitening,
 )
-from skgen._tensors import float64_copy, threads_for, torch_seed
-from skgen._threads import one_blas_thread
 from skgen.autoencoder._latent import (
     LEAST_DRAWS,
     MOST_ROWS,
@@ -41,7 +42,7 @@ _DRAWN_AT_ONCE = 4096
 ACTIVATIONS = ("relu", "tanh", "silu", "gelu", "softplus", "identity")
 
 
-class AbstractAutoencoder(GradientModel):
+class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     """An encoder and a decoder, and the density of rows that the decoder defines.
 
     Abstract: a model fills in ``_check_prior``, ``_loss_module``, ``_n_encoded``,
@@ -51,6 +52,10 @@ class AbstractAutoencoder(GradientModel):
     # Whether the noise follows the residuals in training, and the prior the codes.
     _learns_noise = False
     _learns_prior = False
+
+    @property
+    def _is_continuous(self):
+        return self.likelihood != "bernoulli"
 
     # -- hooks -----------------------------------------------------------------
 
@@ -224,6 +229,13 @@ class AbstractAutoencoder(GradientModel):
             "_inference": self._posterior_under(None, None),
         }
 
+    def _mid_fit(self):
+        # A score in the middle of a fit: no density is fitted to codes as yet, so that
+        # they count as standard normal where no prior is given.
+        codes = np.random.RandomState(0).standard_normal((1000, self.n_components))
+        prior = self._first_prior(codes)
+        return {**self._adopted(), "_inference": self._posterior_under(prior, codes)}
+
     def _warn(self):
         if self.n_components > self.n_features_in_:
             warnings.warn(
@@ -266,7 +278,7 @@ class AbstractAutoencoder(GradientModel):
         check_is_fitted(self)
         self._check_parameters()
         X = self._validated(X).astype(np.float64)
-        rows = torch.from_numpy(self._standardized(X))
+        rows = torch.tensor(self._standardized(X))
         self._adopt(
             self._with_density(rows, rows.shape[0], _generator(self.random_state))
         )
@@ -333,13 +345,35 @@ class AbstractAutoencoder(GradientModel):
         variance *= scale**2
         return float(variance[0]) if self.noise_covariance == "spherical" else variance
 
+    def sample_latent(self, n_samples=1, *, random_state=None):
+        """Draw codes from their density; decode them for draws without noise.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            How many codes to draw.
+        random_state : int, RandomState instance or None, default=None
+            Seeds the draws, as for `sample`.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_components)
+            Codes. ``inverse_transform`` of them gives the means of draws: pictures
+            without the observation noise that `sample` adds.
+        """
+        check_is_fitted(self)
+        rng = self._drawing("sample_latent", n_samples, random_state)
+        prior = self._posterior_with_density().prior
+        codes = prior.to_code(prior.draw(int(n_samples), rng)).numpy()
+        return codes.astype(self._fit_dtype, copy=False)
+
     # -- the hooks that answer -----------------------------------------------------
 
     def _log_density(self, X):
         import torch
 
         posterior = self._posterior_with_density()
-        U = torch.from_numpy(self._standardized(X))
+        U = torch.tensor(self._standardized(X))
         with self._answering():
             answer = posterior.log_density(U, self.n_importance_samples).numpy()
         if self._fitted_likelihood == "gaussian":
@@ -363,7 +397,7 @@ class AbstractAutoencoder(GradientModel):
     def _posterior_mean(self, X):
         import torch
 
-        U = torch.from_numpy(self._standardized(X))
+        U = torch.tensor(self._standardized(X))
         with self._answering():
             return self._inference.module.encode(U).numpy()
 
@@ -373,7 +407,7 @@ class AbstractAutoencoder(GradientModel):
         module = self._inference.module
         U = np.zeros((Z.shape[0], self._varying.size))
         with self._answering():
-            mean = module.likelihood.mean(module.decode(torch.from_numpy(Z)))
+            mean = module.likelihood.mean(module.decode(torch.tensor(Z)))
         U[:, self._varying] = mean.numpy()
         return self._coordinates.unwhiten(U)
 

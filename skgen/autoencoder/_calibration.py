@@ -6,20 +6,17 @@ loadings are known: EM has closed forms. The codes of a trained encoder carry th
 already; their posterior is what the noise and the prior belong to.
 """
 
-import math
-
 import torch
 
 from skgen.autoencoder._likelihood import Gaussian
-from skgen.autoencoder._posterior import _with_jacobian
 from skgen.autoencoder._priors import NormalMixture
 
 # Numbers in the Jacobians of all rows that are looked at, at most.
-_NUMBERS = 2**25
+_NUMBERS = 2**23
 
 # Iterations of EM, the fall of a logarithm that ends them, and how often the decoder
 # is linearised anew.
-_ITERATIONS, _TOLERANCE, _ROUNDS = 200, 1e-5, 2
+_ITERATIONS, _TOLERANCE, _ROUNDS = 200, 1e-4, 2
 
 # The least variance of a code, as a share of their mean.
 _LEAST_VARIANCE = 1e-6
@@ -133,7 +130,7 @@ def calibrate(posterior, rows, learns_prior):
             )
         for _ in range(_ROUNDS):
             z = posterior.modes(rows, from_encoder_only=True).z[:, 0]
-            a, J = _with_jacobian(posterior.decode, z)
+            a, J = posterior.decode_with_jacobian(z)
             prior = posterior.prior
             mean, precision = linear_em(
                 x,

@@ -13,7 +13,6 @@ import math
 from abc import abstractmethod
 
 import torch
-from torch.nn import functional as F
 
 # Below this the formulas of the continuous Bernoulli cancel and a series serves: its
 # next term is less than rounding to float64.
@@ -47,7 +46,7 @@ def bernoulli_log_density(x, logits):
     Values between 0 and 1 give the mean over rows of zeros and ones that they are
     the probabilities of.
     """
-    return (x * logits - F.softplus(logits)).sum(-1)
+    return (x * logits - torch.nn.functional.softplus(logits)).sum(-1)
 
 
 def continuous_bernoulli_log_density(x, logits):
@@ -70,7 +69,8 @@ def continuous_bernoulli_mean(logits):
     r"""Return :math:`E[x] = 1 / (1 - e^{-\eta}) - 1 / \eta`."""
     size, near = _apart(logits)
     signed = torch.where(logits < 0, -size, size)
-    far = -1 / torch.expm1(-signed) - 1 / signed
+    decay = torch.exp(-size)
+    far = torch.where(logits < 0, decay, -1.0) / torch.expm1(-size) - 1 / signed
     square = logits.square()
     series = 0.5 + logits / 12 * (
         1 - square / 60 * (1 - square / 42 * (1 - square / 40))
@@ -79,7 +79,7 @@ def continuous_bernoulli_mean(logits):
 
 
 def continuous_bernoulli_variance(logits):
-    r"""Return :math:`\operatorname{var}(x) = 1 / \eta^2 - 1 / (4 \sinh^2(\eta / 2))`."""
+    r"""Return :math:`\mathrm{var}(x) = 1 / \eta^2 - 1 / (4 \sinh^2(\eta / 2))`."""
     size, near = _apart(logits)
     decay = torch.exp(-size)
     far = size**-2 - decay / torch.expm1(-size).square()
@@ -167,10 +167,10 @@ class Gaussian(AbstractLikelihood):
         self.variance.copy_(variance.clamp(min=self.floor))
 
     def follow(self, x, a):
-        if not self.learned:
+        if not (self.learned and self.training):
             return
         with torch.no_grad():
-            squares = (x - a).square().reshape(-1, x.shape[-1]).mean(0)  # (d,)
+            squares = (x - a).square().flatten(0, -2).mean(0)  # (d,)
             self.n_followed += 1
             # The mean of the first batches, then of the last ones.
             share = (1 / self.n_followed).clamp(min=_FOLLOW)
@@ -225,7 +225,7 @@ class Bernoulli(AbstractLikelihood):
         return x - torch.sigmoid(a)
 
     def natural(self, a):
-        return a, F.softplus(a).sum(-1)
+        return a, torch.nn.functional.softplus(a).sum(-1)
 
     def base(self, x):
         return torch.zeros_like(x[..., 0])
@@ -266,5 +266,5 @@ class ContinuousBernoulli(AbstractLikelihood):
         x = torch.where(a < 0, 1 - x, x)
         # To second order in the slope where that is near 0.
         v = torch.where(a < 0, 1 - u, u)
-        flat = v + v * (v - 1) / 2 * -a + a**2 * v * (v - 1) * (2 * v - 1) / 12
+        flat = v + v * (v - 1) / 2 * -a + a**2 * v * (v - 1) * (2 * v - 1) / 6
         return torch.where(near, flat, x).clamp(0, 1).numpy()

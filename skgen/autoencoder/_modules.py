@@ -17,6 +17,11 @@ from skgen.neural._net import LossModule
 _LOG_VARIANCES = (-20.0, 15.0)
 
 
+# Steps until the divergence has its full weight: before the decoder has learned to
+# use codes, giving them up is the quickest way down.
+_WARM_UP = 200
+
+
 class AutoencoderModule(LossModule):
     """An encoder, a decoder and the likelihood of rows given the decoder's output.
 
@@ -45,7 +50,7 @@ class AutoencoderModule(LossModule):
     def decode(self, z):
         """Return the decoder's outputs for the features that vary: (..., d')."""
         flat = self.decoder(z.reshape(-1, z.shape[-1]))
-        return self.rows(flat).reshape(*z.shape[:-1], -1)
+        return self.rows(flat).reshape(*z.shape[:-1], self.width)
 
     def encode(self, x):
         """Return the code of each row: (n, k)."""
@@ -83,6 +88,14 @@ class Variational(AutoencoderModule):
     def __init__(self, *networks, beta, n_importance):
         super().__init__(*networks)
         self.beta, self.n_importance = beta, n_importance
+        self.register_buffer("n_steps", torch.zeros(()))
+
+    def _weight(self):
+        """Return the weight of the divergence, which training lets in by degrees."""
+        if not self.training:
+            return self.beta
+        self.n_steps += 1
+        return self.beta * (self.n_steps / _WARM_UP).clamp(max=1.0)
 
     def posterior(self, x):
         mean, log_variance = self.encoder(x).chunk(2, dim=-1)
@@ -100,31 +113,35 @@ class Variational(AutoencoderModule):
         noise = torch.empty(shape, dtype=mean.dtype, device=mean.device)
         noise.normal_(generator=self.generator)
         z = mean + (0.5 * log_variance).exp() * noise  # (m, n, k)
+        weight = self._weight()
         if self.n_importance > 1:
-            return -self._importance_weighted(self.rows(x), z, mean, log_variance)
+            q = (mean.detach(), log_variance.detach())
+            return -self._importance_weighted(self.rows(x), z, q, weight)
         a = self.decode(z)
         self.likelihood.follow(self.rows(x), a)
         divergence = kl_to_standard_normal(mean, log_variance)
         fit = self.likelihood.log_density(self.rows(x), a)
-        return (self.beta * divergence - fit).mean()
+        return (weight * divergence - fit).mean()
 
-    def _importance_weighted(self, x, z, mean, log_variance):
+    def _importance_weighted(self, x, z, q, beta):
         """Return the bound, with doubly reparameterised gradients.
 
         A code moves with the encoder's parameters; the density that it was drawn
         from is held where it is, and each code's gradient is weighted once more
         (Tucker et al., 2019).
         """
-        mean, log_variance = mean.detach(), log_variance.detach()
+        mean, log_variance = q
         standardised = (z - mean) * (-0.5 * log_variance).exp()
         log_q = -0.5 * (standardised.square() + log_variance).sum(-1)  # (m, n)
         log_prior = -0.5 * z.square().sum(-1)
         a = self.decode(z)
         self.likelihood.follow(x, a)
-        log_weight = self.likelihood.log_density(x, a) + self.beta * (log_prior - log_q)
+        log_weight = self.likelihood.log_density(x, a) + beta * (log_prior - log_q)
         weight = torch.softmax(log_weight.detach(), dim=0)  # (m, n)
         if z.requires_grad:
-            z.register_hook(lambda gradient: gradient * weight[..., None])
+            # With another beta the density that codes were drawn from has a share.
+            again = 1 - beta + beta * weight[..., None]
+            z.register_hook(lambda gradient: gradient * again)
         surrogate = (weight * log_weight).sum(0).mean()
         bound = torch.logsumexp(log_weight.detach(), 0).mean() - math.log(z.shape[0])
         # The value of the bound, the gradient of the surrogate.

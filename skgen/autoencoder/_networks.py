@@ -1,6 +1,7 @@
 """Encoders and decoders: dense, convolutional, or the user's own modules."""
 
 import copy
+import itertools
 import math
 
 import torch
@@ -76,7 +77,7 @@ def image_shape(model):
 def dense(sizes, act):
     """Return linear layers with an activation between each two."""
     layers = []
-    for n_in, n_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for n_in, n_out in itertools.pairwise(sizes):
         layers += [_started(nn.Linear(n_in, n_out)), act()]
     return nn.Sequential(*layers[:-1])
 
@@ -143,7 +144,11 @@ def _given(model, name, given, sizes, shape):
     if isinstance(given, nn.Module):
         network = copy.deepcopy(given)
     elif callable(given):
-        network = given(n_in, n_out)
+        try:
+            network = given(n_in, n_out)
+        except TypeError as error:
+            got = Described(f"one that fails for ({n_in}, {n_out}) ({error})")
+            raise invalid_parameter(model, name, rule, got) from error
     else:
         raise invalid_parameter(model, name, rule, given)
     if not isinstance(network, nn.Module):
@@ -162,13 +167,14 @@ def _given(model, name, given, sizes, shape):
 def _check_size(model, name, network, n_in, n_out):
     """Raise unless a network maps rows of `n_in` numbers to rows of `n_out`."""
     rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
-    network = network.float().eval()
+    # A copy: a frozen part of the user's stays as it is.
+    network = copy.deepcopy(network).float().eval()
     parameter = next(network.parameters(), None)
     device = None if parameter is None else parameter.device
     try:
         with torch.no_grad():
             out = network(torch.zeros(2, n_in, device=device))
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:
         got = Described(f"one that fails for shape (2, {n_in}) ({error})")
         raise invalid_parameter(model, name, rule, got) from error
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, n_out):
@@ -177,4 +183,3 @@ def _check_size(model, name, network, n_in, n_out):
         )
         got = Described(f"one whose output for 2 rows is {shape}")
         raise invalid_parameter(model, name, rule, got)
-    network.train()

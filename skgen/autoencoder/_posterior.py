@@ -8,13 +8,16 @@ curvature there, makes the proposal. Work is done in blocks of a fixed number of
 padded where there are fewer: a row's answer has the same bits beside any other rows.
 """
 
+import itertools
 import math
 
 import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from skgen.autoencoder._priors import quasi_noise
+from skgen.autoencoder._jacobian import is_linear, with_jacobian
+from skgen.autoencoder._likelihood import Gaussian
+from skgen.autoencoder._priors import NormalMixture, quasi_noise
 
 # Codes of other rows, or points of the prior, to start from.
 _BANK = 4096
@@ -22,21 +25,27 @@ _BANK = 4096
 # Groups of the bank, of each of which the best is a start.
 _GROUPS = 16
 
-# So many points of the prior that count, of equal weight, make a good mean.
-_ENOUGH = 100
+# So many points of the prior that count, of equal weight, make a good mean: points
+# that are spread evenly, and points drawn at random.
+_ENOUGH, _ENOUGH_AT_RANDOM = 100, 1000
 
-# Up to so many numbers in a code, points of the prior join the proposal.
-_LOW_DIMENSION = 2
+# Up to so many numbers in a code, points of the prior join the proposal; and up to so
+# many they are the bank as well, and steps are cheap.
+_JOINING, _LOW_DIMENSION = 8, 2
 
-# Starts that are followed to the end, and steps before and after they are chosen.
-_FOLLOWED = 6
-_FIRST_STEPS, _LAST_STEPS = 1, 12
+# Starts that are followed to the end: for codes of few numbers after a first step,
+# for others, where a step is dear, by their density alone.
+_FOLLOWED, _FOLLOWED_IN_MANY = 6, 3
+_STEPS = 12
+
+# Steps between two Jacobians that make do with the last one's curvature.
+_CHORDS = 2
 
 # The shares of a Gauss-Newton step to try where the whole one gains too little.
 _SHARES = (0.5, 0.25, 0.1, 0.02)
 
 # A step that promises less, in nats, is the last.
-_TOLERANCE = 1e-8
+_TOLERANCE = 1e-4
 
 # Modes nearer than this squared distance, in units of the curvature, are one.
 _SAME_MODE = 0.25
@@ -63,26 +72,39 @@ class Posterior:
 
     def __init__(self, module, prior, codes):
         self.module, self.prior, self.codes = module, prior, codes
-        self._bank = None
+        self._found = None
 
     def __getstate__(self):
-        return {**vars(self), "_bank": None}
+        return {**vars(self), "_found": None}
 
     # -- answers -----------------------------------------------------------------
 
     def log_density(self, rows, n_samples):
         """Return log p(x) of rows, of shape (n, d) and in the module's coordinates."""
         with torch.no_grad():
+            if self._is_normal():
+                evidence = self.modes(rows, from_encoder_only=True).log_evidence
+                return evidence[:, 0]
             if n_samples == 0:
                 return torch.logsumexp(self.modes(rows).log_evidence, dim=1)
-            if not self.bank().joins:
+            if self._points() is None:
                 return self._importance(rows, n_samples)
             # Where the noise is wide, points of the prior alone see the posterior.
             answer, effective = self._by_prior(self.module.rows(rows))
-            narrow = effective < _ENOUGH
+            enough = _ENOUGH if self.prior.spreads_evenly else _ENOUGH_AT_RANDOM
+            narrow = effective < enough
             if narrow.any():
                 answer[narrow] = self._importance(rows[narrow], n_samples)
             return answer
+
+    def _is_normal(self):
+        """Tell whether rows are normal, and Laplace's formula exact."""
+        return (
+            type(self.prior) is NormalMixture
+            and self.prior.weights.numel() == 1
+            and isinstance(self.module.likelihood, Gaussian)
+            and is_linear(self.module.decoder)
+        )
 
     def modes(self, rows, from_encoder_only=False):
         """Return the modes of each row's posterior, best first."""
@@ -93,13 +115,17 @@ class Posterior:
         n, n_starts, k = z.shape
         row = torch.arange(n).repeat_interleave(n_starts)
         items = _Items(self, x, row, z.reshape(-1, k))
-        if n_starts > _FOLLOWED:
-            items.climb(_FIRST_STEPS)
-            best = items.value.view(n, n_starts).topk(_FOLLOWED, dim=1).indices
+        followed = _FOLLOWED if k <= _LOW_DIMENSION else _FOLLOWED_IN_MANY
+        if n_starts > followed:
+            if k <= _LOW_DIMENSION:
+                items.climb(1)
+            value = items.value.view(n, n_starts).clone()
+            value[:, 0] = math.inf  # the encoder's own is among them
+            best = value.topk(followed, dim=1).indices
             chosen = (torch.arange(n)[:, None] * n_starts + best).reshape(-1)
             items = items.chosen(chosen)
-            n_starts = _FOLLOWED
-        items.climb(_LAST_STEPS)
+            n_starts = followed
+        items.climb(_STEPS)
         return Modes(
             *(part.view(n, n_starts, *part.shape[1:]) for part in items.laplace())
         )
@@ -107,6 +133,14 @@ class Posterior:
     def decode(self, z):
         """Return the decoder's outputs for latents."""
         return self.module.decode(self.prior.to_code(z))
+
+    def decode_with_jacobian(self, z):
+        """Return the decoder's outputs for latents (n, d) and Jacobians (n, k, d)."""
+        prior = self.prior
+        a, J = with_jacobian(
+            self.module.decoder, prior.to_code(z), prior.slope_of_code(z)
+        )
+        return self.module.rows(a), self.module.rows(J)
 
     # -- starts --------------------------------------------------------------------
 
@@ -122,51 +156,54 @@ class Posterior:
 
     def _starts(self, x):
         """Return the best point of each group of the bank: (n, groups, k)."""
-        bank = self.bank()
-        size = max(1, min(_BLOCK_ITEMS, _BLOCK_NUMBERS // bank.z.shape[0]))
+        bank = self._bank()
 
         def best(x):
-            joint = x @ bank.natural.T + bank.offset  # (n, N)
-            return (
-                torch.stack(
-                    [
-                        start + joint[:, start:stop].argmax(dim=1)
-                        for start, stop in bank.groups
-                    ],
-                    dim=1,
-                ),
-            )
+            joint = bank.joint(x)  # (n, N), but for what no code changes
+            each = [
+                start + joint[:, start:stop].argmax(1) for start, stop in bank.groups
+            ]
+            return (torch.stack(each, dim=1),)
 
-        return bank.z[_by_blocks(best, size, x)[0]]
+        return bank.z[_by_blocks(best, bank.rows_at_once, x)[0]]
 
-    def bank(self):
-        """Return the bank of starts, made when it is first asked for."""
-        if self._bank is None:
-            self._bank = _Bank(self)
-        return self._bank
+    def _bank(self):
+        """Return latents to start from, made when they are first asked for."""
+        return self._prepared()[0]
+
+    def _points(self):
+        """Return points of the prior that join the proposal; None for none."""
+        return self._prepared()[1]
+
+    def _prepared(self):
+        if self._found is None:
+            k = self.codes.shape[1]
+            points = bank = None
+            if k <= _JOINING or not self.prior.smooth:
+                points = bank = _Points(self, self.prior.spread(_BANK))
+            if k > _LOW_DIMENSION or bank is None:
+                codes = torch.as_tensor(self.codes[:_BANK], dtype=torch.float64)
+                z = self.prior.project(self.prior.from_code(codes))
+                bank = _Points(self, z)
+            self._found = bank, points
+        return self._found
 
     # -- importance sampling ---------------------------------------------------------
 
     def _by_prior(self, x):
         """Return log p(x) by points of the prior, and how many of them count."""
-        bank = self.bank()
+        points = self._points()
 
         def mean(x):
-            joint = self._joint_with_bank(x) - bank.log_prior
-            top = joint.max(dim=1, keepdim=True).values
-            weight = torch.exp(joint - top)
+            log_p = points.joint(x) - points.log_prior
+            top = log_p.max(dim=1, keepdim=True).values
+            weight = torch.exp(log_p - top)
             total = weight.sum(1)
-            log_mean = total.log() + top[:, 0] - math.log(bank.z.shape[0])
+            log_mean = total.log() + top[:, 0] - math.log(weight.shape[1])
+            log_mean = log_mean + self.module.likelihood.base(x)
             return log_mean, total.square() / weight.square().sum(1)
 
-        size = max(1, min(_BLOCK_ITEMS, _BLOCK_NUMBERS // bank.z.shape[0]))
-        return _by_blocks(mean, size, x)
-
-    def _joint_with_bank(self, x):
-        """Return log p(x | z) p(z) for all points of the bank: (n, N)."""
-        bank = self.bank()
-        base = self.module.likelihood.base(x)
-        return x @ bank.natural.T + bank.offset + base[:, None]
+        return _by_blocks(mean, points.rows_at_once, x)
 
     def _importance(self, rows, n_samples):
         """Return log p(x) by samples from a mixture about the modes."""
@@ -174,8 +211,8 @@ class Posterior:
         k, d = modes.z.shape[2], x.shape[1]
         u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
         numbers = n_samples * max(d, k * modes.z.shape[1])
-        if self.bank().joins:
-            numbers += self.bank().z.shape[0] * k * modes.z.shape[1]
+        if self._points() is not None:
+            numbers += self._points().z.shape[0] * k * modes.z.shape[1]
         size = max(1, min(_BLOCK_ITEMS // 16, _BLOCK_NUMBERS // numbers))
         return _by_blocks(
             lambda x, *parts: (self._estimate(x, Modes(*parts), u, noise),),
@@ -186,7 +223,7 @@ class Posterior:
 
     def _estimate(self, x, modes, u, noise):
         """Return the estimate of log p(x) for a block of rows."""
-        n, n_modes, k = modes.z.shape
+        n, _n_modes, k = modes.z.shape
         proposal = _Proposal(modes)
         z = proposal.draw(u, noise)  # (n, m, k)
         m = z.shape[1]
@@ -194,18 +231,19 @@ class Posterior:
             x[:, None], self.decode(z.reshape(-1, k)).view(n, m, -1)
         ) + self.prior.log_density(z.reshape(-1, k)).view(n, m)
         log_q = proposal.log_density(z)  # (n, m)
-        bank = self.bank()
-        if not bank.joins:
+        points = self._points()
+        if points is None:
             return torch.logsumexp(log_joint - log_q, dim=1) - math.log(m)
         # Samples of the prior and of the proposal, as from a mixture of both
         # (the balance heuristic of Veach and Guibas, 1995).
-        n_bank = bank.z.shape[0]
+        n_points = points.z.shape[0]
         log_prior = self.prior.log_density(z.reshape(-1, k)).view(n, m)
-        at_bank = proposal.log_density(bank.z.expand(n, -1, -1))  # (n, N)
-        log_joint = torch.cat([log_joint, self._joint_with_bank(x)], dim=1)
-        log_prior = torch.cat([log_prior, bank.log_prior.expand(n, -1)], dim=1)
-        log_q = torch.cat([log_q, at_bank], dim=1)
-        share = n_bank / (n_bank + m)
+        at_points = proposal.log_density(points.z.expand(n, -1, -1))  # (n, N)
+        base = self.module.likelihood.base(x)[:, None]
+        log_joint = torch.cat([log_joint, points.joint(x) + base], dim=1)
+        log_prior = torch.cat([log_prior, points.log_prior.expand(n, -1)], dim=1)
+        log_q = torch.cat([log_q, at_points], dim=1)
+        share = n_points / (n_points + m)
         log_mix = torch.logaddexp(
             log_prior + math.log(share), log_q + math.log(1 - share)
         )
@@ -256,20 +294,29 @@ class _Items:
         return _Items(self.posterior, self.x, *(part[items] for part in parts))
 
     def climb(self, n_steps):
-        """Take damped Gauss-Newton steps."""
+        """Take damped Gauss-Newton steps, and cheaper ones between them."""
         active = torch.arange(self.z.shape[0])
+        chords = _CHORDS if self.z.shape[1] > _LOW_DIMENSION else 0
         for _ in range(n_steps):
-            z, value, going = self._blocks(
-                self._step,
-                active,
-                self.z[active],
-                self.value[active],
-                self.component[active],
-            )
-            self.z[active], self.value[active] = z, value
-            active = active[going]
+            active, factors = self._move(self._step, active)
+            for _ in range(chords):
+                if active.numel():
+                    active, factors = self._move(self._chord, active, factors)
             if not active.numel():
                 return
+
+    def _move(self, step, active, *factors):
+        """Take a step from some items; return those to go on from, with factors."""
+        z, value, going, factors = self._blocks(
+            step,
+            active,
+            self.z[active],
+            self.value[active],
+            self.component[active],
+            *factors,
+        )
+        self.z[active], self.value[active] = z, value
+        return active[going], factors[going]
 
     def laplace(self):
         """Return latents, log-evidences and factors of the curvature there.
@@ -331,7 +378,7 @@ class _Items:
     def _linear(self, x, z, component):
         """Return the slope and the curvature of the joint log-density in `z`."""
         prior, likelihood = self.posterior.prior, self.posterior.module.likelihood
-        a, J = _with_jacobian(self.posterior.decode, z)  # (n, d), (n, k, d)
+        a, J = self.posterior.decode_with_jacobian(z)  # (n, d), (n, k, d)
         white = self._white(z, component)[..., None]
         slope = (J @ likelihood.slope(x, a)[..., None])[..., 0]
         slope = slope - (prior.factors[component] @ white)[..., 0]
@@ -339,9 +386,10 @@ class _Items:
         return slope, weighted @ J.mT + prior.precisions[component]
 
     def _step(self, x, z, value, component):
-        """Return latents, values and whether to go on, after one damped step."""
+        """Return latents, values, whether to go on, and factors of the curvature."""
         slope, H = self._linear(x, z, component)
-        step = torch.cholesky_solve(slope[..., None], _cholesky(H))[..., 0]
+        factors = _cholesky(H)
+        step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
         promised = (slope * step).sum(-1)
         project = self.posterior.prior.project
         new = project(z + step)
@@ -358,7 +406,22 @@ class _Items:
                 best = torch.where(better, reached, best)
                 new = torch.where(better[:, None], shorter, new)
         going = (promised > _TOLERANCE) & (best > value)
-        return new, best, going
+        return new, best, going, factors
+
+    def _chord(self, x, z, value, component, factors):
+        """Return the same after a step with the curvature of an earlier one."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            total = self._joint(x, z, component)[0].sum()
+            (slope,) = torch.autograd.grad(total, z)
+        z = z.detach()
+        step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
+        new = self.posterior.prior.project(z + step)
+        reached = self._joint(x, new, component)[0]
+        better = reached > value
+        new = torch.where(better[:, None], new, z)
+        going = (slope * step).sum(-1) > _TOLERANCE
+        return new, torch.where(better, reached, value), going, factors
 
     def _curvature(self, x, z, component):
         L = _cholesky(self._linear(x, z, component)[1])
@@ -402,17 +465,10 @@ class _Proposal:
         return torch.logsumexp(self.log_scales[..., None] - 0.5 * squares, dim=1)
 
 
-class _Bank:
-    """Latents to start from, with the natural parameters of their rows."""
+class _Points:
+    """Latents in groups of near ones, with the natural parameters of their rows."""
 
-    def __init__(self, posterior):
-        prior, codes = posterior.prior, posterior.codes
-        k = codes.shape[1]
-        self.joins = k <= _LOW_DIMENSION or not prior.smooth
-        if self.joins:
-            z = prior.spread(_BANK)
-        else:
-            z = prior.from_code(torch.as_tensor(codes[:_BANK], dtype=torch.float64))
+    def __init__(self, posterior, z):
         n_groups = min(_GROUPS, z.shape[0])
         labels = KMeans(n_groups, n_init=1, max_iter=20, random_state=0).fit_predict(
             z.numpy()
@@ -421,14 +477,19 @@ class _Bank:
         ends = np.searchsorted(labels[order], np.arange(n_groups + 1))
         self.groups = [
             (int(start), int(stop))
-            for start, stop in zip(ends[:-1], ends[1:], strict=True)
+            for start, stop in itertools.pairwise(ends)
             if stop > start
         ]
         self.z = z[torch.from_numpy(order)]
+        self.rows_at_once = max(1, min(_BLOCK_ITEMS, _BLOCK_NUMBERS // z.shape[0]))
         a = posterior.decode(self.z)
         self.natural, log_normalizer = posterior.module.likelihood.natural(a)
-        self.log_prior = prior.log_density(self.z)  # (N,)
+        self.log_prior = posterior.prior.log_density(self.z)  # (N,)
         self.offset = self.log_prior - log_normalizer
+
+    def joint(self, x):
+        """Return log p(x | z) p(z), less what depends on x alone: (n, N)."""
+        return x @ self.natural.T + self.offset
 
 
 def _with_control(log_ratio, log_control):
@@ -454,18 +515,6 @@ def _with_control(log_ratio, log_control):
     intercept = mean - slope * mean_h
     usable = (intercept > 0.5 * mean) & (intercept < 2 * mean)
     return torch.where(usable, intercept, mean).log() + top[:, 0]
-
-
-def _with_jacobian(function, z):
-    """Return f(z) and its Jacobian for each item: (n, d) and (n, k, d)."""
-    n, k = z.shape
-
-    def along(direction):
-        return torch.func.jvp(function, (z,), (direction.expand(n, k),))[1]
-
-    basis = torch.eye(k, dtype=z.dtype, device=z.device)
-    J = torch.func.vmap(along)(basis)  # (k, n, d)
-    return function(z), J.transpose(0, 1)
 
 
 def _cholesky(H):

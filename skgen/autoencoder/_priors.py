@@ -4,12 +4,16 @@ A prior tells the true :math:`\log p(z)` and, for proposals, a mixture of normal
 densities: itself where it is one, else a normal density fitted to the codes.
 """
 
+import inspect
 import math
 
 import numpy as np
 import torch
 from scipy import special
 from scipy.stats import qmc
+
+# What SciPy calls the seed since 1.15, and before.
+_SEED = "rng" if "rng" in inspect.signature(qmc.Sobol).parameters else "seed"
 
 # How near to the border of a bounded prior a code is taken to be, as a probability.
 _BORDER = 1e-6
@@ -28,7 +32,9 @@ class NormalMixture:
         The inverses of the covariances.
     """
 
+    # Whether Laplace's formula holds, and whether `spread` beats draws at random.
     smooth = True
+    spreads_evenly = True
 
     def __init__(self, weights, means, precisions):
         self.weights = torch.as_tensor(weights, dtype=torch.float64)
@@ -82,6 +88,10 @@ class NormalMixture:
         """Return the code that a latent stands for."""
         return z
 
+    def slope_of_code(self, z):
+        """Return the derivatives of the code, each number by its latent's."""
+        return torch.ones_like(z)
+
     def from_code(self, code):
         """Return a latent that stands for a code."""
         return code
@@ -100,6 +110,9 @@ class Cube(NormalMixture):
 
     def to_code(self, z):
         return torch.erf(z / math.sqrt(2))
+
+    def slope_of_code(self, z):
+        return math.sqrt(2 / math.pi) * torch.exp(-0.5 * z.square())
 
     def from_code(self, code):
         inside = code.clamp(-1 + 2 * _BORDER, 1 - 2 * _BORDER)
@@ -136,10 +149,14 @@ class Ring(NormalMixture):
 
     def project(self, z):
         inner, outer = self.radii
-        radius = z.square().sum(-1, keepdim=True).clamp(min=1e-30).sqrt()
+        radius = z.norm(dim=-1, keepdim=True)
+        # The centre is as near to one direction as to any other.
+        first = torch.zeros_like(z)
+        first[..., 0] = 1.0
+        direction = torch.where(radius < 1e-30, first, z / radius.clamp(min=1e-30))
         # A little inside, where rounding leaves it inside.
         border = _BORDER * (outer - inner)
-        return z * (radius.clamp(inner + border, outer - border) / radius)
+        return direction * radius.clamp(inner + border, outer - border)
 
     def _placed(self, u, noise):
         inner, outer = self.radii
@@ -161,6 +178,7 @@ class AnyDensity(NormalMixture):
     """
 
     smooth = False
+    spreads_evenly = False
 
     def __init__(self, density, codes):
         covariance = np.atleast_2d(np.cov(codes.T, ddof=0))
@@ -190,7 +208,7 @@ def quasi_noise(n, k):
 
     The scrambled Sobol points (Owen, 1998) of one seed: always the same.
     """
-    points = qmc.Sobol(k + 1, scramble=True, rng=0)
+    points = qmc.Sobol(k + 1, scramble=True, **{_SEED: 0})
     u = points.random_base2(max(0, math.ceil(math.log2(n))))[:n]  # (n, k + 1)
     # Scrambled points have 30 bits: half a step keeps them off 0 and 1.
     u = (u + 2.0**-31).clip(2.0**-31, 1 - 2.0**-31)

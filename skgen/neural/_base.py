@@ -361,6 +361,10 @@ class GradientModel(GenerativeModel):
         for name, value in {**self._adopted(), **(further or {})}.items():
             setattr(self, name, value)
 
+    def _mid_fit(self):
+        """Return the fitted attributes that callbacks of scikit-learn may use."""
+        return self._adopted()
+
     def _stopped(self, error, epoch, kept, mark=None):
         """Return the error to raise where epoch `epoch` was not finished."""
         if isinstance(error, KeyboardInterrupt):

@@ -26,7 +26,7 @@ class Progress(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         stop = self.epoch_.call_on_fit_task_end(
-            estimator=self.model, reconstruction_attributes=self.model._adopted
+            estimator=self.model, reconstruction_attributes=self.model._mid_fit
         )
         if stop:
             raise StopTraining
