@@ -1,6 +1,7 @@
 """The autoencoders: log-densities against closed forms, quadrature and annealing."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -9,9 +10,10 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
 from torch import nn
 
-from skgen import SWAE, VAE, AutoEncoder, GaussianKDE
+from skgen import SWAE, VAE, AutoEncoder, EMGaussianMixture, GaussianKDE
 from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
 from skgen.autoencoder._modules import Reconstruction
 from skgen.autoencoder._posterior import Posterior
@@ -279,3 +281,342 @@ def test_log_density_is_that_of_what_is_drawn(model, noise_covariance):
         assert model.score_samples(x[None])[0] == pytest.approx(
             expected, abs=0.03 + 5 * error
         )
+
+
+# -- what is answered ---------------------------------------------------------------
+
+
+@every_model
+def test_a_reconstruction_is_near_and_a_draw_has_noise(model):
+    X = curve(300)
+    model = clone(model).set_params(max_epochs=60, lr=1e-2).fit(X)
+    again = model.inverse_transform(model.transform(X))
+    assert ((again - X) ** 2).mean() < 0.2 * X.var(axis=0).mean()
+    codes = model.sample_latent(5000, random_state=0)
+    assert codes.shape == (5000, 2)
+    means, draws = model.inverse_transform(codes), model.sample(5000, random_state=0)
+    noise = draws.var(axis=0) - means.var(axis=0)
+    np.testing.assert_allclose(noise, model.noise_variance_, rtol=0.3, atol=0.02)
+
+
+def test_codes_of_the_latent_density_are_drawn():
+    density = EMGaussianMixture(2, random_state=0)
+    model = AutoEncoder(2, latent_density=density, **QUICK).fit(curve(200))
+    codes = model.sample_latent(20_000, random_state=0)
+    expected = model.latent_density_.weights_ @ model.latent_density_.means_
+    np.testing.assert_allclose(codes.mean(axis=0), expected, atol=0.05)
+    assert model.latent_density_ is not density
+    assert not hasattr(density, "means_")
+
+
+def test_the_noise_of_a_linear_model_is_counted_once():
+    # A density fitted to the bare codes holds the noise, and the decoder adds it again:
+    # for one factor the variance would be that of the codes, not less the noise.
+    X = plane(2000, d=3, noise=1.0)
+    model = AutoEncoder(
+        1,
+        hidden_layer_sizes=(),
+        noise_covariance="spherical",
+        latent_density=EMGaussianMixture(1),
+        lr=1e-2,
+        max_epochs=30,
+        random_state=0,
+    ).fit(X)
+    draws = model.sample(100_000, random_state=0)
+    top = np.linalg.eigvalsh(np.cov(X.T))[-1]
+    assert np.linalg.eigvalsh(np.cov(draws.T))[-1] == pytest.approx(top, rel=0.03)
+    bare = model.transform(X).var()
+    assert model.latent_density_.covariances_.item() < 0.97 * bare
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
+@every_model
+def test_rows_in_the_unit_cube(model, likelihood):
+    rng = np.random.RandomState(0)
+    p = 1 / (1 + np.exp(-2 * plane(200, 5) + 6))
+    X = (rng.uniform(size=p.shape) < p) * 1.0 if likelihood == "bernoulli" else p
+    model = clone(model).set_params(likelihood=likelihood).fit(X)
+    assert not hasattr(model, "noise_variance_")
+    draws = model.sample(500)
+    assert draws.min() >= 0
+    assert draws.max() <= 1
+    means = model.inverse_transform(model.transform(X))
+    assert ((means > 0) & (means < 1)).all()
+    scores = model.score_samples(X)
+    order = rng.permutation(200)
+    np.testing.assert_array_equal(model.score_samples(X[order]), scores[order])
+    if likelihood == "bernoulli":
+        assert set(np.unique(draws)) == {0.0, 1.0}
+        # All of the 32 rows that there are have a probability, and one in sum.
+        every = np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T
+        assert np.exp(model.score_samples(every)).sum() == pytest.approx(1, abs=0.01)
+    else:
+        uniform = rng.uniform(size=(20_000, 5))
+        density = np.exp(model.score_samples(uniform))
+        error = density.std() / np.sqrt(density.size)
+        assert abs(density.mean() - 1) < 5 * error + 0.01
+
+
+def test_grey_values_are_drawn_anew_and_zeros_and_ones_are_not():
+    grey = np.full((40, 3), 0.3)
+    module = VAE(1, likelihood="bernoulli", **QUICK).fit(grey).net_.module_
+    x = torch.tensor([[0.3] * 3] * 2000)
+    generator = torch.Generator().manual_seed(0)
+    first = module.likelihood.seen(x, generator)
+    again = module.likelihood.seen(x, generator)
+    assert first.mean() == pytest.approx(0.3, abs=0.02)
+    assert (first != again).any()
+    assert torch.equal(module.likelihood.seen(again, generator), again)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 5, 2)])
+@every_model
+def test_images(model, shape):
+    X = plane(60, 20)
+    model = clone(model).set_params(image_shape=shape, max_epochs=3).fit(X)
+    kinds = {type(layer) for layer in model.net_.module_.decoder.modules()}
+    assert nn.ConvTranspose2d in kinds
+    assert model.sample(3).shape == (3, 20)
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+def network(n_in, n_out):
+    return nn.Sequential(nn.Linear(n_in, 7), nn.LayerNorm(7), nn.Linear(7, n_out))
+
+
+@every_model
+def test_networks_of_the_users_own(model):
+    X = plane(80)
+    n_encoded = 4 if isinstance(model, VAE) else 2
+    own = network(6, n_encoded)
+    before = [value.clone() for value in own.parameters()]
+    model = clone(model).set_params(encoder=own, decoder=network).fit(X)
+    for old, now in zip(before, own.parameters(), strict=True):
+        assert torch.equal(old, now)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+
+
+# -- streams, stops, and other densities ----------------------------------------------
+
+
+@every_model
+def test_a_stream_of_blocks_is_learned(model):
+    X = plane(400)
+    model = clone(model).set_params(lr=1e-2)
+    for block in np.split(X, 10):
+        model.partial_fit(block)
+    first = clone(model).partial_fit(X[:40]).score(X)
+    assert model.score(X) > first
+    assert model.n_iter_ == 10
+
+
+@every_model
+def test_warm_start_goes_on(model):
+    X = plane(200)
+    model = clone(model).set_params(warm_start=True).fit(X)
+    first = model.history_[0]["train"]
+    model.fit(X)
+    assert len(model.history_) == 30
+    assert model.history_[15]["train"] < first
+    with pytest.raises(ValueError, match="hidden_layer_sizes"):
+        model.set_params(hidden_layer_sizes=(9,)).fit(X)
+
+
+class Broken(GaussianKDE):
+    """A density that cannot be fitted."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        raise RuntimeError("no such density")
+
+
+@pytest.mark.parametrize("kind", [AutoEncoder, VAE])
+def test_a_density_that_fails_keeps_the_networks(kind):
+    X = plane(80)
+    model = kind(2, latent_density=Broken(), **QUICK)
+    with pytest.raises(ValueError, match=r"are trained and kept.*no such density"):
+        model.fit(X)
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    assert len(model.history_) == 15
+    with pytest.raises(NotFittedError, match="fit_latent_density"):
+        model.score_samples(X)
+    model.set_params(latent_density=EMGaussianMixture(2, random_state=0))
+    assert np.isfinite(model.fit_latent_density(X).score(X))
+
+
+def test_another_density_for_the_same_networks():
+    X = curve(200)
+    model = AutoEncoder(2, latent_density=EMGaussianMixture(1), **QUICK)
+    model.set_params(max_epochs=80, lr=1e-2).fit(X)
+    net, before = model.net_, model.score(X)
+    model.set_params(latent_density=EMGaussianMixture(5, random_state=0))
+    assert model.score(X) == before
+    assert model.fit_latent_density(X).score(X) > before + 0.1
+    assert model.net_ is net
+
+
+def test_held_out_rows_stop_the_training():
+    X = plane(300)
+    model = VAE(
+        2,
+        hidden_layer_sizes=(64,),
+        lr=1e-2,
+        max_epochs=300,
+        early_stopping=True,
+        n_iter_no_change=5,
+        random_state=0,
+    ).fit(X)
+    losses = [epoch["validation"] for epoch in model.history_]
+    assert len(losses) < 300
+    assert np.argmin(losses) == len(losses) - 6
+
+
+# -- bad input -----------------------------------------------------------------------
+
+
+BAD = {
+    "n_components": (0, "an int of at least 1"),
+    "hidden_layer_sizes": (8, "a tuple of ints"),
+    "activation": ("relux", "one of 'relu'"),
+    "image_shape": ((2, 2, 2, 2), r"\(height, width\)"),
+    "likelihood": ("normal", "one of 'gaussian'"),
+    "noise_covariance": ("full", "one of 'diag'"),
+    "n_importance_samples": (-1, "an int of at least 0"),
+    "n_iter_no_change": (0, "an int of at least 1"),
+    "encoder": (3, "None, a torch.nn.Module"),
+    "decoder": (nn.Linear(2, 5), r"a module that maps .*\(n, 2\) to one of \(n, 6\)"),
+    "batch_size": (0, "'auto' or an int"),
+    "lr": (0, "a finite number above 0"),
+    "device": ("tpu", "'cpu'"),
+}
+
+
+@every_model
+@pytest.mark.parametrize("name", BAD)
+def test_bad_parameters_are_named(model, name):
+    value, rule = BAD[name]
+    model = clone(model).set_params(**{name: value})
+    message = f"(?s)'{name}' parameter of {type(model).__name__} must be .*{rule}.* Got"
+    with pytest.raises(ValueError, match=message):
+        model.fit(plane(40))
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "rule"),
+    [
+        (VAE(beta=-1), "beta", "at least 0"),
+        (VAE(n_importance=0), "n_importance", "an int of at least 1"),
+        (VAE(latent_density=3), "latent_density", "None or an estimator"),
+        (AutoEncoder(latent_density=PCA), "latent_density", "None or an estimator"),
+        (SWAE(swd_weight=-1), "swd_weight", "at least 0"),
+        (SWAE(n_projections=0), "n_projections", "an int of at least 1"),
+        (SWAE(prior="gauss"), "prior", "one of 'normal', 'uniform', 'ring'"),
+        (SWAE(prior=GaussianKDE()), "prior", "a fitted density of 2.*not fitted"),
+        (
+            SWAE(prior=GaussianKDE().fit(plane(9, 3))),
+            "prior",
+            "of 2 features.*one of 3",
+        ),
+        (SWAE(prior=np.ones((9, 3))), "prior", r"shape \(n, 2\)"),
+        (SWAE(image_shape=(2, 2)), "image_shape", "product is the number of features"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_parameters_of_one_model_are_named(model, name, rule):
+    message = f"(?s)'{name}' parameter of {type(model).__name__} must be .*{rule}"
+    with pytest.raises(ValueError, match=message):
+        model.fit(plane(40))
+
+
+@every_model
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
+def test_rows_outside_the_unit_cube_are_named(model, likelihood):
+    model = clone(model).set_params(likelihood=likelihood)
+    message = r"'X' argument of .* must lie in \[0, 1\].*Got values from"
+    with pytest.raises(ValueError, match=message):
+        model.fit(plane(40))
+    model.fit(np.random.RandomState(0).uniform(size=(40, 6)))
+    with pytest.raises(ValueError, match=message):
+        model.score_samples(plane(4))
+
+
+@every_model
+def test_one_row_is_refused(model):
+    with pytest.raises(ValueError, match=r"at least 2 rows.*1 sample"):
+        clone(model).fit(plane(40)[:1])
+
+
+@every_model
+def test_more_codes_than_features_are_allowed_and_named(model):
+    with pytest.warns(DataDimensionalityWarning, match="n_components=2"):
+        model = clone(model).fit(plane(60)[:, :1])
+    assert np.isfinite(model.score_samples(plane(9)[:, :1])).all()
+
+
+@every_model
+def test_constant_features_have_the_shared_floor(model):
+    X = plane(200)
+    gains = []
+    for table in (X, np.column_stack([X, np.full(200, 7.0)])):
+        mixture = EMGaussianMixture(1)
+        if table is not X:
+            with pytest.warns(DataDimensionalityWarning, match="Constant"):
+                mixture.fit(table)
+            with pytest.warns(DataDimensionalityWarning, match="Constant"):
+                autoencoder = clone(model).fit(table)
+        else:
+            mixture.fit(table)
+            autoencoder = clone(model).fit(table)
+        gains.append((mixture.score(table), autoencoder.score(table)))
+    floor = gains[1][0] - gains[0][0]
+    # The networks have one more input: not the same fit, but the same floor.
+    assert gains[1][1] - gains[0][1] == pytest.approx(floor, abs=1.5)
+    assert floor > 3
+
+
+@every_model
+def test_a_loss_that_is_no_number_is_named(model):
+    model = clone(model).set_params(lr=1e30, optimizer="sgd")
+    with pytest.raises(FloatingPointError, match="was not a number"):
+        model.fit(plane(200))
+
+
+def test_laplace_alone_needs_a_smooth_prior():
+    model = SWAE(2, prior="ring", n_importance_samples=0, **QUICK).fit(plane(60))
+    message = "'n_importance_samples' parameter of SWAE must be at least 1"
+    with pytest.raises(ValueError, match=message):
+        model.score_samples(plane(4))
+    model = AutoEncoder(2, n_importance_samples=0, **QUICK).fit(plane(60))
+    assert np.isfinite(model.score_samples(plane(4))).all()
+
+
+@pytest.mark.parametrize("prior", ["uniform", "ring", "samples", "density"])
+def test_priors_of_a_sliced_autoencoder(prior):
+    rng = np.random.RandomState(0)
+    given = {
+        "samples": rng.standard_normal((300, 2)),
+        "density": EMGaussianMixture(2, random_state=0).fit(rng.normal(size=(300, 2))),
+    }.get(prior, prior)
+    X = curve(300)
+    model = SWAE(2, prior=given, **QUICK).fit(X)
+    assert np.isfinite(model.score_samples(X)).all()
+    codes = model.sample_latent(2000, random_state=0)
+    if prior == "ring":
+        radius = np.linalg.norm(codes, axis=1)
+        assert ((radius >= 0.8) & (radius <= 1.2)).all()
+    elif prior == "uniform":
+        assert (np.abs(codes) <= 1).all()
+    else:
+        np.testing.assert_allclose(codes.std(axis=0), 1, atol=0.15)
+    assert (model.latent_density_ is None) == (prior in ("uniform", "ring"))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@every_model
+def test_cuda_scores_as_the_cpu(model):
+    X = curve(200)
+    model = clone(model).set_params(device="cuda").fit(X)
+    scores = model.score_samples(X)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_allclose(again.score_samples(X), scores, atol=1e-4)

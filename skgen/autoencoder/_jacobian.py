@@ -51,6 +51,15 @@ def is_linear(network):
     return all(type(layer) in known for layer in _layers(network))
 
 
+def widest(network, z):
+    """Return the most numbers that any layer gives for one input."""
+    sizes = []
+    for layer in _layers(network):
+        z = layer(z)
+        sizes.append(z[0].numel())
+    return max(sizes)
+
+
 def _layers(network):
     """Return the layers of nested sequences, in order."""
     if type(network) is not nn.Sequential:

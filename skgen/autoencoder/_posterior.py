@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from skgen.autoencoder._jacobian import is_linear, with_jacobian
+from skgen.autoencoder._jacobian import is_linear, widest, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian
 from skgen.autoencoder._priors import NormalMixture, quasi_noise
 
@@ -53,8 +53,9 @@ _SAME_MODE = 0.25
 # A mode has this share of a proposal at least, if within so many nats of the best.
 _LEAST_SHARE, _WITHIN = 0.1, 12.0
 
-# Numbers in the largest array of a block, at most; items and rows in one.
-_BLOCK_NUMBERS, _BLOCK_ITEMS = 2**20, 2048
+# Numbers in the largest array of a block, at most; items in one; and items times
+# weights, since few rows pay for a whole block.
+_BLOCK_NUMBERS, _BLOCK_ITEMS, _BLOCK_WORK = 2**20, 2048, 2**23
 
 
 class Posterior:
@@ -72,10 +73,10 @@ class Posterior:
 
     def __init__(self, module, prior, codes):
         self.module, self.prior, self.codes = module, prior, codes
-        self._found = None
+        self._found = self._widest = None
 
     def __getstate__(self):
-        return {**vars(self), "_found": None}
+        return {**vars(self), "_found": None, "_widest": None}
 
     # -- answers -----------------------------------------------------------------
 
@@ -208,9 +209,9 @@ class Posterior:
     def _importance(self, rows, n_samples):
         """Return log p(x) by samples from a mixture about the modes."""
         x, modes = self.module.rows(rows), self.modes(rows)
-        k, d = modes.z.shape[2], x.shape[1]
+        k = modes.z.shape[2]
         u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
-        numbers = n_samples * max(d, k * modes.z.shape[1])
+        numbers = n_samples * max(self._width(), k * modes.z.shape[1])
         if self._points() is not None:
             numbers += self._points().z.shape[0] * k * modes.z.shape[1]
         size = max(1, min(_BLOCK_ITEMS // 16, _BLOCK_NUMBERS // numbers))
@@ -249,12 +250,27 @@ class Posterior:
         )
         return _with_control(log_joint - log_mix, log_prior - log_mix)
 
+    def _width(self):
+        """Return the most numbers that a layer of the decoder gives for a code."""
+        if self._widest is None:
+            with torch.no_grad():
+                one = torch.zeros(1, self.codes.shape[1], dtype=torch.float64)
+                self._widest = max(1, widest(self.module.decoder, one))
+        return self._widest
+
     # -- blocks ------------------------------------------------------------------------
 
     def _items_in_block(self, k):
         """Return how many items a block has, each with a Jacobian."""
-        d = self.module.width
-        return max(8, min(_BLOCK_ITEMS, _BLOCK_NUMBERS // ((k + 1) * max(d, 1))))
+        n_weights = sum(p.numel() for p in self.module.decoder.parameters())
+        return max(
+            8,
+            min(
+                _BLOCK_ITEMS,
+                _BLOCK_NUMBERS // ((k + 1) * self._width()),
+                _BLOCK_WORK // max(1, n_weights),
+            ),
+        )
 
 
 class Modes(tuple):
