@@ -11,7 +11,12 @@ import torch
 from skgen import VAE, AutoEncoder
 from skgen.autoencoder._posterior import Posterior
 
-pytestmark = [pytest.mark.slow, pytest.mark.data]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.data,
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning"),
+]
 
 CHAINS, TEMPERATURES, LEAPS = 16, 1500, 5
 

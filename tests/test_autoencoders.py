@@ -11,6 +11,7 @@ from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
+from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skgen import SWAE, VAE, AutoEncoder, EMGaussianMixture, GaussianKDE
@@ -609,6 +610,27 @@ def test_priors_of_a_sliced_autoencoder(prior):
     else:
         np.testing.assert_allclose(codes.std(axis=0), 1, atol=0.15)
     assert (model.latent_density_ is None) == (prior in ("uniform", "ring"))
+
+
+def test_a_fitted_prior_survives_a_search_in_a_frozen_estimator():
+    density = EMGaussianMixture(2, random_state=0).fit(plane(100, 2))
+    X = curve(120)
+    with pytest.raises(ValueError, match="FrozenEstimator"):
+        clone(SWAE(2, prior=density, **QUICK)).fit(X)
+    model = clone(SWAE(2, prior=FrozenEstimator(density), **QUICK)).fit(X)
+    assert np.isfinite(model.score(X))
+    codes = model.sample_latent(5000, random_state=0)
+    expected = density.weights_ @ density.means_
+    np.testing.assert_allclose(codes.mean(axis=0), expected, atol=0.2)
+
+
+def test_a_refit_of_the_density_that_fails_loses_nothing():
+    X = plane(80)
+    model = AutoEncoder(2, **QUICK).fit(X)
+    before = model.score(X)
+    with pytest.raises(ValueError, match="no such density"):
+        model.set_params(latent_density=Broken()).fit_latent_density(X)
+    assert model.score(X) == before
 
 
 @pytest.mark.gpu

@@ -37,7 +37,10 @@ def test_all_equals_the_public_names():
         name for name in vars(skgen) if not name.startswith("_") and name not in modules
     }
     assert public == set(skgen.__all__)
-    assert skgen.__all__ == sorted(skgen.__all__)
+    # Acronyms first, as the linter has it.
+    assert skgen.__all__ == sorted(
+        skgen.__all__, key=lambda public: (not public.isupper(), public)
+    )
 
 
 @pytest.mark.parametrize("cls", CLASSES)

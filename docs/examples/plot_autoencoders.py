@@ -70,7 +70,7 @@ def paint(axis, rows, title):
 
 normal = np.random.RandomState(1).standard_normal((36, 8))
 autoencoder, vae, swae = models.values()
-codes = autoencoder.latent_density_.sample(36, random_state=1)
+codes = autoencoder.sample_latent(36, random_state=1)
 
 figure, axes = plt.subplots(2, 3, figsize=(9, 6.4), layout="constrained")
 paint(axes[0, 0], X[:36], "rows of the data")

@@ -279,9 +279,13 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         self._check_parameters()
         X = self._validated(X).astype(np.float64)
         rows = torch.tensor(self._standardized(X))
-        self._adopt(
-            self._with_density(rows, rows.shape[0], _generator(self.random_state))
-        )
+        rng = _generator(self.random_state)
+        before = dict(vars(self))
+        try:
+            self._adopt(self._with_density(rows, rows.shape[0], rng))
+        except BaseException:
+            vars(self).update(before)
+            raise
         return self
 
     def _with_density(self, rows, n_training, rng):

@@ -72,7 +72,8 @@ class Posterior:
     """
 
     def __init__(self, module, prior, codes):
-        self.module, self.prior, self.codes = module, prior, codes
+        self.module, self.prior = module, prior
+        self.codes = None if codes is None else codes[:_BANK]
         self._found = self._widest = None
 
     def __getstate__(self):
@@ -183,7 +184,7 @@ class Posterior:
             if k <= _JOINING or not self.prior.smooth:
                 points = bank = _Points(self, self.prior.spread(_BANK))
             if k > _LOW_DIMENSION or bank is None:
-                codes = torch.as_tensor(self.codes[:_BANK], dtype=torch.float64)
+                codes = torch.as_tensor(self.codes, dtype=torch.float64)
                 z = self.prior.project(self.prior.from_code(codes))
                 bank = _Points(self, z)
             self._found = bank, points

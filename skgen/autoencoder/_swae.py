@@ -37,8 +37,10 @@ class SWAE(AbstractAutoencoder):
     prior : str, estimator or array-like of shape (n, n_components), default="normal"
         "normal"; "uniform" on the cube [-1, 1]^k; "ring", uniform between the radii
         0.8 and 1.2; a fitted density of `n_components` features with
-        `score_samples` and `sample`; or samples, which stand for normal densities
-        about them of 0.05 of their standard deviation.
+        `score_samples` and `sample` (in a search wrap it in
+        ``sklearn.frozen.FrozenEstimator``, since clones are not fitted); or samples,
+        which stand for normal densities about them of 0.05 of their standard
+        deviation.
     swd_weight : float, default=1.0
         The :math:`\lambda` of the loss. The mean over directions is about the
         squared Wasserstein distance over :math:`k`, and the loss multiplies it by
@@ -77,7 +79,7 @@ class SWAE(AbstractAutoencoder):
     batch_size : int or "auto", default="auto"
         The most rows in a batch. "auto" takes a fortieth of the rows, but at least
         16 and at most 128.
-    lr : float, default=3e-3
+    lr : float, default=5e-3
         The learning rate, which falls along half a cosine to next to nothing.
     optimizer : str or type, default="adam"
         "adam", "adamw", "rmsprop", "sgd", or a subclass of
@@ -183,7 +185,7 @@ class SWAE(AbstractAutoencoder):
         n_importance_samples=64,
         max_epochs=100,
         batch_size="auto",
-        lr=3e-3,
+        lr=5e-3,
         optimizer="adam",
         early_stopping=False,
         validation_fraction=0.1,
@@ -239,7 +241,12 @@ class SWAE(AbstractAutoencoder):
         if is_density(prior):
             width = getattr(prior, "n_features_in_", None)
             if width != k:
-                got = "one that is not fitted" if width is None else f"one of {width}"
+                got = (
+                    "one that is not fitted (a clone is not: in a search, wrap it in "
+                    "sklearn.frozen.FrozenEstimator)"
+                    if width is None
+                    else f"one of {width}"
+                )
                 raise invalid_parameter(self, "prior", rule, Described(got))
         elif isinstance(prior, str) or not is_table_of(prior, k):
             raise invalid_parameter(self, "prior", rule, prior)

@@ -62,7 +62,7 @@ class VAE(AbstractAutoencoder):
     batch_size : int or "auto", default="auto"
         The most rows in a batch. "auto" takes a fortieth of the rows, but at least
         16 and at most 128.
-    lr : float, default=3e-3
+    lr : float, default=5e-3
         The learning rate, which falls along half a cosine to next to nothing.
     optimizer : str or type, default="adam"
         "adam", "adamw", "rmsprop", "sgd", or a subclass of
@@ -170,7 +170,7 @@ class VAE(AbstractAutoencoder):
         n_importance_samples=64,
         max_epochs=100,
         batch_size="auto",
-        lr=3e-3,
+        lr=5e-3,
         optimizer="adam",
         early_stopping=False,
         validation_fraction=0.1,
