@@ -148,14 +148,10 @@ def by_quadrature(module, x, log_prior, noise=None):
     grid = torch.linspace(-5, 5, n_points, dtype=torch.float64)
     z = grid[:, None] if k == 1 else torch.cartesian_prod(grid, grid)
     cell = k * math.log(float(grid[1] - grid[0]))
-    a = module.decode(z)
+    a, weight = module.decode(z), log_prior(z) + cell
     return np.array(
         [
-            float(
-                torch.logsumexp(
-                    module.likelihood.log_density(row, a) + log_prior(z) + cell, 0
-                )
-            )
+            float(torch.logsumexp(module.likelihood.log_density(row, a) + weight, 0))
             for row in x
         ]
     )
@@ -179,7 +175,7 @@ QUADRATURES = {
 def test_log_density_agrees_with_quadrature(case):
     k, d, likelihood, noise = QUADRATURES[case]
     errors = []
-    for seed in range(2):
+    for seed in range(2 if noise is None or noise > 0.1 else 1):
         module, x = toy(k, d, seed, likelihood, noise)
         prior = standard_normal(k)
         posterior = Posterior(module, prior, module.encode(x).numpy())
@@ -334,7 +330,7 @@ def test_the_noise_of_a_linear_model_is_counted_once():
 @every_model
 def test_rows_in_the_unit_cube(model, likelihood):
     rng = np.random.RandomState(0)
-    p = 1 / (1 + np.exp(-2 * plane(200, 5) + 6))
+    p = 1 / (1 + np.exp(3 - plane(200, 5)))
     X = (rng.uniform(size=p.shape) < p) * 1.0 if likelihood == "bernoulli" else p
     model = clone(model).set_params(likelihood=likelihood).fit(X)
     assert not hasattr(model, "noise_variance_")
@@ -352,10 +348,14 @@ def test_rows_in_the_unit_cube(model, likelihood):
         every = np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T
         assert np.exp(model.score_samples(every)).sum() == pytest.approx(1, abs=0.01)
     else:
-        uniform = rng.uniform(size=(20_000, 5))
-        density = np.exp(model.score_samples(uniform))
-        error = density.std() / np.sqrt(density.size)
-        assert abs(density.mean() - 1) < 5 * error + 0.01
+        # Most of the mass is near 0 and 1, as is that of the arcsine density.
+        x = np.sin(0.5 * np.pi * rng.uniform(size=(20_000, 5))) ** 2
+        x = x.clip(1e-9, 1 - 1e-9)
+        log_q = -np.log(np.pi * np.sqrt(x * (1 - x))).sum(axis=1)
+        ratio = np.exp(model.score_samples(x) - log_q)
+        error = ratio.std() / np.sqrt(ratio.size)
+        assert error < 0.05
+        assert abs(ratio.mean() - 1) < 5 * error + 0.01
 
 
 def test_grey_values_are_drawn_anew_and_zeros_and_ones_are_not():
