@@ -11,8 +11,10 @@ import torch
 from skgen.autoencoder._likelihood import Gaussian
 from skgen.autoencoder._priors import NormalMixture
 
-# Numbers in the Jacobians of all rows that are looked at, at most.
-_NUMBERS = 2**23
+# Numbers in the Jacobians of all rows that are looked at, at most: for a variance of
+# each feature, and for one of all.
+_NUMBERS, _NUMBERS_FOR_ONE = 2**23, 2**21
+_LEAST_ROWS = 200
 
 # Iterations of EM, the fall of a logarithm that ends them, and how often the decoder
 # is linearised anew.
@@ -118,7 +120,9 @@ def calibrate(posterior, rows, learns_prior):
     k, d = posterior.codes.shape[1], max(posterior.module.width, 1)
     if not (learns_prior or isinstance(likelihood, Gaussian)):
         return
-    rows = rows[: max(2 * k + 10, _NUMBERS // (k * d))]
+    one = not isinstance(likelihood, Gaussian) or likelihood.shared
+    numbers = _NUMBERS_FOR_ONE if one else _NUMBERS
+    rows = rows[: max(_LEAST_ROWS, 2 * k, numbers // (k * d))]
     x = posterior.module.rows(rows)
     with torch.no_grad():
         if isinstance(likelihood, Gaussian):

@@ -36,7 +36,7 @@ _JOINING, _LOW_DIMENSION = 8, 2
 # Starts that are followed to the end: for codes of few numbers after a first step,
 # for others, where a step is dear, by their density alone.
 _FOLLOWED, _FOLLOWED_IN_MANY = 6, 3
-_STEPS = 12
+_STEPS, _STEPS_FROM_ENCODER = 12, 4
 
 # Steps between two Jacobians that make do with the last one's curvature.
 _CHORDS = 2
@@ -127,7 +127,7 @@ class Posterior:
             chosen = (torch.arange(n)[:, None] * n_starts + best).reshape(-1)
             items = items.chosen(chosen)
             n_starts = followed
-        items.climb(_STEPS)
+        items.climb(_STEPS_FROM_ENCODER if from_encoder_only else _STEPS)
         return Modes(
             *(part.view(n, n_starts, *part.shape[1:]) for part in items.laplace())
         )
