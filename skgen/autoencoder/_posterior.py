@@ -8,54 +8,36 @@ curvature there, makes the proposal. Work is done in blocks of a fixed number of
 padded where there are fewer: a row's answer has the same bits beside any other rows.
 """
 
-import itertools
 import math
 
-import numpy as np
 import torch
-from sklearn.cluster import KMeans
 
+from skgen.autoencoder._blocks import (
+    BLOCK_ITEMS,
+    BLOCK_NUMBERS,
+    BLOCK_WORK,
+    by_blocks,
+)
 from skgen.autoencoder._jacobian import is_linear, widest, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian
+from skgen.autoencoder._modes import LOW_DIMENSION, Items, Modes
 from skgen.autoencoder._priors import NormalMixture, quasi_noise
+from skgen.autoencoder._proposal import Points, Proposal, with_control
 
 # Codes of other rows, or points of the prior, to start from.
 _BANK = 4096
-
-# Groups of the bank, of each of which the best is a start.
-_GROUPS = 16
 
 # So many points of the prior that count, of equal weight, make a good mean: points
 # that are spread evenly, and points drawn at random.
 _ENOUGH, _ENOUGH_AT_RANDOM = 100, 1000
 
-# Up to so many numbers in a code, points of the prior join the proposal; and up to so
-# many they are the bank as well, and steps are cheap.
-_JOINING, _LOW_DIMENSION = 8, 2
+# Up to so many numbers in a code, points of the prior join the proposal.
+_JOINING = 8
 
 # Starts that are followed to the end: for codes of few numbers after a first step,
 # for others, where a step is dear, by their density alone.
 _FOLLOWED, _FOLLOWED_IN_MANY = 6, 3
 _STEPS, _STEPS_FROM_ENCODER = 12, 4
-
-# Steps between two Jacobians that make do with the last one's curvature.
-_CHORDS = 2
-
-# The shares of a Gauss-Newton step to try where the whole one gains too little.
-_SHARES = (0.5, 0.25, 0.1, 0.02)
-
-# A step that promises less, in nats, is the last.
-_TOLERANCE = 1e-4
-
-# Modes nearer than this squared distance, in units of the curvature, are one.
-_SAME_MODE = 0.25
-
-# A mode has this share of a proposal at least, if within so many nats of the best.
-_LEAST_SHARE, _WITHIN = 0.1, 12.0
-
-# Numbers in the largest array of a block, at most; items in one; and items times
-# weights, since few rows pay for a whole block.
-_BLOCK_NUMBERS, _BLOCK_ITEMS, _BLOCK_WORK = 2**20, 2048, 2**23
 
 
 class Posterior:
@@ -116,10 +98,10 @@ class Posterior:
             z = torch.cat([z, self._starts(x)], dim=1)  # (n, S, k)
         n, n_starts, k = z.shape
         row = torch.arange(n).repeat_interleave(n_starts)
-        items = _Items(self, x, row, z.reshape(-1, k))
-        followed = _FOLLOWED if k <= _LOW_DIMENSION else _FOLLOWED_IN_MANY
+        items = Items(self, x, row, z.reshape(-1, k))
+        followed = _FOLLOWED if k <= LOW_DIMENSION else _FOLLOWED_IN_MANY
         if n_starts > followed:
-            if k <= _LOW_DIMENSION:
+            if k <= LOW_DIMENSION:
                 items.climb(1)
             value = items.value.view(n, n_starts).clone()
             value[:, 0] = math.inf  # the encoder's own is among them
@@ -148,11 +130,11 @@ class Posterior:
 
     def _encoded(self, rows):
         """Return the latents of the encoder's codes."""
-        return _by_blocks(
+        return by_blocks(
             lambda x: (
                 self.prior.project(self.prior.from_code(self.module.encode(x))),
             ),
-            self._items_in_block(self.codes.shape[1]),
+            self.items_in_block(self.codes.shape[1]),
             rows,
         )[0]
 
@@ -167,7 +149,7 @@ class Posterior:
             ]
             return (torch.stack(each, dim=1),)
 
-        return bank.z[_by_blocks(best, bank.rows_at_once, x)[0]]
+        return bank.z[by_blocks(best, bank.rows_at_once, x)[0]]
 
     def _bank(self):
         """Return latents to start from, made when they are first asked for."""
@@ -182,11 +164,11 @@ class Posterior:
             k = self.codes.shape[1]
             points = bank = None
             if k <= _JOINING or not self.prior.smooth:
-                points = bank = _Points(self, self.prior.spread(_BANK))
-            if k > _LOW_DIMENSION or bank is None:
+                points = bank = Points(self, self.prior.spread(_BANK))
+            if k > LOW_DIMENSION or bank is None:
                 codes = torch.as_tensor(self.codes, dtype=torch.float64)
                 z = self.prior.project(self.prior.from_code(codes))
-                bank = _Points(self, z)
+                bank = Points(self, z)
             self._found = bank, points
         return self._found
 
@@ -205,7 +187,7 @@ class Posterior:
             log_mean = log_mean + self.module.likelihood.base(x)
             return log_mean, total.square() / weight.square().sum(1)
 
-        return _by_blocks(mean, points.rows_at_once, x)
+        return by_blocks(mean, points.rows_at_once, x)
 
     def _importance(self, rows, n_samples):
         """Return log p(x) by samples from a mixture about the modes."""
@@ -215,8 +197,8 @@ class Posterior:
         numbers = n_samples * max(self._width(), k * modes.z.shape[1])
         if self._points() is not None:
             numbers += self._points().z.shape[0] * k * modes.z.shape[1]
-        size = max(1, min(_BLOCK_ITEMS // 16, _BLOCK_NUMBERS // numbers))
-        return _by_blocks(
+        size = max(1, min(BLOCK_ITEMS // 16, BLOCK_NUMBERS // numbers))
+        return by_blocks(
             lambda x, *parts: (self._estimate(x, Modes(*parts), u, noise),),
             size,
             x,
@@ -226,7 +208,7 @@ class Posterior:
     def _estimate(self, x, modes, u, noise):
         """Return the estimate of log p(x) for a block of rows."""
         n, _n_modes, k = modes.z.shape
-        proposal = _Proposal(modes)
+        proposal = Proposal(modes)
         z = proposal.draw(u, noise)  # (n, m, k)
         m = z.shape[1]
         log_joint = self.module.likelihood.log_density(
@@ -249,7 +231,7 @@ class Posterior:
         log_mix = torch.logaddexp(
             log_prior + math.log(share), log_q + math.log(1 - share)
         )
-        return _with_control(log_joint - log_mix, log_prior - log_mix)
+        return with_control(log_joint - log_mix, log_prior - log_mix)
 
     def _width(self):
         """Return the most numbers that a layer of the decoder gives for a code."""
@@ -261,304 +243,14 @@ class Posterior:
 
     # -- blocks ------------------------------------------------------------------------
 
-    def _items_in_block(self, k):
+    def items_in_block(self, k):
         """Return how many items a block has, each with a Jacobian."""
         n_weights = sum(p.numel() for p in self.module.decoder.parameters())
         return max(
             8,
             min(
-                _BLOCK_ITEMS,
-                _BLOCK_NUMBERS // ((k + 1) * self._width()),
-                _BLOCK_WORK // max(1, n_weights),
+                BLOCK_ITEMS,
+                BLOCK_NUMBERS // ((k + 1) * self._width()),
+                BLOCK_WORK // max(1, n_weights),
             ),
         )
-
-
-class Modes(tuple):
-    """What is known at the modes of rows: of shape (n, M, ...) each.
-
-    ``z``, the log of the evidence by Laplace's formula, and the triangular factors
-    of the curvature.
-    """
-
-    def __new__(cls, z, log_evidence, factors):
-        return super().__new__(cls, (z, log_evidence, factors))
-
-    z = property(lambda self: self[0])
-    log_evidence = property(lambda self: self[1])
-    factors = property(lambda self: self[2])
-
-
-class _Items:
-    """Pairs of a row and a latent that climbs to a mode of the row's posterior."""
-
-    def __init__(self, posterior, x, row, z, value=None, component=None):
-        self.posterior, self.x, self.row, self.z = posterior, x, row, z
-        self.size = posterior._items_in_block(z.shape[1])
-        prior = posterior.prior
-        if component is None:
-            component = _by_blocks(
-                lambda z: (prior.log_components(z).argmax(dim=1),), self.size, z
-            )[0]
-        self.component = component
-        if value is None:
-            value = self._blocks(self._joint, slice(None), z, component)[0]
-        self.value = value
-
-    def chosen(self, items):
-        """Return some of the items."""
-        parts = (self.row, self.z, self.value, self.component)
-        return _Items(self.posterior, self.x, *(part[items] for part in parts))
-
-    def climb(self, n_steps):
-        """Take damped Gauss-Newton steps, and cheaper ones between them."""
-        active = torch.arange(self.z.shape[0])
-        chords = _CHORDS if self.z.shape[1] > _LOW_DIMENSION else 0
-        for _ in range(n_steps):
-            active, factors = self._move(self._step, active)
-            for _ in range(chords):
-                if active.numel():
-                    active, factors = self._move(self._chord, active, factors)
-            if not active.numel():
-                return
-
-    def _move(self, step, active, *factors):
-        """Take a step from some items; return those to go on from, with factors."""
-        z, value, going, factors = self._blocks(
-            step,
-            active,
-            self.z[active],
-            self.value[active],
-            self.component[active],
-            *factors,
-        )
-        self.z[active], self.value[active] = z, value
-        return active[going], factors[going]
-
-    def laplace(self):
-        """Return latents, log-evidences and factors of the curvature there.
-
-        A mode that an earlier one of the same row has found has no evidence.
-        """
-        factors, log_dets = self._blocks(
-            self._curvature, slice(None), self.z, self.component
-        )
-        k = self.z.shape[1]
-        log_evidence = self.value + 0.5 * k * math.log(2 * math.pi) - log_dets
-        n = int(self.row[-1]) + 1
-        z = self.z.view(n, -1, k)
-        L = factors.view(n, -1, k, k)
-        log_evidence = log_evidence.view(n, -1)
-        component = self.component.view(n, -1)
-        order = log_evidence.argsort(dim=1, descending=True, stable=True)
-        rows = torch.arange(n)[:, None]
-        z, L = z[rows, order], L[rows, order]
-        log_evidence, component = (
-            log_evidence[rows, order].clone(),
-            component[rows, order],
-        )
-        for later in range(1, z.shape[1]):
-            offsets = z[:, later : later + 1] - z[:, :later]  # (n, later, k)
-            white = (offsets[..., None, :] @ L[:, :later])[..., 0, :]
-            same = white.square().sum(-1) < _SAME_MODE
-            same &= component[:, later : later + 1] == component[:, :later]
-            same &= log_evidence[:, :later] > -math.inf
-            log_evidence[same.any(dim=1), later] = -math.inf
-        flat = -1
-        return z.reshape(flat, k), log_evidence.reshape(flat), L.reshape(flat, k, k)
-
-    def _blocks(self, function, items, *parts):
-        """Apply a function of rows and parts to items, block by block."""
-        return _by_blocks(
-            lambda row, *parts: function(self.x[row], *parts),
-            self.size,
-            self.row[items],
-            *parts,
-        )
-
-    def _joint(self, x, z, component):
-        """Return log p(x | z) plus the log of the component's weighted density."""
-        prior = self.posterior.prior
-        a = self.posterior.decode(z)
-        white = self._white(z, component)
-        return (
-            self.posterior.module.likelihood.log_density(x, a)
-            + prior.log_scales[component]
-            - 0.5 * white.square().sum(-1),
-        )
-
-    def _white(self, z, component):
-        prior = self.posterior.prior
-        centred = (z - prior.means[component])[:, None]
-        return (centred @ prior.factors[component])[:, 0]
-
-    def _linear(self, x, z, component):
-        """Return the slope and the curvature of the joint log-density in `z`."""
-        prior, likelihood = self.posterior.prior, self.posterior.module.likelihood
-        a, J = self.posterior.decode_with_jacobian(z)  # (n, d), (n, k, d)
-        white = self._white(z, component)[..., None]
-        slope = (J @ likelihood.slope(x, a)[..., None])[..., 0]
-        slope = slope - (prior.factors[component] @ white)[..., 0]
-        weighted = J * likelihood.information(a)[:, None]
-        return slope, weighted @ J.mT + prior.precisions[component]
-
-    def _step(self, x, z, value, component):
-        """Return latents, values, whether to go on, and factors of the curvature."""
-        slope, H = self._linear(x, z, component)
-        factors = _cholesky(H)
-        step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
-        promised = (slope * step).sum(-1)
-        project = self.posterior.prior.project
-        new = project(z + step)
-        best = self._joint(x, new, component)[0]
-        # Not a number is no gain.
-        enough = best - value > 0.2 * promised
-        best = torch.where(best > value, best, value)
-        new = torch.where((best > value)[:, None], new, z)
-        if not enough.all():
-            for share in _SHARES:
-                shorter = project(z + share * step)
-                reached = self._joint(x, shorter, component)[0]
-                better = (reached > best) & ~enough
-                best = torch.where(better, reached, best)
-                new = torch.where(better[:, None], shorter, new)
-        going = (promised > _TOLERANCE) & (best > value)
-        return new, best, going, factors
-
-    def _chord(self, x, z, value, component, factors):
-        """Return the same after a step with the curvature of an earlier one."""
-        with torch.enable_grad():
-            z = z.detach().requires_grad_()
-            total = self._joint(x, z, component)[0].sum()
-            (slope,) = torch.autograd.grad(total, z)
-        z = z.detach()
-        step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
-        new = self.posterior.prior.project(z + step)
-        reached = self._joint(x, new, component)[0]
-        better = reached > value
-        new = torch.where(better[:, None], new, z)
-        going = (slope * step).sum(-1) > _TOLERANCE
-        return new, torch.where(better, reached, value), going, factors
-
-    def _curvature(self, x, z, component):
-        L = _cholesky(self._linear(x, z, component)[1])
-        return L, L.diagonal(dim1=1, dim2=2).log().sum(1)
-
-
-class _Proposal:
-    """A mixture of normal densities about the modes of each of a block of rows."""
-
-    def __init__(self, modes):
-        self.z, log_evidence, self.factors = modes
-        best = log_evidence.max(dim=1, keepdim=True).values
-        weights = torch.exp(log_evidence - best)
-        floor = _LEAST_SHARE * (log_evidence > best - _WITHIN)
-        weights = torch.maximum(weights / weights.sum(1, keepdim=True), floor)
-        self.weights = weights / weights.sum(1, keepdim=True)  # (n, M)
-        self.log_scales = (
-            self.weights.log()
-            + self.factors.diagonal(dim1=2, dim2=3).log().sum(2)
-            - 0.5 * self.z.shape[2] * math.log(2 * math.pi)
-        )  # (n, M)
-
-    def draw(self, u, noise):
-        """Return latents made of uniform numbers (m,) and normal ones (m, k)."""
-        n, n_modes, k = self.z.shape
-        shares = self.weights.cumsum(1)
-        chosen = torch.searchsorted(shares, u.expand(n, -1).contiguous())
-        chosen = chosen.clamp(max=n_modes - 1)  # (n, m)
-        # x' L' = e' for each row e of the noise: x has the covariance of L'^-1 L^-1.
-        offsets = torch.linalg.solve_triangular(
-            self.factors, noise.expand(n, n_modes, -1, -1), upper=False, left=False
-        )  # (n, M, m, k)
-        everywhere = self.z[:, :, None] + offsets
-        index = chosen[:, None, :, None].expand(-1, 1, -1, k)
-        return everywhere.gather(1, index)[:, 0]  # (n, m, k)
-
-    def log_density(self, z):
-        """Return the log-density of latents (n, m, k)."""
-        centred = z[:, None] - self.z[:, :, None]  # (n, M, m, k)
-        squares = (centred @ self.factors).square().sum(-1)
-        return torch.logsumexp(self.log_scales[..., None] - 0.5 * squares, dim=1)
-
-
-class _Points:
-    """Latents in groups of near ones, with the natural parameters of their rows."""
-
-    def __init__(self, posterior, z):
-        n_groups = min(_GROUPS, z.shape[0])
-        labels = KMeans(n_groups, n_init=1, max_iter=20, random_state=0).fit_predict(
-            z.numpy()
-        )
-        order = np.argsort(labels, kind="stable")
-        ends = np.searchsorted(labels[order], np.arange(n_groups + 1))
-        self.groups = [
-            (int(start), int(stop))
-            for start, stop in itertools.pairwise(ends)
-            if stop > start
-        ]
-        self.z = z[torch.from_numpy(order)]
-        self.rows_at_once = max(1, min(_BLOCK_ITEMS, _BLOCK_NUMBERS // z.shape[0]))
-        a = posterior.decode(self.z)
-        self.natural, log_normalizer = posterior.module.likelihood.natural(a)
-        self.log_prior = posterior.prior.log_density(self.z)  # (N,)
-        self.offset = self.log_prior - log_normalizer
-
-    def joint(self, x):
-        """Return log p(x | z) p(z), less what depends on x alone: (n, N)."""
-        return x @ self.natural.T + self.offset
-
-
-def _with_control(log_ratio, log_control):
-    """Return the log of a mean of ratios, with a control variate of mean one.
-
-    Parameters
-    ----------
-    log_ratio, log_control : torch.Tensor of shape (n, m)
-        The logs of what to average, and of what is known to average to one.
-
-    Returns
-    -------
-    torch.Tensor of shape (n,)
-        The intercept of the regression on the control (Owen and Zhou, 2000); the
-        plain mean where that is not positive.
-    """
-    top = log_ratio.max(dim=1, keepdim=True).values
-    y = torch.exp(log_ratio - top)
-    h = torch.exp(log_control) - 1
-    mean, mean_h = y.mean(1), h.mean(1)
-    h = h - mean_h[:, None]
-    slope = (h * y).sum(1) / h.square().sum(1).clamp(min=1e-300)
-    intercept = mean - slope * mean_h
-    usable = (intercept > 0.5 * mean) & (intercept < 2 * mean)
-    return torch.where(usable, intercept, mean).log() + top[:, 0]
-
-
-def _cholesky(H):
-    """Return triangular factors; of the diagonal alone where rounding forbids one."""
-    L, info = torch.linalg.cholesky_ex(H)
-    if not info.any():
-        return L
-    diagonal = torch.diag_embed(H.diagonal(dim1=1, dim2=2).clamp(min=1e-300).sqrt())
-    return torch.where((info != 0)[:, None, None], diagonal, L)
-
-
-def _by_blocks(function, size, *parts):
-    """Apply a function to items in blocks of one size, the last one padded.
-
-    Products of matrices of another size round otherwise: equal blocks give a row the
-    same bits beside any other rows.
-    """
-    n = parts[0].shape[0]
-    answers = []
-    for start in range(0, n, size):
-        block = [part[start : start + size] for part in parts]
-        missing = size - block[0].shape[0]
-        if missing:
-            block = [
-                torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
-                for part in block
-            ]
-        answer = function(*block)
-        answers.append([part[: size - missing] for part in answer])
-    return [torch.cat(part) for part in zip(*answers, strict=True)]

@@ -1,0 +1,202 @@
+"""Modes of the posteriors of codes, by damped Gauss-Newton steps."""
+
+import math
+
+import torch
+
+from skgen.autoencoder._blocks import by_blocks
+
+# Up to so many numbers in a code a Jacobian is cheap.
+LOW_DIMENSION = 2
+
+# Steps between two Jacobians that make do with the last one's curvature.
+_CHORDS = 2
+
+# The shares of a Gauss-Newton step to try where the whole one gains too little.
+_SHARES = (0.5, 0.25, 0.1, 0.02)
+
+# A step that promises less, in nats, is the last.
+_TOLERANCE = 1e-4
+
+# Modes nearer than this squared distance, in units of the curvature, are one.
+_SAME_MODE = 0.25
+
+
+class Modes(tuple):
+    """What is known at the modes of rows: of shape (n, M, ...) each.
+
+    ``z``, the log of the evidence by Laplace's formula, and the triangular factors
+    of the curvature.
+    """
+
+    def __new__(cls, z, log_evidence, factors):
+        return super().__new__(cls, (z, log_evidence, factors))
+
+    z = property(lambda self: self[0])
+    log_evidence = property(lambda self: self[1])
+    factors = property(lambda self: self[2])
+
+
+class Items:
+    """Pairs of a row and a latent that climbs to a mode of the row's posterior."""
+
+    def __init__(self, posterior, x, row, z, value=None, component=None):
+        self.posterior, self.x, self.row, self.z = posterior, x, row, z
+        self.size = posterior.items_in_block(z.shape[1])
+        prior = posterior.prior
+        if component is None:
+            component = by_blocks(
+                lambda z: (prior.log_components(z).argmax(dim=1),), self.size, z
+            )[0]
+        self.component = component
+        if value is None:
+            value = self._blocks(self._joint, slice(None), z, component)[0]
+        self.value = value
+
+    def chosen(self, items):
+        """Return some of the items."""
+        parts = (self.row, self.z, self.value, self.component)
+        return Items(self.posterior, self.x, *(part[items] for part in parts))
+
+    def climb(self, n_steps):
+        """Take damped Gauss-Newton steps, and cheaper ones between them."""
+        active = torch.arange(self.z.shape[0])
+        chords = _CHORDS if self.z.shape[1] > LOW_DIMENSION else 0
+        for _ in range(n_steps):
+            active, factors = self._move(self._step, active)
+            for _ in range(chords):
+                if active.numel():
+                    active, factors = self._move(self._chord, active, factors)
+            if not active.numel():
+                return
+
+    def _move(self, step, active, *factors):
+        """Take a step from some items; return those to go on from, with factors."""
+        z, value, going, factors = self._blocks(
+            step,
+            active,
+            self.z[active],
+            self.value[active],
+            self.component[active],
+            *factors,
+        )
+        self.z[active], self.value[active] = z, value
+        return active[going], factors[going]
+
+    def laplace(self):
+        """Return latents, log-evidences and factors of the curvature there.
+
+        A mode that an earlier one of the same row has found has no evidence.
+        """
+        factors, log_dets = self._blocks(
+            self._curvature, slice(None), self.z, self.component
+        )
+        k = self.z.shape[1]
+        log_evidence = self.value + 0.5 * k * math.log(2 * math.pi) - log_dets
+        n = int(self.row[-1]) + 1
+        z = self.z.view(n, -1, k)
+        L = factors.view(n, -1, k, k)
+        log_evidence = log_evidence.view(n, -1)
+        component = self.component.view(n, -1)
+        order = log_evidence.argsort(dim=1, descending=True, stable=True)
+        rows = torch.arange(n)[:, None]
+        z, L = z[rows, order], L[rows, order]
+        log_evidence, component = (
+            log_evidence[rows, order].clone(),
+            component[rows, order],
+        )
+        for later in range(1, z.shape[1]):
+            offsets = z[:, later : later + 1] - z[:, :later]  # (n, later, k)
+            white = (offsets[..., None, :] @ L[:, :later])[..., 0, :]
+            same = white.square().sum(-1) < _SAME_MODE
+            same &= component[:, later : later + 1] == component[:, :later]
+            same &= log_evidence[:, :later] > -math.inf
+            log_evidence[same.any(dim=1), later] = -math.inf
+        flat = -1
+        return z.reshape(flat, k), log_evidence.reshape(flat), L.reshape(flat, k, k)
+
+    def _blocks(self, function, items, *parts):
+        """Apply a function of rows and parts to items, block by block."""
+        return by_blocks(
+            lambda row, *parts: function(self.x[row], *parts),
+            self.size,
+            self.row[items],
+            *parts,
+        )
+
+    def _joint(self, x, z, component):
+        """Return log p(x | z) plus the log of the component's weighted density."""
+        prior = self.posterior.prior
+        a = self.posterior.decode(z)
+        white = self._white(z, component)
+        return (
+            self.posterior.module.likelihood.log_density(x, a)
+            + prior.log_scales[component]
+            - 0.5 * white.square().sum(-1),
+        )
+
+    def _white(self, z, component):
+        prior = self.posterior.prior
+        centred = (z - prior.means[component])[:, None]
+        return (centred @ prior.factors[component])[:, 0]
+
+    def _linear(self, x, z, component):
+        """Return the slope and the curvature of the joint log-density in `z`."""
+        prior, likelihood = self.posterior.prior, self.posterior.module.likelihood
+        a, J = self.posterior.decode_with_jacobian(z)  # (n, d), (n, k, d)
+        white = self._white(z, component)[..., None]
+        slope = (J @ likelihood.slope(x, a)[..., None])[..., 0]
+        slope = slope - (prior.factors[component] @ white)[..., 0]
+        weighted = J * likelihood.information(a)[:, None]
+        return slope, weighted @ J.mT + prior.precisions[component]
+
+    def _step(self, x, z, value, component):
+        """Return latents, values, whether to go on, and factors of the curvature."""
+        slope, H = self._linear(x, z, component)
+        factors = cholesky(H)
+        step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
+        promised = (slope * step).sum(-1)
+        project = self.posterior.prior.project
+        new = project(z + step)
+        best = self._joint(x, new, component)[0]
+        # Not a number is no gain.
+        enough = best - value > 0.2 * promised
+        best = torch.where(best > value, best, value)
+        new = torch.where((best > value)[:, None], new, z)
+        if not enough.all():
+            for share in _SHARES:
+                shorter = project(z + share * step)
+                reached = self._joint(x, shorter, component)[0]
+                better = (reached > best) & ~enough
+                best = torch.where(better, reached, best)
+                new = torch.where(better[:, None], shorter, new)
+        going = (promised > _TOLERANCE) & (best > value)
+        return new, best, going, factors
+
+    def _chord(self, x, z, value, component, factors):
+        """Return the same after a step with the curvature of an earlier one."""
+        with torch.enable_grad():
+            z = z.detach().requires_grad_()
+            total = self._joint(x, z, component)[0].sum()
+            (slope,) = torch.autograd.grad(total, z)
+        z = z.detach()
+        step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
+        new = self.posterior.prior.project(z + step)
+        reached = self._joint(x, new, component)[0]
+        better = reached > value
+        new = torch.where(better[:, None], new, z)
+        going = (slope * step).sum(-1) > _TOLERANCE
+        return new, torch.where(better, reached, value), going, factors
+
+    def _curvature(self, x, z, component):
+        L = cholesky(self._linear(x, z, component)[1])
+        return L, L.diagonal(dim1=1, dim2=2).log().sum(1)
+
+
+def cholesky(H):
+    """Return triangular factors; of the diagonal alone where rounding forbids one."""
+    L, info = torch.linalg.cholesky_ex(H)
+    if not info.any():
+        return L
+    diagonal = torch.diag_embed(H.diagonal(dim1=1, dim2=2).clamp(min=1e-300).sqrt())
+    return torch.where((info != 0)[:, None, None], diagonal, L)

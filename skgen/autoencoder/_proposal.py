@@ -1,0 +1,105 @@
+"""What codes are drawn from for the density of a row, and how draws are averaged."""
+
+import itertools
+import math
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+
+from skgen.autoencoder._blocks import BLOCK_ITEMS, BLOCK_NUMBERS
+
+# Groups of the bank, of each of which the best is a start.
+_GROUPS = 16
+
+# A mode has this share of a proposal at least, if within so many nats of the best.
+_LEAST_SHARE, _WITHIN = 0.1, 12.0
+
+
+class Proposal:
+    """A mixture of normal densities about the modes of each of a block of rows."""
+
+    def __init__(self, modes):
+        self.z, log_evidence, self.factors = modes
+        best = log_evidence.max(dim=1, keepdim=True).values
+        weights = torch.exp(log_evidence - best)
+        floor = _LEAST_SHARE * (log_evidence > best - _WITHIN)
+        weights = torch.maximum(weights / weights.sum(1, keepdim=True), floor)
+        self.weights = weights / weights.sum(1, keepdim=True)  # (n, M)
+        self.log_scales = (
+            self.weights.log()
+            + self.factors.diagonal(dim1=2, dim2=3).log().sum(2)
+            - 0.5 * self.z.shape[2] * math.log(2 * math.pi)
+        )  # (n, M)
+
+    def draw(self, u, noise):
+        """Return latents made of uniform numbers (m,) and normal ones (m, k)."""
+        n, n_modes, k = self.z.shape
+        shares = self.weights.cumsum(1)
+        chosen = torch.searchsorted(shares, u.expand(n, -1).contiguous())
+        chosen = chosen.clamp(max=n_modes - 1)  # (n, m)
+        # x' L' = e' for each row e of the noise: x has the covariance of L'^-1 L^-1.
+        offsets = torch.linalg.solve_triangular(
+            self.factors, noise.expand(n, n_modes, -1, -1), upper=False, left=False
+        )  # (n, M, m, k)
+        everywhere = self.z[:, :, None] + offsets
+        index = chosen[:, None, :, None].expand(-1, 1, -1, k)
+        return everywhere.gather(1, index)[:, 0]  # (n, m, k)
+
+    def log_density(self, z):
+        """Return the log-density of latents (n, m, k)."""
+        centred = z[:, None] - self.z[:, :, None]  # (n, M, m, k)
+        squares = (centred @ self.factors).square().sum(-1)
+        return torch.logsumexp(self.log_scales[..., None] - 0.5 * squares, dim=1)
+
+
+class Points:
+    """Latents in groups of near ones, with the natural parameters of their rows."""
+
+    def __init__(self, posterior, z):
+        n_groups = min(_GROUPS, z.shape[0])
+        labels = KMeans(n_groups, n_init=1, max_iter=20, random_state=0).fit_predict(
+            z.numpy()
+        )
+        order = np.argsort(labels, kind="stable")
+        ends = np.searchsorted(labels[order], np.arange(n_groups + 1))
+        self.groups = [
+            (int(start), int(stop))
+            for start, stop in itertools.pairwise(ends)
+            if stop > start
+        ]
+        self.z = z[torch.from_numpy(order)]
+        self.rows_at_once = max(1, min(BLOCK_ITEMS, BLOCK_NUMBERS // z.shape[0]))
+        a = posterior.decode(self.z)
+        self.natural, log_normalizer = posterior.module.likelihood.natural(a)
+        self.log_prior = posterior.prior.log_density(self.z)  # (N,)
+        self.offset = self.log_prior - log_normalizer
+
+    def joint(self, x):
+        """Return log p(x | z) p(z), less what depends on x alone: (n, N)."""
+        return x @ self.natural.T + self.offset
+
+
+def with_control(log_ratio, log_control):
+    """Return the log of a mean of ratios, with a control variate of mean one.
+
+    Parameters
+    ----------
+    log_ratio, log_control : torch.Tensor of shape (n, m)
+        The logs of what to average, and of what is known to average to one.
+
+    Returns
+    -------
+    torch.Tensor of shape (n,)
+        The intercept of the regression on the control (Owen and Zhou, 2000); the
+        plain mean where that is not positive.
+    """
+    top = log_ratio.max(dim=1, keepdim=True).values
+    y = torch.exp(log_ratio - top)
+    h = torch.exp(log_control) - 1
+    mean, mean_h = y.mean(1), h.mean(1)
+    h = h - mean_h[:, None]
+    slope = (h * y).sum(1) / h.square().sum(1).clamp(min=1e-300)
+    intercept = mean - slope * mean_h
+    usable = (intercept > 0.5 * mean) & (intercept < 2 * mean)
+    return torch.where(usable, intercept, mean).log() + top[:, 0]
