@@ -482,6 +482,7 @@ def variational(family, m, beta=1.0, seed=0):
         encoder, decoder, likelihood(family, D), varying, beta=beta, n_importance=m
     ).double()
     module.generator = seeded()
+    module.n_steps.fill_(1e6)  # the divergence has its full weight
     return module
 
 
@@ -588,6 +589,7 @@ def gradients_of_codes(beta, n=20_000, m=3):
         n_importance=m,
     ).double()
     module.generator = seeded()
+    module.n_steps.fill_(1e6)
     x, table = tensor([[1.0, -2.0]]).repeat(n, 1), module.encoder.values
     (found,) = torch.autograd.grad(-module(x) * n, table)
     noise = noise_of(m, x, k=1)
@@ -658,6 +660,21 @@ def test_the_variances_of_a_loss_are_those_of_its_own_batch_at_first(rng):
     fit = norm(a.detach(), variance.detach().sqrt()).logpdf(x).sum(-1)
     divergence = kl_to_standard_normal(mean, log_variance).detach().numpy()
     assert found.item() == pytest.approx((divergence - fit).mean())
+
+
+def test_the_divergence_is_let_in_by_degrees_in_training_alone(rng):
+    x = tensor(rng.standard_normal((N, D)))
+    losses = []
+    for n_steps in (0, 99, 199, 10**6):
+        module = variational("gaussian", 1)
+        module.n_steps.fill_(n_steps)
+        losses.append(module(x).item())
+    module = variational("gaussian", 1).eval()
+    module.n_steps.zero_()
+    assert module(x).item() == pytest.approx(losses[-1])
+    divergence = kl_to_standard_normal(*module.posterior(x)).mean().item()
+    for loss, missing in zip(losses, (199 / 200, 0.5, 0, 0), strict=True):
+        assert loss == pytest.approx(losses[-1] - missing * divergence)
 
 
 @every_family

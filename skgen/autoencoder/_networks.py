@@ -160,6 +160,7 @@ def _given(model, name, given, sizes, shape):
         network = nn.Sequential(
             *(parts if name == "encoder" else (network, nn.Flatten()))
         )
+    network = network.float()
     _check_size(model, name, network, n_in, n_out)
     return network
 
@@ -168,7 +169,7 @@ def _check_size(model, name, network, n_in, n_out):
     """Raise unless a network maps rows of `n_in` numbers to rows of `n_out`."""
     rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
     # A copy: a frozen part of the user's stays as it is.
-    network = copy.deepcopy(network).float().eval()
+    network = copy.deepcopy(network).eval()
     parameter = next(network.parameters(), None)
     device = None if parameter is None else parameter.device
     try:
