@@ -48,15 +48,11 @@ GRADIENT_MIXTURES = [
 SMALL = {"hidden_layer_sizes": (6,), "max_epochs": 15, "random_state": 0}
 AUTOENCODERS = [
     AutoEncoder(1, **SMALL),
-    AutoEncoder(1, noise_covariance="spherical", latent_density=GaussianKDE(), **SMALL),
-    VAE(1, activation="tanh", **SMALL),
-    VAE(
-        1,
-        n_importance=3,
-        early_stopping=True,
-        latent_density=EMGaussianMixture(2),
-        **{**SMALL, "lr": 0.02},
+    AutoEncoder(
+        1, noise_covariance="spherical", latent_density=EMGaussianMixture(2), **SMALL
     ),
+    VAE(1, activation="tanh", **SMALL),
+    VAE(1, n_importance=3, early_stopping=True, **{**SMALL, "lr": 0.02}),
     SWAE(1, noise_covariance="spherical", **SMALL),
     SWAE(1, prior="ring", batch_size=25, optimizer="adamw", **SMALL),
 ]

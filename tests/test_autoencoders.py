@@ -630,6 +630,19 @@ def test_a_fitted_prior_survives_a_search_in_a_frozen_estimator():
     np.testing.assert_allclose(codes.mean(axis=0), expected, atol=0.2)
 
 
+@pytest.mark.parametrize("k", [1, 3, 9])
+@pytest.mark.parametrize("density", [None, GaussianKDE()], ids=["mixture", "kernels"])
+def test_a_row_is_scored_alone_whatever_the_code_and_its_density(density, k):
+    X = plane(60, d=10)
+    model = AutoEncoder(k, latent_density=density, **QUICK).fit(X)
+    together = model.score_samples(X)
+    order = np.random.RandomState(0).permutation(60)
+    permuted = model.score_samples(X[order])
+    np.testing.assert_allclose(permuted, together[order], rtol=1e-12)
+    alone = [model.score_samples(X[i : i + 1])[0] for i in range(8)]
+    np.testing.assert_allclose(alone, together[:8], rtol=1e-12)
+
+
 def test_a_refit_of_the_density_that_fails_loses_nothing():
     X = plane(80)
     model = AutoEncoder(2, **QUICK).fit(X)

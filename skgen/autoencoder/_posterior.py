@@ -5,7 +5,8 @@ r"""The density of rows under a decoder, by importance sampling about the modes.
 For each row, damped Gauss-Newton steps lead from the encoder's code and from other
 codes to modes of :math:`p(z) p(x | z)`; a normal density about each, with the
 curvature there, makes the proposal. Work is done in blocks of a fixed number of items,
-padded where there are fewer: a row's answer has the same bits beside any other rows.
+padded where there are fewer: a row's answer is the same beside any other rows, but for
+a last bit.
 """
 
 import math
