@@ -86,7 +86,7 @@ def test_log_density_agrees_with_annealing(model, tolerance, real_data):
         ) * 1.0
     model.set_params(hidden_layer_sizes=(64,), max_epochs=20, random_state=0).fit(X)
     posterior: Posterior = model._inference
-    x = torch.from_numpy(model._standardized(held_out))
+    x = torch.from_numpy(model._coordinates.standardized(held_out))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         k = model.n_components

@@ -66,13 +66,13 @@ def test_linear_networks_with_the_solution_of_pca_score_as_pca(
         max_epochs=1,
         random_state=0,
     ).fit(X)
-    scale = model._coordinates.scale[0]
+    scale = model._coordinates.whitening.scale[0]
     gains = np.sqrt(pca.explained_variance_ - pca.noise_variance_)  # (k,)
     stretch = 1.0 if prior == "its own" else 3.0
     module = model._inference.module
     loadings = pca.components_.T * gains / scale  # (d, k)
     module.decoder[0].weight.copy_(torch.from_numpy(loadings / stretch))
-    offset = pca.mean_ - model._coordinates.mean
+    offset = pca.mean_ - model._coordinates.whitening.mean
     module.decoder[0].bias.copy_(torch.from_numpy(offset / scale))
     module.likelihood.variance.fill_(pca.noise_variance_ / scale**2)
     if prior != "its own":

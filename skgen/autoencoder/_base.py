@@ -11,7 +11,6 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._parameters import (
-    InvalidParameterError,
     check_choice,
     check_integer,
     invalid_parameter,
@@ -19,11 +18,8 @@ from skgen._parameters import (
 )
 from skgen._tensors import float64_copy, threads_for, torch_seed
 from skgen._threads import one_blas_thread
-from skgen._whitening import (
-    DEGENERATE_VARIANCE,
-    DiagonalWhitening,
-    estimate_whitening,
-)
+from skgen._whitening import DEGENERATE_VARIANCE
+from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._latent import (
     LEAST_DRAWS,
     MOST_ROWS,
@@ -128,31 +124,13 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
                 f"The 'X' argument of {type(self).__name__} must have at least 2 rows. "
                 "Got 1 sample instead."
             )
-        self._set_coordinates(X)
+        self._coordinates = Coordinates(self, X)
+        self._fitted_n_components = self.n_components
         encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
-        varying = torch.from_numpy(self._varying)
-        likelihood = self._new_likelihood(int(self._varying.sum()))
+        varying = torch.from_numpy(self._coordinates.varying)
+        likelihood = self._new_likelihood(self._coordinates.n_varying)
         self._start_at_the_mean(decoder, X[training])
         return self._loss_module(encoder, decoder, likelihood, varying)
-
-    def _set_coordinates(self, X):
-        """Choose the coordinates of the networks, in which features are of size 1."""
-        d = X.shape[1]
-        if self.likelihood == "gaussian":
-            self._coordinates = estimate_whitening(
-                X,
-                np.ones(X.shape[0]),
-                self.noise_covariance,
-                dtype=self._fit_dtype,
-                names=self._column_names(),
-            )
-        else:
-            never = np.zeros(d, dtype=bool)
-            self._coordinates = DiagonalWhitening(np.zeros(d), np.ones(d), never)
-        # Across a constant feature every model has the shared floor.
-        self._varying = ~self._coordinates.degenerate
-        self._fitted_likelihood = self.likelihood
-        self._fitted_n_components = self.n_components
 
     def _new_likelihood(self, d):
         from skgen.autoencoder._likelihood import (
@@ -176,33 +154,14 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         if self.likelihood == "gaussian" or self.decoder is not None:
             return
-        mean = self._inside(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
+        mean = self._coordinates.inside(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
         bias = last_layer(decoder).bias
         if bias.shape == mean.shape:
             with torch.no_grad():
                 bias.copy_(torch.from_numpy(np.log(mean / (1 - mean))))
 
     def _encoded(self, X):
-        return self._standardized(X).astype(np.float32)
-
-    def _standardized(self, X):
-        """Return rows in the coordinates of the networks, in float64."""
-        if self._fitted_likelihood != "gaussian":
-            return self._inside(X)
-        U = self._coordinates.whiten(X)
-        U[:, ~self._varying] = 0.0
-        return U
-
-    def _inside(self, X):
-        """Return rows as they are; raise where one leaves [0, 1]."""
-        low, high = X.min(), X.max()
-        if low < 0 or high > 1:
-            raise InvalidParameterError(
-                f"The 'X' argument of {type(self).__name__} must lie in [0, 1] for "
-                f"likelihood={self._fitted_likelihood!r}. Got values from {low:g} to "
-                f"{high:g} instead."
-            )
-        return X
+        return self._coordinates.standardized(X).astype(np.float32)
 
     def _resolved_batch(self, n_samples, streams):
         if self.batch_size != "auto":
@@ -215,10 +174,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return [("schedule", Patience(self.n_iter_no_change))]
 
     def _loss_offset(self):
-        if self._fitted_likelihood != "gaussian":
-            return 0.0
-        n_constant = int((~self._varying).sum())
-        return 0.5 * n_constant * np.log(2 * np.pi) - self._coordinates.log_det
+        return self._coordinates.loss_offset
 
     def _adopted(self):
         history = self._losses()
@@ -278,7 +234,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         check_is_fitted(self)
         self._check_parameters()
         X = self._validated(X).astype(np.float64)
-        rows = torch.tensor(self._standardized(X))
+        rows = torch.tensor(self._coordinates.standardized(X))
         rng = _generator(self.random_state)
         before = dict(vars(self))
         try:
@@ -316,8 +272,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         if density is None:
             density = self._given_density()
         answer = {"_inference": posterior, "latent_density_": density}
-        if self._fitted_likelihood == "gaussian":
-            answer["noise_variance_"] = self._noise_variance(posterior)
+        if self._coordinates.is_normal:
+            variance = posterior.module.likelihood.variance.numpy()
+            answer["noise_variance_"] = self._coordinates.noise_variance(variance)
         return answer
 
     def _fitted_density(self, wanted, draws, seed):
@@ -340,14 +297,6 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         from skgen.autoencoder._posterior import Posterior
 
         return Posterior(module or self._twin(), prior, codes)
-
-    def _noise_variance(self, posterior):
-        """Return the variances of the noise in the units of the data."""
-        scale = self._coordinates.scale
-        variance = np.ones(scale.size)  # the floor, in a constant feature's units
-        variance[self._varying] = posterior.module.likelihood.variance.numpy()
-        variance *= scale**2
-        return float(variance[0]) if self.noise_covariance == "spherical" else variance
 
     def sample_latent(self, n_samples=1, *, random_state=None):
         """Draw codes from their density; decode them for draws without noise.
@@ -377,31 +326,28 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         import torch
 
         posterior = self._posterior_with_density()
-        U = torch.tensor(self._standardized(X))
+        U = torch.tensor(self._coordinates.standardized(X))
         with self._answering():
             answer = posterior.log_density(U, self.n_importance_samples).numpy()
-        if self._fitted_likelihood == "gaussian":
-            answer = answer + self._coordinates.log_det
-            constant = self._coordinates.whiten(X)[:, ~self._varying]
-            answer -= 0.5 * (constant**2 + np.log(2 * np.pi)).sum(axis=1)
-        return answer
+        return answer + self._coordinates.log_rest(X)
 
     def _draw(self, n_samples, rng):
         posterior = self._posterior_with_density()
+        coordinates = self._coordinates
+        varying = np.empty((n_samples, coordinates.n_varying))
         with self._answering():
             z = posterior.prior.draw(n_samples, rng)
-            U = np.empty((n_samples, self._varying.size))
             for rows in gen_batches(n_samples, _DRAWN_AT_ONCE):
                 a = posterior.decode(z[rows])
-                U[rows, self._varying] = posterior.module.likelihood.draw(a, rng)
-        constant = (n_samples, int((~self._varying).sum()))
-        U[:, ~self._varying] = rng.standard_normal(constant)
-        return self._coordinates.unwhiten(U)
+                varying[rows] = posterior.module.likelihood.draw(a, rng)
+        n_constant = coordinates.varying.size - coordinates.n_varying
+        constant = rng.standard_normal((n_samples, n_constant))
+        return coordinates.restored(varying, constant)
 
     def _posterior_mean(self, X):
         import torch
 
-        U = torch.tensor(self._standardized(X))
+        U = torch.tensor(self._coordinates.standardized(X))
         with self._answering():
             return self._inference.module.encode(U).numpy()
 
@@ -409,11 +355,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         import torch
 
         module = self._inference.module
-        U = np.zeros((Z.shape[0], self._varying.size))
         with self._answering():
             mean = module.likelihood.mean(module.decode(torch.tensor(Z)))
-        U[:, self._varying] = mean.numpy()
-        return self._coordinates.unwhiten(U)
+        return self._coordinates.restored(mean.numpy())
 
     def _posterior_with_density(self):
         if self._inference.prior is None:
@@ -453,7 +397,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _bytes_per_row(self):
         # The starts of a row with their curvatures; blocks bound the rest.
         k = self._fitted_n_components
-        return 8 * (20 * k * (k + 2) + 4 * self._varying.size)
+        return 8 * (20 * k * (k + 2) + 4 * self.n_features_in_)
 
 
 class LatentDensityError(FitStopped, ValueError):
