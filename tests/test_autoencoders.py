@@ -31,6 +31,15 @@ EVERY = [AutoEncoder(2, **QUICK), VAE(2, **QUICK), SWAE(2, **QUICK)]
 every_model = pytest.mark.parametrize("model", EVERY, ids=lambda m: type(m).__name__)
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Let posteriors that no estimator calls work as those of estimators do."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def plane(n, d=6, noise=0.5, seed=0):
     """Return rows about a plane of two dimensions."""
     rng = np.random.RandomState(seed)
