@@ -254,12 +254,12 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         from skgen.autoencoder._calibration import calibrate, posterior_draws
 
         order = torch.from_numpy(rng.permutation(n_training))
-        with one_blas_thread(), threads_for(self._work), torch.no_grad():
+        with self._answering():
             few = rows[order[:MOST_ROWS]]
             module = self._twin()
             codes = module.encode(few).numpy()
             prior, density = self._first_prior(codes), None
-            posterior = self._posterior_under(prior, codes)
+            posterior = self._posterior_under(prior, codes, module)
             calibrate(posterior, few, self._learns_prior)
             wanted = self._density_to_fit()
             if wanted is not None:
@@ -267,7 +267,6 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
                 draws = posterior_draws(posterior, few, n_draws, rng)
                 density = self._fitted_density(wanted, draws, torch_seed(rng))
                 prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
-                module = posterior.module
                 posterior = self._posterior_under(prior, codes, module)
         if density is None:
             density = self._given_density()

@@ -11,7 +11,7 @@ def by_blocks(function, size, *parts):
     """Apply a function to items in blocks of one size, the last one padded.
 
     Products of matrices of another size round otherwise: equal blocks give a row the
-    same bits beside any other rows.
+    same answer beside any other rows, but for a last bit.
     """
     n = parts[0].shape[0]
     answers = []

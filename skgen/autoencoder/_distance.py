@@ -11,6 +11,7 @@ from skgen._parameters import (
     is_real,
     numbers_only,
 )
+from skgen.base import _generator
 
 _NAME = "sliced_wasserstein_distance"
 
@@ -90,11 +91,7 @@ def sliced_wasserstein_distance(X, Y, n_projections=50, *, p=2, random_state=Non
     if X.shape[1] != Y.shape[1]:
         rule = f"a table of as many features as X, {X.shape[1]}"
         raise _invalid("Y", rule, Y.shape[1])
-    rng = (
-        random_state
-        if isinstance(random_state, np.random.RandomState)
-        else np.random.RandomState(random_state)
-    )
+    rng = _generator(random_state)
     directions = rng.standard_normal((X.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     x, y = np.sort(X @ directions, axis=0), np.sort(Y @ directions, axis=0)

@@ -212,9 +212,10 @@ class Posterior:
         proposal = Proposal(modes)
         z = proposal.draw(u, noise)  # (n, m, k)
         m = z.shape[1]
-        log_joint = self.module.likelihood.log_density(
+        log_prior = self.prior.log_density(z.reshape(-1, k)).view(n, m)
+        log_joint = log_prior + self.module.likelihood.log_density(
             x[:, None], self.decode(z.reshape(-1, k)).view(n, m, -1)
-        ) + self.prior.log_density(z.reshape(-1, k)).view(n, m)
+        )
         log_q = proposal.log_density(z)  # (n, m)
         points = self._points()
         if points is None:
@@ -222,7 +223,6 @@ class Posterior:
         # Samples of the prior and of the proposal, as from a mixture of both
         # (the balance heuristic of Veach and Guibas, 1995).
         n_points = points.z.shape[0]
-        log_prior = self.prior.log_density(z.reshape(-1, k)).view(n, m)
         at_points = proposal.log_density(points.z.expand(n, -1, -1))  # (n, N)
         base = self.module.likelihood.base(x)[:, None]
         log_joint = torch.cat([log_joint, points.joint(x) + base], dim=1)
