@@ -256,9 +256,9 @@ def test_log_density_agrees_with_a_million_draws(k, noise):
     outputs = module.decode(prior.spread(2**18))
     expected = [
         float(torch.logsumexp(module.likelihood.log_density(row, outputs), 0))
-        for row in x[:30]
+        for row in x[:200]  # a row's estimate scatters by 0.2: many, for their mean
     ] - np.log(2**18)
-    error = posterior.log_density(x[:30], 64).numpy() - expected
+    error = posterior.log_density(x[:200], 64).numpy() - expected
     assert np.abs(error).mean() < 0.2
     assert abs(error.mean()) < 0.06
 
