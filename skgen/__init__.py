@@ -23,6 +23,13 @@ A map of the package:
 
 from skgen._ties import dequantize
 from skgen.autoencoder import SWAE, VAE, AutoEncoder, sliced_wasserstein_distance
+from skgen.compose import (
+    DensityOutlierDetector,
+    GenerativeClassifier,
+    GenerativePipeline,
+    make_generative_pipeline,
+    register_log_det,
+)
 from skgen.kde import GaussianKDE
 from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
 
@@ -30,10 +37,15 @@ __all__ = [
     "SWAE",
     "VAE",
     "AutoEncoder",
+    "DensityOutlierDetector",
     "EMGaussianMixture",
     "GaussianKDE",
+    "GenerativeClassifier",
+    "GenerativePipeline",
     "SGDGaussianMixture",
     "dequantize",
+    "make_generative_pipeline",
+    "register_log_det",
     "sliced_wasserstein_distance",
 ]
 

@@ -27,10 +27,10 @@ from skgen._ties import list_columns
 DEGENERATE_VARIANCE = 1e-6
 
 # Below this share of a feature's variance a direction is taken for rounding.
-_ROUNDING_VARIANCE = 1e-12
+ROUNDING_VARIANCE = 1e-12
 
 # A feature whose standard deviation is not this many rounding steps is constant.
-_ROUNDING_STEPS = 8
+ROUNDING_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ def weighted_mean(X, sample_weight):
     return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
 
 
+def rounding_resolution(X, dtype=np.float64):
+    """Return what rounding leaves of the standard deviation of constants, (d,)."""
+    return ROUNDING_STEPS * np.finfo(dtype).eps * np.abs(X).max(axis=0)
+
+
 def estimate_whitening(
     X, sample_weight, covariance_type, *, ddof=0, dtype=np.float64, names=None
 ):
@@ -139,8 +144,7 @@ def estimate_whitening(
     centred -= np.average(centred, axis=0, weights=sample_weight)
     total = sample_weight.sum()
     variances = np.einsum("i,ij,ij->j", sample_weight, centred, centred) / total
-    # What rounding leaves of the variance of a constant feature.
-    resolution = _ROUNDING_STEPS * np.finfo(dtype).eps * np.abs(X).max(axis=0)  # (d,)
+    resolution = rounding_resolution(X, dtype)
     constant = variances <= resolution**2
     variances[constant] = 0.0
     unbiased = total / (total - ddof)
@@ -181,7 +185,7 @@ def _spherical_scale(variances):
 def _full_whitening(mean, scale, correlation, noise, unbiased, constant, names):
     """Whiten by the eigenvectors of the correlation, floored where it has no rank."""
     values, vectors = np.linalg.eigh(correlation)  # (d,), (d, d)
-    threshold = np.maximum(_ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
+    threshold = np.maximum(ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
     degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
     n_collinear = int(degenerate.sum() - constant.sum())
     _warn_if_degenerate(constant, n_collinear, names)

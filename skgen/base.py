@@ -14,23 +14,21 @@ from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.metadata_routing import UNUSED
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from skgen._parameters import (
-    RANDOM_STATE_RULE,
     Described,
-    InvalidParameterError,
     check_random_state_parameter,
     invalid_argument,
-    is_integer,
-    is_random_state,
-    is_real,
     numbers_only,
 )
 from skgen._ties import warn_about_ties
-
-# The largest magnitude of rows that a model takes.
-LARGEST = 1e150
+from skgen._validation import (
+    generator,
+    generator_of_draws,
+    validated_rows,
+    validated_weight,
+)
 
 
 class GenerativeModel(
@@ -48,7 +46,7 @@ class GenerativeModel(
 
     # -- fitting ---------------------------------------------------------------
 
-    def _learn(self, X, sample_weight=None):
+    def _learn(self, X, sample_weight=None, **more):
         """Fit the model; where that fails, leave what was fitted before.
 
         Parameters
@@ -57,20 +55,22 @@ class GenerativeModel(
             The rows, unchecked.
         sample_weight : array-like of shape (n_samples,), default=None
             How many times each row counts, unchecked. None counts each once.
+        **more : dict
+            Passed on to the hook `_fit`.
 
         Returns
         -------
         self
         """
-        with _restored_on_error(self):
-            return self._learn_with_callbacks(X, sample_weight)
+        with restored_on_error(self):
+            return self._learn_with_callbacks(X, sample_weight, **more)
 
     @with_callbacks
-    def _learn_with_callbacks(self, X, sample_weight):
+    def _learn_with_callbacks(self, X, sample_weight, **more):
         self._check_parameters()
         check_random_state_parameter(self)
-        X = self._validated(X, reset=True)
-        sample_weight = self._validated_weight(sample_weight, X.shape[0])
+        X = validated_rows(self, X, reset=True)
+        sample_weight = validated_weight(self, sample_weight, X.shape[0])
         # A weight of 0 is the row absent.
         present = sample_weight > 0
         if not present.all():
@@ -81,7 +81,7 @@ class GenerativeModel(
         rows = X.astype(np.float64, copy=False)
         task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
         task.call_on_fit_task_begin(estimator=self, X=rows)
-        self._fit(rows, sample_weight, _generator(self.random_state), task)
+        self._fit(rows, sample_weight, generator(self.random_state), task, **more)
         task.call_on_fit_task_end(estimator=self, X=rows, reconstruction_attributes={})
         return self
 
@@ -97,17 +97,17 @@ class GenerativeModel(
         -------
         self
         """
-        with _restored_on_error(self):
+        with restored_on_error(self):
             self._check_parameters()
             check_random_state_parameter(self)
             first = not hasattr(self, "n_features_in_")
-            X = self._validated(X, reset=first)
+            X = validated_rows(self, X, reset=first)
             if first:
                 if self._is_continuous:
                     warn_about_ties(X, self._column_names())
                 self._fit_dtype = X.dtype
             rows = X.astype(np.float64, copy=False)
-            self._fit_more(rows, _generator(self.random_state))
+            self._fit_more(rows, generator(self.random_state))
         return self
 
     # -- what every model answers ----------------------------------------------
@@ -127,7 +127,7 @@ class GenerativeModel(
             integrates to one over the space of the features.
         """
         check_is_fitted(self)
-        X = self._validated(X)
+        X = validated_rows(self, X)
         log_density = self._by_chunks(self._log_density, X)
         with np.errstate(over="ignore"):  # below the least float32 it is -inf
             return log_density.astype(X.dtype, copy=False)
@@ -173,7 +173,7 @@ class GenerativeModel(
             float64.
         """
         check_is_fitted(self)
-        rng = self._drawing("sample", n_samples, random_state)
+        rng = generator_of_draws(self, "sample", n_samples, random_state)
         return self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
 
     def transform(self, X):
@@ -218,29 +218,17 @@ class GenerativeModel(
             )
         return self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
 
-    def _drawing(self, method, n_samples, random_state):
-        """Check the arguments of a method that draws; return its generator."""
-        if not is_integer(n_samples, 1):
-            raise invalid_argument(
-                self, method, "n_samples", "an int of at least 1", n_samples
-            )
-        if not is_random_state(random_state):
-            raise invalid_argument(
-                self, method, "random_state", RANDOM_STATE_RULE, random_state
-            )
-        return _generator(self.random_state if random_state is None else random_state)
-
     def _weighted_log_density(self, X, sample_weight):
         """Return the log-density of unchecked rows in float64, and their weights."""
         check_is_fitted(self)
-        X = self._validated(X)
-        sample_weight = self._validated_weight(sample_weight, X.shape[0])
+        X = validated_rows(self, X)
+        sample_weight = validated_weight(self, sample_weight, X.shape[0])
         return self._by_chunks(self._log_density, X), sample_weight
 
     def _posterior(self, X):
         """Return E[z | x] of unchecked rows, in their own precision."""
         check_is_fitted(self)
-        X = self._validated(X)
+        X = validated_rows(self, X)
         return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
 
     def _undoing(self):
@@ -295,51 +283,7 @@ class GenerativeModel(
     def _bytes_per_row(self):
         """Return the memory that a hook needs for one row, in bytes."""
 
-    # -- checks of data ----------------------------------------------------------
-
-    def _validated(self, X, reset=False):
-        """Return the rows as a float64 or float32 array of finite numbers."""
-        what = f"The 'X' argument of {type(self).__name__}"
-        X = numbers_only(what, validate_data, self, X, reset=reset)
-        # Squares of larger numbers are no longer numbers.
-        largest = float(max(-X.min(), X.max()))
-        if largest > LARGEST:
-            raise InvalidParameterError(
-                f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} instead: "
-                "rescale it."
-            )
-        return X
-
-    def _validated_weight(self, sample_weight, n_samples):
-        """Return the weights as a float64 array; ones for None."""
-        if sample_weight is None:
-            return np.ones(n_samples)
-        if is_real(sample_weight):
-            sample_weight = np.full(n_samples, float(sample_weight))
-        elif np.isscalar(sample_weight):
-            sample_weight = [sample_weight]  # of the wrong shape, or text: said below
-        what = f"The 'sample_weight' argument of {type(self).__name__}"
-        weights = numbers_only(
-            what,
-            check_array,
-            sample_weight,
-            ensure_2d=False,
-            input_name="sample_weight",
-            estimator=self,
-        ).astype(np.float64)
-        with np.errstate(over="ignore"):
-            total = weights.sum()
-        if weights.shape != (n_samples,):
-            rule, got = f"an array of shape ({n_samples},)", f"shape {weights.shape}"
-        elif weights.min() < 0:
-            rule, got = "nowhere negative", weights.min()
-        elif weights.max() == 0:
-            rule, got = "positive for some row", "a weight of zero for every row"
-        elif not np.isfinite(total):
-            rule, got = "of a finite sum", f"weights up to {weights.max():g}"
-        else:
-            return weights
-        raise InvalidParameterError(f"{what} must be {rule}. Got {got} instead.")
+    # -- names of features -------------------------------------------------------
 
     def _column_names(self):
         """Return the names of the features as a list, None where there are none."""
@@ -402,19 +346,12 @@ def working_memory():
     return max(int(get_config()["working_memory"] * 2**20), 2**16)
 
 
-def _generator(random_state):
-    """Return a RandomState; None seeds a new one, never the global one."""
-    if isinstance(random_state, np.random.RandomState):
-        return random_state
-    return np.random.RandomState(random_state)
-
-
 class FitStopped:
     """Marks an error after which the model that was learned so far is kept."""
 
 
 @contextmanager
-def _restored_on_error(model):
+def restored_on_error(model):
     """Put the attributes of `model` back as they were if the body raises."""
     before = dict(vars(model))
     undo = model._undoing()

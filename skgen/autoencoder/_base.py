@@ -18,6 +18,7 @@ from skgen._parameters import (
 )
 from skgen._tensors import float64_copy, threads_for, torch_seed
 from skgen._threads import one_blas_thread
+from skgen._validation import generator, generator_of_draws, validated_rows
 from skgen._whitening import DEGENERATE_VARIANCE
 from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._latent import (
@@ -27,7 +28,7 @@ from skgen.autoencoder._latent import (
     fit_latent_density,
     is_density,
 )
-from skgen.base import FitStopped, _generator
+from skgen.base import FitStopped
 from skgen.neural import GradientModel
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
@@ -233,9 +234,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         check_is_fitted(self)
         self._check_parameters()
-        X = self._validated(X).astype(np.float64)
+        X = validated_rows(self, X).astype(np.float64)
         rows = torch.tensor(self._coordinates.standardized(X))
-        rng = _generator(self.random_state)
+        rng = generator(self.random_state)
         before = dict(vars(self))
         try:
             self._adopt(self._with_density(rows, rows.shape[0], rng))
@@ -314,7 +315,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             without the observation noise that `sample` adds.
         """
         check_is_fitted(self)
-        rng = self._drawing("sample_latent", n_samples, random_state)
+        rng = generator_of_draws(self, "sample_latent", n_samples, random_state)
         prior = self._posterior_with_density().prior
         codes = prior.to_code(prior.draw(int(n_samples), rng)).numpy()
         return codes.astype(self._fit_dtype, copy=False)

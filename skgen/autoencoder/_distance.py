@@ -11,7 +11,7 @@ from skgen._parameters import (
     is_real,
     numbers_only,
 )
-from skgen.base import _generator
+from skgen._validation import generator
 
 _NAME = "sliced_wasserstein_distance"
 
@@ -91,7 +91,7 @@ def sliced_wasserstein_distance(X, Y, n_projections=50, *, p=2, random_state=Non
     if X.shape[1] != Y.shape[1]:
         rule = f"a table of as many features as X, {X.shape[1]}"
         raise _invalid("Y", rule, Y.shape[1])
-    rng = _generator(random_state)
+    rng = generator(random_state)
     directions = rng.standard_normal((X.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     x, y = np.sort(X @ directions, axis=0), np.sort(Y @ directions, axis=0)

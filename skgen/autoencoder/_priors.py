@@ -4,16 +4,14 @@ A prior tells the true :math:`\log p(z)` and, for proposals, a mixture of normal
 densities: itself where it is one, else a normal density fitted to the codes.
 """
 
-import inspect
 import math
 
 import numpy as np
 import torch
 from scipy import special
-from scipy.stats import qmc
 
-# What SciPy calls the seed since 1.15, and before.
-_SEED = "rng" if "rng" in inspect.signature(qmc.Sobol).parameters else "seed"
+from skgen._drawing import draw
+from skgen._quasi_random import uniform_points
 
 # How near to the border of a bounded prior a code is taken to be, as a probability.
 _BORDER = 1e-6
@@ -194,22 +192,13 @@ class AnyDensity(NormalMixture):
         return torch.as_tensor(answer, dtype=torch.float64, device=z.device)
 
     def draw(self, n, rng):
-        drawn = self.density.sample(n, random_state=rng)
-        # Mixtures of scikit-learn return the components as well.
-        drawn = drawn[0] if isinstance(drawn, tuple) else drawn
-        return torch.as_tensor(np.asarray(drawn), dtype=torch.float64)
+        return torch.from_numpy(draw(self.density, n, rng))
 
     def spread(self, n):
         return self.draw(n, np.random.RandomState(0))
 
 
 def quasi_noise(n, k):
-    """Return uniform (n,) and standard normal (n, k) numbers, spread evenly.
-
-    The scrambled Sobol points (Owen, 1998) of one seed: always the same.
-    """
-    points = qmc.Sobol(k + 1, scramble=True, **{_SEED: 0})
-    u = points.random_base2(max(0, math.ceil(math.log2(n))))[:n]  # (n, k + 1)
-    # Scrambled points have 30 bits: half a step keeps them off 0 and 1.
-    u = (u + 2.0**-31).clip(2.0**-31, 1 - 2.0**-31)
+    """Return uniform (n,) and standard normal (n, k) numbers, spread evenly."""
+    u = uniform_points(n, k + 1)
     return u[:, 0], special.ndtri(u[:, 1:])

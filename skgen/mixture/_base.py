@@ -5,6 +5,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._parameters import invalid_parameter
+from skgen._validation import validated_rows
 from skgen.base import GenerativeModel
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._statistics import (
@@ -36,7 +37,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             The number of the component, from 0.
         """
         check_is_fitted(self)
-        return self._by_chunks(self._most_probable, self._validated(X))
+        return self._by_chunks(self._most_probable, validated_rows(self, X))
 
     def predict_proba(self, X):
         """Return the probability of each component given each row.

@@ -1,0 +1,99 @@
+"""What estimators that hold a density share: checks, names, seeds."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from skgen._frames import frame_kind, framed
+from skgen._parameters import invalid_parameter
+from skgen._validation import validated_rows
+from skgen.base import restored_on_error
+
+
+class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
+    """An estimator that fits clones of the density in its parameter `estimator`.
+
+    Abstract: an estimator fills in ``_check_parameters`` and ``_fit``, and sets
+    ``_methods``, the names of what it asks the density for.
+    """
+
+    def _learn(self, X, *more):
+        """Fit; where that fails, leave what was fitted before."""
+        with restored_on_error(self):
+            return self._learn_with_callbacks(X, *more)
+
+    @with_callbacks
+    def _learn_with_callbacks(self, X, *more):
+        self._check_density()
+        self._check_parameters()
+        self._frame_kind = frame_kind(X)
+        rows = validated_rows(self, X, reset=True)
+        self._fit(rows, *more)
+        return self
+
+    @abstractmethod
+    def _check_parameters(self):
+        """Raise for a constructor parameter of the wrong type or value."""
+
+    @abstractmethod
+    def _fit(self, X, *more):
+        """Set the fitted attributes from (n, d) rows and what `fit` was given."""
+
+    def _check_density(self):
+        """Raise unless the parameter `estimator` is a density."""
+        density = self.estimator
+        # In scikit-learn's pipelines scores are in the units of the last step.
+        wrong = isinstance(density, (type, Pipeline)) or not all(
+            hasattr(density, method) for method in self._methods
+        )
+        if wrong:
+            listed = ", ".join(repr(method) for method in self._methods)
+            rule = f"a density with {listed}"
+            if isinstance(density, Pipeline):
+                rule += ", for a pipeline a GenerativePipeline"
+            raise invalid_parameter(self, "estimator", rule, density)
+
+    def _fit_density(self, density, X, task, name, **weights):
+        """Fit an unfitted density to rows, as the sub-task `name`; return it."""
+        rows = self._handed(X)
+        subtask = task.subcontext(task_name=name)
+        with subtask.propagate_callback_context(density):
+            subtask.call_on_fit_task_begin(estimator=self, X=X)
+            density.fit(rows, **weights)
+            subtask.call_on_fit_task_end(estimator=self, X=X)
+        return density
+
+    def _scored(self, density, X):
+        """Return the log-density of validated rows in float64."""
+        return np.asarray(density.score_samples(self._handed(X)), dtype=np.float64)
+
+    def _handed(self, X):
+        """Return validated rows under the names that `fit` saw."""
+        return framed(X, getattr(self, "feature_names_in_", None), self._frame_kind)
+
+    def _rows(self, X):
+        """Return the rows of a question to the fitted estimator."""
+        check_is_fitted(self)
+        return validated_rows(self, X)
+
+    @property
+    def random_state(self):
+        """The `random_state` of the density, which seeds draws."""
+        return getattr(self.estimator, "random_state", None)
+
+    def _undoing(self):
+        return lambda: None
+
+    def _sk_visual_block_(self):
+        from sklearn.utils._repr_html.estimator import _VisualBlock
+
+        return _VisualBlock(
+            "parallel",
+            [self.estimator],
+            names=["estimator"],
+            name_details=str(self.estimator),
+        )
