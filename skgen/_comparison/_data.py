@@ -12,7 +12,7 @@ from skgen._comparison._reading import (
     read_frame,
 )
 from skgen._ties import column_step, dequantize, list_columns
-from skgen.base import LARGEST
+from skgen._validation import LARGEST
 
 
 @dataclass
