@@ -1,4 +1,4 @@
-"""Rows as dataframes, for steps that were fitted to them and know their names."""
+"""Rows as dataframes, for estimators that were fitted to them and know their names."""
 
 
 def frame_kind(X):
@@ -17,8 +17,12 @@ def framed(X, names, kind):
     names : ndarray of str of shape (n_features,) or None
         The names.
     kind : {"pandas", "polars"} or None
-        The library. None is pandas, which steps that were set to return its
-        dataframes know.
+        The library. None is pandas, which estimators that know names without a
+        dataframe of the user's have them from.
+
+    Returns
+    -------
+    ndarray or dataframe of shape (n_samples, n_features)
     """
     if names is None:
         return X
@@ -28,4 +32,4 @@ def framed(X, names, kind):
         return polars.DataFrame(X, schema=list(names))
     import pandas
 
-    return pandas.DataFrame(X, columns=names)
+    return pandas.DataFrame(X, columns=list(names))

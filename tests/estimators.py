@@ -1,13 +1,18 @@
 """One table of cheap instances: every test of all models runs over it."""
 
 import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from skgen import (
     SWAE,
     VAE,
     AutoEncoder,
+    DensityOutlierDetector,
     EMGaussianMixture,
     GaussianKDE,
+    GenerativeClassifier,
+    GenerativePipeline,
     SGDGaussianMixture,
 )
 
@@ -56,12 +61,61 @@ AUTOENCODERS = [
     SWAE(1, noise_covariance="spherical", **SMALL),
     SWAE(1, prior="ring", batch_size=25, optimizer="adamw", **SMALL),
 ]
+PIPELINES = [
+    GenerativePipeline(
+        [("scale", StandardScaler()), ("kde", GaussianKDE(random_state=0))]
+    ),
+    GenerativePipeline(
+        [
+            ("pca", PCA(1, svd_solver="full")),
+            ("mixture", EMGaussianMixture(2, random_state=0)),
+        ]
+    ),
+    GenerativePipeline(
+        [
+            ("robust", RobustScaler()),
+            ("nothing", "passthrough"),
+            ("whiten", PCA(1, whiten=True)),
+            ("mixture", SGDGaussianMixture(2, random_state=0)),
+        ]
+    ),
+    GenerativePipeline(
+        [
+            ("power", PowerTransformer()),
+            ("kde", GaussianKDE(covariance_type="diag", random_state=0)),
+        ]
+    ),
+    GenerativePipeline([("scale", StandardScaler()), ("vae", VAE(1, **SMALL))]),
+]
+CLASSIFIERS = [
+    GenerativeClassifier(EMGaussianMixture(random_state=0)),
+    GenerativeClassifier(GaussianKDE(), priors=None),
+]
+DETECTORS = [
+    DensityOutlierDetector(GaussianKDE()),
+    DensityOutlierDetector(PIPELINES[1], contamination=0.2),
+]
+WRAPPERS = CLASSIFIERS + DETECTORS
 WEIGHTED = KDES + MIXTURES  # those whose `fit` takes weights
 GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS  # those that descend a gradient
-MODELS = WEIGHTED + GRADIENT
+MODELS = WEIGHTED + GRADIENT + PIPELINES
 
-# Lengths in the units of the data, which rescaled data do not rescale.
-SCALE_FREE = [model for model in MODELS if model.get_params().get("bandwidth") != 0.7]
+# Their log-density is an estimate, to hundredths of a nat and at a price.
+ESTIMATED = [*AUTOENCODERS, PIPELINES[4]]
+
+# Not those with lengths in the units of the data, which rescaled data do not rescale,
+# or with powers of them.
+SCALE_FREE = [
+    model
+    for model in MODELS
+    if model.get_params().get("bandwidth") != 0.7 and model is not PIPELINES[3]
+]
+
+
+def seeded(model, random_state):
+    """Set the `random_state` of a model, or of the density at the end of a pipeline."""
+    seeds = [p for p in model.get_params() if p.split("__")[-1] == "random_state"]
+    return model.set_params(**dict.fromkeys(seeds, random_state))
 
 
 def name(model):

@@ -1,7 +1,7 @@
 """scikit-learn's own checks of an estimator, all of them, none expected to fail."""
 
 import pytest
-from estimators import MODELS, name
+from estimators import MODELS, WRAPPERS, name
 from sklearn.base import clone
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -28,7 +28,7 @@ NOT_YIELDED = [
 ]
 
 
-@parametrize_with_checks(MODELS)
+@parametrize_with_checks(MODELS + WRAPPERS)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 

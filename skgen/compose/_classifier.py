@@ -175,11 +175,11 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
                 f"{type(self).__name__} requires y to be passed, but the target y is "
                 "None"
             )
-        check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             y = check_array(y, ensure_2d=False, input_name="y")
         check_consistent_length(X, y)
+        check_classification_targets(y)
         return y
 
     def _weights(self, sample_weight, n_samples):

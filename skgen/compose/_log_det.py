@@ -34,6 +34,11 @@ def _everywhere(step):
     """Return no bounds: the map reaches every point."""
 
 
+def _forward(step, X):
+    """Return what a transformer makes of rows."""
+    return step.transform(X)
+
+
 def _inverse(step, Y, rng):
     """Return the rows that a transformer maps to `Y`."""
     return step.inverse_transform(Y)
@@ -52,6 +57,8 @@ class Change:
     log_det: Callable
     # step -> None or the least and the largest values of Y, (k,) each.
     bounds: Callable = _everywhere
+    # (step, X) -> Y.
+    forward: Callable = _forward
     # (step, Y, rng) -> X, with noise for what Y leaves out.
     invert: Callable = _inverse
     # (step, how far X is rounded (d,)) -> how far Y is, and which columns of Y are
@@ -214,7 +221,10 @@ def function_inverse(step, Y, rng):
 # -- the table -----------------------------------------------------------------------
 
 _PRINCIPAL = Change(
-    _principal.log_det, invert=_principal.invert, rounding=_principal.rounding
+    _principal.log_det,
+    forward=_principal.forward,
+    invert=_principal.invert,
+    rounding=_principal.rounding,
 )
 _DIVIDED = Change(divided, rounding=rounding_of_divided)
 _CHANGES = {
@@ -224,7 +234,9 @@ _CHANGES = {
     MinMaxScaler: Change(within_range, clipped_range, rounding=rounding_of_multiplied),
     PowerTransformer: Change(power, power_range),
     QuantileTransformer: Change(log_slopes, quantile_range),
-    FunctionTransformer: Change(function_log_det, function_range, function_inverse),
+    FunctionTransformer: Change(
+        function_log_det, function_range, invert=function_inverse
+    ),
     **dict.fromkeys(_principal.CLASSES, _PRINCIPAL),
 }
 

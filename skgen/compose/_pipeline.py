@@ -4,12 +4,18 @@ import math
 import warnings
 
 import numpy as np
+from sklearn import get_config
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import process_routing
 from sklearn.utils.metaestimators import _BaseComposition, available_if
-from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
+from sklearn.utils.validation import (
+    _check_feature_names_in,
+    check_is_fitted,
+    check_memory,
+)
 
 from skgen._drawing import draw
 from skgen._frames import frame_kind, framed
@@ -18,8 +24,10 @@ from skgen._validation import validated_rows
 from skgen._whitening import rounding_resolution
 from skgen.base import GenerativeModel
 from skgen.compose import _principal
+from skgen.compose._fitting import fit_within
 from skgen.compose._log_det import change_of
 from skgen.compose._range import inside, mass_inside
+from skgen.compose._rounding import RoundingTrace, without_jitter
 
 # Draws that say how much of a density lies in a range where no formula does.
 _DRAWS, _DRAWS_AT_ONCE = 2**16, 2**13
@@ -155,60 +163,81 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         for step in self.steps:
             if not (isinstance(step, tuple) and len(step) == 2):
                 raise invalid_parameter(self, "steps", rule, step)
-        last = _innermost(self.steps[-1][1])
-        for method in ("fit", "score_samples", "sample"):
-            if isinstance(last, type) or not hasattr(last, method):
+        self._validate_names([name for name, _ in self.steps])
+        what = f"of {type(self).__name__} must be"
+        for name, step in self.steps[:-1]:
+            if not (_passes(step) or _has(step, "fit", "transform")):
                 raise InvalidParameterError(
-                    f"The last step of {type(self).__name__} must be a density, with "
-                    f"'fit', 'score_samples' and 'sample'. Got {last!r} instead."
+                    f"The step {name!r} {what} a transformer, with 'fit' and "
+                    f"'transform', or 'passthrough'. Got {step!r} instead."
                 )
+        last = _innermost(self.steps[-1][1])
+        if not _has(last, "fit", "score_samples", "sample"):
+            raise InvalidParameterError(
+                f"The last step {what} a density, with 'fit', 'score_samples' and "
+                f"'sample'. Got {last!r} instead."
+            )
 
     def _fit(self, X, sample_weight, rng, task, *, y, params, kind):
         self._frame_kind = kind
-        pipeline = Pipeline(
-            [(name, _cloned(step)) for name, step in self.steps], memory=self.memory
+        routed = self._routed(params)
+        cached = check_memory(self.memory).cache(
+            fit_within, ignore=["caller", "subtask"]
         )
         resolution = rounding_resolution(X, self._fit_dtype)
-        X = _without_jitter(X, resolution)
-        subtask = task.subcontext(task_name="fit-steps")
-        rows = framed(X, getattr(self, "feature_names_in_", None), kind)
-        with warnings.catch_warnings(), subtask.propagate_callback_context(pipeline):
+        codes = without_jitter(X, resolution)
+        codes = framed(codes, getattr(self, "feature_names_in_", None), kind)
+        trace = RoundingTrace(resolution)
+        self.steps_ = []
+        for name, step in self.steps[:-1]:
+            subtask = task.subcontext(task_name=f"fit {name}")
+            if not _passes(step):
+                step = cached(
+                    clone(step), _spared(step, codes), y, routed[name], self, subtask
+                )
+                for part in _flat([step]):
+                    trace.follow(part)
+                    codes = _finite(part, _transformed(part, codes))
+            self.steps_.append((name, step))
+        self._fit_last(trace.constant(codes), y, task, routed)
+        for part in list(_flat([self.steps_[-1][1]]))[:-1]:
+            trace.follow(part)
+        self._scaled_rounding = trace.scaled
+        self._settle()
+
+    def _fit_last(self, codes, y, task, routed):
+        """Fit the density to what the transformers return."""
+        name, density = self.steps[-1]
+        subtask = task.subcontext(task_name=f"fit {name}")
+        with warnings.catch_warnings():
             if self._is_continuous:  # said of the columns of X already
                 warnings.filterwarnings(
                     "ignore", "Most values occur more", UndefinedMetricWarning
                 )
-            subtask.call_on_fit_task_begin(estimator=self, X=X, y=y)
-            # A table of constants has no share of variance to explain.
-            with np.errstate(invalid="ignore"):
-                pipeline.fit(rows, y, **params)
-            subtask.call_on_fit_task_end(estimator=self, X=X, y=y)
-        self.steps_ = pipeline.steps
-        self._look_for_rounding(X, resolution, y, params)
-        self._settle()
+            density = fit_within(clone(density), codes, y, routed[name], self, subtask)
+        self.steps_.append((name, density))
 
-    def _look_for_rounding(self, X, resolution, y, params):
-        """Fit the density again where some of its columns are nothing but rounding.
-
-        They are then constant, and the shared floor is their density; rounding would
-        seem to be told to a billionth of a billionth.
-        """
-        self._scaled_rounding = None
-        *steps, last = self._flat_steps()
-        for i, step in enumerate(steps):
-            resolution, alone = change_of(step).rounding(step, resolution)
-            if not np.any(alone):
-                continue
-            if i < len(steps) - 1 or getattr(step, "whiten", False):
-                self._scaled_rounding = type(step).__name__
-                continue
-            Y = self._codes(X)
-            Y[:, alone] = 0.0
-            name = self.steps_[-1][0]
-            density = Pipeline([(name, clone(last))])
-            prefix = f"{name}__"
-            own = {key: params[key] for key in params if key.startswith(prefix)}
-            density.fit(self._handed(last, Y), y, **own)
-            self.steps_[-1] = (name, density.steps[0][1])
+    def _routed(self, params):
+        """Return what each step's `fit` is given: a dict of dicts."""
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", **params)
+            # A pipeline asks transformers for both at once.
+            return {
+                name: dict(
+                    routed[name].get("fit_transform") or routed[name].get("fit", {})
+                )
+                for name, _ in self.steps
+            }
+        routed = {name: {} for name, _ in self.steps}
+        for key, value in params.items():
+            name, _, parameter = key.partition("__")
+            if name not in routed or not parameter:
+                raise InvalidParameterError(
+                    f"The arguments of {type(self).__name__}.fit must be named "
+                    f"'step__parameter' after one of its steps. Got {key!r} instead."
+                )
+            routed[name][parameter] = value
+        return routed
 
     def _settle(self):
         """Find out how much of the density lies in the range of the transformers."""
@@ -396,16 +425,14 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         return list(_flat(step for _, step in self.steps_))
 
     def _codes(self, X):
-        """Return what the transformers make of (n, d) rows, in a new array."""
-        codes = X.copy()
+        """Return what the transformers make of (n, d) rows."""
         for step in self._flat_steps()[:-1]:
-            codes = self._transformed(step, codes)
-        return codes
+            X = self._transformed(step, X)
+        return X
 
     def _transformed(self, step, X):
-        # A transformer that works in place must not be given what is used later.
-        transformed = step.transform(self._handed(step, X.copy()))
-        return np.asarray(transformed, dtype=np.float64)
+        X = _spared(step, X)
+        return np.asarray(_transformed(step, self._handed(step, X)), dtype=np.float64)
 
     def _handed(self, step, X):
         """Return rows as a step saw them when it was fitted: with names or without."""
@@ -509,7 +536,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
 
     @property
     def _n_fit_tasks(self):
-        return 1
+        return len(self.steps)
 
     @property
     def _n_latent(self):
@@ -573,7 +600,7 @@ def _flat(steps):
     for step in steps:
         if isinstance(step, Pipeline):
             yield from _flat(inner for _, inner in step.steps)
-        elif step is not None and step != "passthrough":
+        elif not _passes(step):
             yield step
 
 
@@ -584,15 +611,32 @@ def _innermost(step):
     return step
 
 
-def _cloned(step):
-    """Return a clone of an estimator; what is none, for the check of the steps."""
-    return clone(step) if hasattr(step, "get_params") else step
+def _passes(step):
+    """Tell whether a step stands for no transformer."""
+    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
-def _without_jitter(X, resolution):
-    """Return rows in which features that vary by rounding alone are constant."""
-    jitter = (np.ptp(X, axis=0) > 0) & (X.std(axis=0) <= resolution)
-    if jitter.any():
-        X = X.copy()
-        X[:, jitter] = X[0, jitter]
-    return X
+def _has(step, *methods):
+    """Tell whether a step is an estimator that has these methods."""
+    return not isinstance(step, type) and all(hasattr(step, name) for name in methods)
+
+
+def _transformed(step, codes):
+    """Return what a fitted transformer makes of rows, an array or a dataframe."""
+    return change_of(step).forward(step, _spared(step, codes))
+
+
+def _finite(step, codes):
+    """Return what a transformer made of the rows of a fit, if these are numbers."""
+    if codes.shape[0] and not np.isfinite(np.asarray(codes, dtype=np.float64)).all():
+        raise ValueError(
+            f"{step!r}, fitted to n_samples={codes.shape[0]}, returns values that are "
+            "NaN or infinite."
+        )
+    return codes
+
+
+def _spared(step, codes):
+    """Return rows that a step may overwrite, where it is told to."""
+    in_place = getattr(step, "copy", True) is False
+    return np.array(codes) if in_place and isinstance(codes, np.ndarray) else codes

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import DataDimensionalityWarning
 
+from skgen._frames import frame_kind, framed
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
 
 CLASSES = PCA, IncrementalPCA
@@ -37,14 +38,26 @@ def log_det(step, X, Y):
     return answer
 
 
+def forward(step, X):
+    """Return the codes; components without variance are not scaled up."""
+    codes = step.transform(X)
+    if not (step.whiten and negligible(step).any()):
+        return codes
+    flat = negligible(step)
+    values = np.array(codes, dtype=np.float64)
+    V = step.components_[flat]
+    values[:, flat] = (np.asarray(X) - step.mean_) @ V.T / whitening_scales(step)[flat]
+    return framed(values, getattr(codes, "columns", None), frame_kind(codes))
+
+
 def invert(step, Y, rng):
     """Return rows of codes, with noise in the complement of the components."""
-    X = step.inverse_transform(Y)
     V = step.components_
+    X = step.mean_ + (Y * whitening_scales(step)) @ V
     if V.shape[0] < V.shape[1]:
         noise = rng.standard_normal(X.shape)  # (n, d)
         noise -= (noise @ V.T) @ V
-        X = X + math.sqrt(noise_variance(step)) * noise
+        X += math.sqrt(noise_variance(step)) * noise
     return X
 
 
@@ -53,20 +66,29 @@ def rounding(step, resolution):
 
     `resolution` says how far each feature is rounded, (d,).
     """
-    variances = step.explained_variance_  # (k,)
     V = np.abs(step.components_)
     of_codes = V @ np.broadcast_to(resolution, V.shape[1])  # (k,)
+    alone = negligible(step) | (step.explained_variance_ <= of_codes**2)
+    return of_codes / whitening_scales(step), alone
+
+
+def negligible(step):
+    """Tell which components have no variance but that of rounding, (k,)."""
+    variances = step.explained_variance_  # (k,)
     eps = np.finfo(variances.dtype).eps
-    least = np.maximum(ROUNDING_STEPS * eps * variances.max(), of_codes**2)
-    return of_codes / whitening_scales(step), variances <= least
+    return variances <= ROUNDING_STEPS * eps * variances.max()
 
 
 def whitening_scales(step):
-    """Return what the codes are divided by, (k,)."""
+    """Return what the codes are divided by, (k,).
+
+    A component without variance has none to divide by, and takes the largest scale:
+    the density of what is constant there then is as wide as the shared floor.
+    """
     if not step.whiten:
         return np.ones(step.components_.shape[0])
     scales = np.sqrt(step.explained_variance_)
-    return np.maximum(scales, np.finfo(scales.dtype).eps)  # as in scikit-learn
+    return np.where(negligible(step), scales.max() or 1.0, scales)
 
 
 def noise_variance(step):

@@ -35,7 +35,7 @@ def mass_inside(density, bounds):
     density : estimator
         A fitted density.
     bounds : tuple of two ndarrays of shape (k,)
-        The least and the largest values.
+        The least and the largest values; or two floats, for every feature.
 
     Returns
     -------
@@ -44,9 +44,10 @@ def mass_inside(density, bounds):
     components = normal_components(density)
     if components is None:
         return None
-    bounded = np.isfinite(bounds[0]) | np.isfinite(bounds[1])
-    lower, upper = (bound[bounded] for bound in bounds)
     weights, means, covariances = components
+    lower, upper = (np.broadcast_to(bound, means.shape[1]) for bound in bounds)
+    bounded = np.isfinite(lower) | np.isfinite(upper)
+    lower, upper = lower[bounded], upper[bounded]
     covariances = covariances[:, bounded][:, :, bounded]
     try:
         factors = np.linalg.cholesky(covariances)

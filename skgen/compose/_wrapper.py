@@ -12,6 +12,7 @@ from skgen._frames import frame_kind, framed
 from skgen._parameters import invalid_parameter
 from skgen._validation import validated_rows
 from skgen.base import restored_on_error
+from skgen.compose._fitting import fit_within
 
 
 class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
@@ -59,13 +60,8 @@ class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _fit_density(self, density, X, task, name, **weights):
         """Fit an unfitted density to rows, as the sub-task `name`; return it."""
-        rows = self._handed(X)
         subtask = task.subcontext(task_name=name)
-        with subtask.propagate_callback_context(density):
-            subtask.call_on_fit_task_begin(estimator=self, X=X)
-            density.fit(rows, **weights)
-            subtask.call_on_fit_task_end(estimator=self, X=X)
-        return density
+        return fit_within(density, self._handed(X), None, weights, self, subtask)
 
     def _scored(self, density, X):
         """Return the log-density of validated rows in float64."""

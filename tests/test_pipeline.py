@@ -1,0 +1,806 @@
+"""Pipelines: the change of variables of every step, ranges, noise, and manners."""
+
+import itertools
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from estimators import PIPELINES, SMALL, name, rows
+from scipy import special
+from scipy.stats import kstwobign, multivariate_normal, norm
+from sklearn import config_context
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.callback import ProgressBar
+from sklearn.decomposition import PCA, IncrementalPCA
+from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
+from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KernelDensity
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    Normalizer,
+    PowerTransformer,
+    QuantileTransformer,
+    RobustScaler,
+    StandardScaler,
+)
+
+from skgen import (
+    SWAE,
+    VAE,
+    AutoEncoder,
+    EMGaussianMixture,
+    GaussianKDE,
+    GenerativePipeline,
+    SGDGaussianMixture,
+    dequantize,
+    make_generative_pipeline,
+    register_log_det,
+)
+from skgen.compose._log_det import change_of
+from skgen.compose._range import mass_inside, normal_components, normal_mass
+
+QUANTILES = {"n_quantiles": 40, "random_state": 0}
+ONE_TO_ONE = [
+    StandardScaler(),
+    StandardScaler(with_std=False),
+    StandardScaler(with_mean=False),
+    MinMaxScaler(),
+    MinMaxScaler((-3, 5), clip=True),
+    MaxAbsScaler(),
+    RobustScaler(),
+    RobustScaler(with_scaling=False),
+    RobustScaler(quantile_range=(10, 90), unit_variance=True),
+    PowerTransformer(),
+    PowerTransformer(standardize=False),
+    PowerTransformer("box-cox"),
+    PowerTransformer("box-cox", standardize=False),
+    QuantileTransformer(**QUANTILES),
+    QuantileTransformer(output_distribution="normal", **QUANTILES),
+    FunctionTransformer(),
+    FunctionTransformer(np.log, np.exp),
+    FunctionTransformer(np.log2, np.exp2),
+    FunctionTransformer(np.log10, lambda Y: 10**Y),
+    FunctionTransformer(np.log1p, np.expm1),
+    FunctionTransformer(np.exp, np.log),
+    FunctionTransformer(np.expm1, np.log1p),
+    FunctionTransformer(np.sqrt, np.square),
+    FunctionTransformer(np.arcsinh, np.sinh),
+    FunctionTransformer(np.sinh, np.arcsinh),
+    FunctionTransformer(special.expit, special.logit),
+    PCA(),
+    PCA(whiten=True),
+    IncrementalPCA(whiten=True),
+]
+
+
+def identifier(step):
+    return "".join(str(step).split())
+
+
+def positive(n, d, seed=0):
+    """Return skewed rows above zero, to 20 or so."""
+    X = rows(n, d, seed)
+    return np.exp(0.4 * (X - X.mean(axis=0))) + 0.05
+
+
+def numerical_log_det(transform, x, h=1e-6):
+    """Return log |det J| at a row, by central differences."""
+    d = x.size
+    steps = h * np.eye(d) * np.maximum(np.abs(x), 1)
+    J = (transform(x + steps) - transform(x - steps)).T / (2 * np.diag(steps))
+    return np.linalg.slogdet(J)[1]
+
+
+# -- change of variables -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ONE_TO_ONE, ids=identifier)
+def test_log_determinants_are_those_of_finite_differences(step):
+    X = positive(80, 3)
+    step = clone(step).fit(X)
+    inner = X[np.all((X > X.min(axis=0)) & (X < X.max(axis=0)), axis=1)][:20]
+    if isinstance(step, QuantileTransformer):
+        # Off the quantiles themselves, where the slope jumps.
+        inner = inner + 1e-4
+    change = change_of(step)
+    expected = [numerical_log_det(step.transform, x) for x in inner]
+    actual = change.log_det(step, inner, step.transform(inner))
+    np.testing.assert_allclose(actual, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("step", ONE_TO_ONE, ids=identifier)
+def test_rows_come_back(step):
+    X = positive(80, 3)
+    step = clone(step).fit(X)
+    again = change_of(step).invert(step, step.transform(X), np.random.RandomState(0))
+    np.testing.assert_allclose(again, X, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("powers", [-2.5, -1.0, 0.0, 0.5, 1.0, 2.0, 3.5])
+@pytest.mark.parametrize("standardize", [True, False])
+def test_yeo_johnson_of_any_power(powers, standardize):
+    X = rows(60, 2)
+    step = PowerTransformer(standardize=standardize).fit(X)
+    step.lambdas_ = np.array([powers, 1 - powers])
+    change = change_of(step)
+    expected = [numerical_log_det(step.transform, x) for x in X]
+    actual = change.log_det(step, X, step.transform(X))
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+    lower, upper = change.bounds(step)
+    far = np.array([[-1e12, -1e12], [1e12, 1e12]])
+    reached = step.transform(far)
+    for j in range(2):
+        for bound, value in ((lower[j], reached[0, j]), (upper[j], reached[1, j])):
+            if np.isfinite(bound) and 0.4 < abs(powers - 1):
+                assert value == pytest.approx(bound, abs=2e-3 * (1 + abs(bound)))
+            elif np.isinf(bound):
+                assert abs(value) > 5
+
+
+def test_the_score_is_that_of_the_codes_plus_the_log_determinant():
+    X = positive(80, 3)
+    model = make_generative_pipeline(
+        FunctionTransformer(np.log, np.exp), StandardScaler(), GaussianKDE()
+    ).fit(X)
+    codes = np.log(X)
+    scale = codes.std(axis=0)
+    codes = (codes - codes.mean(axis=0)) / scale
+    expected = GaussianKDE().fit(codes).score_samples(codes)
+    expected -= np.log(X * scale).sum(axis=1)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "density", [GaussianKDE(), EMGaussianMixture(3, random_state=0)], ids=name
+)
+def test_scalers_in_front_of_the_same_density_change_nothing(density):
+    X = rows(150, 3) * [1.0, 1e3, 1e-3] + [0.0, 5e3, 2.0]
+    scalers = [StandardScaler(), MinMaxScaler((-2, 7)), MaxAbsScaler(), RobustScaler()]
+    if isinstance(density, GaussianKDE):  # EM starts elsewhere on rotated rows
+        scalers += [
+            PCA(svd_solver="full"),
+            make_pipeline(StandardScaler(), PCA(whiten=True)),
+        ]
+    expected = clone(density).fit(X).score_samples(X)
+    for scaler in scalers:
+        model = make_generative_pipeline(scaler, clone(density)).fit(X)
+        np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+# -- principal components ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("k", [1, 2, 4])
+@pytest.mark.parametrize("kind", [PCA, IncrementalPCA])
+def test_principal_components_have_normal_noise_across_them(kind, k, whiten):
+    X = rows(100, 5)
+    pca = kind(k, whiten=whiten).fit(X)
+    model = make_generative_pipeline(kind(k, whiten=whiten), GaussianKDE()).fit(X)
+    codes = pca.transform(X)
+    residual = X - pca.inverse_transform(codes)
+    across = norm(0, np.sqrt(pca.noise_variance_)).logpdf(0) * (5 - k)
+    across -= (residual**2).sum(axis=1) / (2 * pca.noise_variance_)
+    expected = GaussianKDE().fit(codes).score_samples(codes) + across
+    if whiten:
+        expected -= 0.5 * np.log(pca.explained_variance_).sum()
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+def test_a_normal_density_of_components_is_probabilistic_pca():
+    X, n = rows(100, 5), 100
+    pca = PCA(2).fit(X)
+    model = make_generative_pipeline(PCA(2), EMGaussianMixture(reg_covar=0)).fit(X)
+    # EM divides by n where PCA divides by n - 1.
+    variances = pca.explained_variance_ * (n - 1) / n - pca.noise_variance_
+    covariance = (pca.components_.T * variances) @ pca.components_
+    covariance += pca.noise_variance_ * np.eye(5)
+    expected = multivariate_normal(pca.mean_, covariance).logpdf(X)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+def test_draws_have_the_noise_across_the_components():
+    X = rows(300, 5)
+    pca = PCA(2).fit(X)
+    model = make_generative_pipeline(PCA(2), EMGaussianMixture()).fit(X)
+    draws = model.sample(50_000, random_state=0)
+    covariance = pca.get_covariance()
+    np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.03 * X.var())
+    residual = draws - pca.inverse_transform(pca.transform(draws))
+    variance = (residual**2).sum() / (3 * draws.shape[0])
+    assert variance == pytest.approx(pca.noise_variance_, rel=0.02)
+
+
+@pytest.mark.parametrize("k", [None, 8])
+def test_without_noise_variance_the_floor_takes_its_place(k):
+    X = rows(9, 20)
+    reference = X.var(axis=0, ddof=1).max()
+    with pytest.warns(DataDimensionalityWarning):
+        model = make_generative_pipeline(PCA(k), GaussianKDE()).fit(X)
+    residual = X - model[0].inverse_transform(model[0].transform(X))
+    left = 20 - model[0].n_components_
+    scores = model.score_samples(X)
+    assert np.isfinite(scores).all()
+    # The floor, and not rounding, is what scores are made of.
+    expected = 0.5 * left * np.log(2 * np.pi * 1e-6 * reference)
+    codes = clone(model[-1]).fit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        Y = model[0].transform(X)
+        Y[:, Y.std(axis=0) < 1e-10] = 0
+        in_codes = codes(Y).score_samples(Y)
+    assert np.abs(residual).max() < 1e-9
+    np.testing.assert_allclose(scores, in_codes - expected, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 1e6, 1e10])
+def test_components_of_rounding_gain_nothing(whiten, offset):
+    X = rows(200, 3)
+    X = np.column_stack([X, X[:, 0] - X[:, 1]]) + offset
+    density = GaussianKDE()
+    pca = PCA(4, whiten=whiten, svd_solver="full")
+    model = make_generative_pipeline(pca, density)
+    if offset == 1e10 and whiten:
+        with pytest.raises(ValueError, match="variance but that of rounding"):
+            model.fit(X).score(X)
+        return
+    model.fit(X)
+    # The same floor across the missing direction, of the variance of a code in place
+    # of that of a feature: a nat or so, where rounding would gain thirty.
+    assert model.score(X) == pytest.approx(clone(density).fit(X).score(X), abs=1.5)
+    draws = model.sample(500, random_state=0)
+    assert model.score(draws) == pytest.approx(model.score(X), abs=2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_components_of_rounding_must_not_be_scaled_up():
+    X = rows(200, 2)
+    X = np.column_stack([X, X[:, 0] - X[:, 1]])
+    model = make_generative_pipeline(PCA(), StandardScaler(), GaussianKDE()).fit(X)
+    with pytest.raises(ValueError, match="Ask for fewer components"):
+        model.score(X)
+
+
+# -- ranges --------------------------------------------------------------------------
+
+
+def bounded(power):
+    """Return a pipeline whose Yeo-Johnson power is one that bounds its range."""
+    X = np.random.RandomState(0).gamma(0.7, 1.0, (150, 1)) * np.sign(power)
+    model = make_generative_pipeline(PowerTransformer(), GaussianKDE(0.5)).fit(X)
+    step = model[0]
+    assert np.isfinite(change_of(step).bounds(step)).any()
+    return model
+
+
+RANGED = {
+    "Yeo-Johnson above": lambda: bounded(1),
+    "Yeo-Johnson below": lambda: bounded(-1),
+    "Box-Cox": lambda: make_generative_pipeline(
+        PowerTransformer("box-cox", standardize=False), GaussianKDE()
+    ).fit(positive(150, 1)),
+    "Box-Cox before a scaler": lambda: make_generative_pipeline(
+        PowerTransformer("box-cox", standardize=False), StandardScaler(), GaussianKDE()
+    ).fit(positive(150, 1)),
+    "quantiles": lambda: make_generative_pipeline(
+        QuantileTransformer(n_quantiles=20), GaussianKDE()
+    ).fit(rows(150, 1)),
+    "normal quantiles": lambda: make_generative_pipeline(
+        QuantileTransformer(n_quantiles=20, output_distribution="normal"),
+        EMGaussianMixture(2, random_state=0),
+    ).fit(rows(150, 1)),
+    "clipped": lambda: make_generative_pipeline(
+        MinMaxScaler(clip=True), GaussianKDE()
+    ).fit(rows(150, 1)),
+    "exp": lambda: make_generative_pipeline(
+        FunctionTransformer(np.exp, np.log), GaussianKDE()
+    ).fit(rows(150, 1) / 2),
+    "expit": lambda: make_generative_pipeline(
+        FunctionTransformer(special.expit, special.logit),
+        EMGaussianMixture(2, random_state=0),
+    ).fit(rows(150, 1)),
+    "sqrt": lambda: make_generative_pipeline(
+        FunctionTransformer(np.sqrt, np.square), GaussianKDE()
+    ).fit(positive(150, 1) ** 2),
+    "uniform quantiles of scikit-learn's": lambda: make_generative_pipeline(
+        QuantileTransformer(n_quantiles=20),
+        GaussianMixture(2, random_state=0),
+    ).fit(rows(150, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", RANGED)
+def test_a_density_of_a_bounded_range_is_whole_and_drawn_from(kind):
+    model = RANGED[kind]()
+    assert 0.5 < model._mass <= 1
+    draws = np.sort(model.sample(20_000, random_state=0)[:, 0])
+    assert np.isfinite(draws).all()
+    assert np.isfinite(model.score_samples(draws[:, None])).all()
+    # Between many draws the trapezoidal rule is near enough.
+    edges = np.unique(np.quantile(draws, np.linspace(0, 1, 400)))
+    cdf = []
+    for low, high in itertools.pairwise(edges):
+        x = np.linspace(low, high, 102)
+        x = (x[1:] + x[:-1]) / 2
+        density = np.exp(model.score_samples(x[:, None]))
+        cdf.append(density.sum() * (x[1] - x[0]))
+    # The draws' own distribution function at the edges, against the density's.
+    shares = np.searchsorted(draws, edges, side="right") / draws.size
+    error = np.cumsum(cdf) - (shares[1:] - shares[0])
+    assert np.abs(error).max() < 0.012  # kstwobign: 1e-2 of exceeding 0.0115
+    assert sum(cdf) == pytest.approx(1, abs=0.004)
+
+
+def test_integrals_over_bounded_ranges_are_exact():
+    model = make_generative_pipeline(
+        QuantileTransformer(n_quantiles=20), GaussianKDE()
+    ).fit(rows(150, 1))
+    q = model[0].quantiles_[:, 0]
+    total = 0.0
+    for low, high in itertools.pairwise(q):
+        x = low + (high - low) * (np.arange(400) + 0.5) / 400
+        total += np.exp(model.score_samples(x[:, None])).sum() * (high - low) / 400
+    assert total == pytest.approx(1, abs=1e-5)
+
+
+def test_rows_outside_the_range_have_no_density():
+    X = rows(150, 2)
+    for step in (QuantileTransformer(n_quantiles=20), MinMaxScaler(clip=True)):
+        model = make_generative_pipeline(step, GaussianKDE()).fit(X)
+        outside = np.array([[X[:, 0].max() + 1, 0], X.mean(axis=0)])
+        scores = model.score_samples(outside)
+        assert scores[0] == -np.inf
+        assert np.isfinite(scores[1])
+
+
+def test_a_range_with_none_of_the_mass_says_so():
+    shift = FunctionTransformer(np.exp, np.log)
+    model = make_generative_pipeline(shift, StandardScaler(), GaussianMixture())
+    model.fit(rows(50, 1))
+    model[-1].means_ -= 1e6
+    with pytest.raises(ValueError, match="No draw of the last step"):
+        model._settle()
+
+
+@pytest.mark.parametrize("b", [1, 2, 4])
+def test_the_mass_of_normal_densities_in_a_box(b):
+    rng = np.random.RandomState(b)
+    means = rng.standard_normal((3, b))
+    A = rng.standard_normal((3, b, b))
+    covariances = A @ A.transpose(0, 2, 1) + 0.3 * np.eye(b)
+    lower, upper = np.full(b, -1.5), np.append(np.full(b - 1, np.inf), 1.0)
+    weights = np.array([0.2, 0.3, 0.5])
+    expected = sum(
+        w * multivariate_normal(m, C).cdf(upper, lower_limit=lower)
+        for w, m, C in zip(weights, means, covariances, strict=True)
+    )
+    factors = np.linalg.cholesky(covariances)
+    actual = normal_mass(weights, means, factors, lower, upper)
+    assert actual == pytest.approx(expected, abs=1e-7 if b == 1 else 1e-4)
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianKDE(),
+        GaussianKDE(0.4),
+        GaussianKDE([0.3, 0.5]),
+        *(
+            EMGaussianMixture(2, covariance_type=kind, random_state=0)
+            for kind in ("full", "tied", "diag", "spherical")
+        ),
+        GaussianMixture(2, random_state=0),
+        SGDGaussianMixture(2, random_state=0),
+    ],
+    ids=name,
+)
+def test_the_mass_in_a_box_is_the_share_of_draws(density):
+    density = clone(density).fit(rows(200, 2))
+    bounds = np.array([-np.inf, 0.5]), np.array([2.5, 4.0])
+    mass = mass_inside(density, bounds)
+    weights, means, covariances = normal_components(density)
+    rng = np.random.RandomState(0)
+    c = rng.choice(weights.size, size=200_000, p=weights)
+    factors = np.linalg.cholesky(np.broadcast_to(covariances, (weights.size, 2, 2)))
+    draws = means[c] + np.einsum(
+        "nij,nj->ni", factors[c], rng.standard_normal((200_000, 2))
+    )
+    share = ((draws > bounds[0]) & (draws < bounds[1])).all(axis=1).mean()
+    assert mass == pytest.approx(share, abs=0.005)
+
+
+def test_no_formula_says_the_mass_of_other_densities():
+    density = VAE(1, **SMALL).fit(rows(60, 2))
+    assert mass_inside(density, (np.zeros(2), np.ones(2))) is None
+
+
+def test_quantiles_with_ties_have_no_density():
+    X = np.round(rows(200, 2))
+    model = make_generative_pipeline(QuantileTransformer(n_quantiles=20), GaussianKDE())
+    with pytest.warns(UndefinedMetricWarning):
+        model.fit(X)
+    assert np.isfinite(model.sample(5, random_state=0)).all()
+    with pytest.raises(ValueError, match=r"Column 0 has ties.*dequantize"):
+        model.score_samples(X)
+
+
+# -- steps that nobody has spoken for ------------------------------------------------
+
+
+class Doubler(TransformerMixin, BaseEstimator):
+    def fit(self, X, y=None):
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def transform(self, X):
+        return 2 * np.asarray(X)
+
+    def inverse_transform(self, Y):
+        return Y / 2
+
+
+class Tripler(Doubler):
+    def transform(self, X):
+        return np.clip(3 * np.asarray(X), -6, 6)
+
+    def inverse_transform(self, Y):
+        return Y / 3
+
+
+def cube_root(X):
+    return np.cbrt(X)
+
+
+def test_an_unknown_step_still_draws_and_says_what_to_do():
+    X = rows(60, 2)
+    model = make_generative_pipeline(Doubler(), GaussianKDE()).fit(X)
+    assert model.sample(4, random_state=0).shape == (4, 2)
+    assert model.transform(X).shape == (60, 2)
+    message = r"Jacobian of Doubler\(\) is not known.*skgen\.register_log_det"
+    with pytest.raises(ValueError, match=message):
+        model.score_samples(X)
+
+
+def test_a_registered_step_is_scored():
+    X = rows(60, 2)
+    register_log_det(
+        Tripler, lambda step, X: np.full(len(X), 2 * np.log(3.0)), bounds=(-6, 6)
+    )
+    model = make_generative_pipeline(Tripler(), GaussianKDE()).fit(X)
+    inner = X[np.abs(X).max(axis=1) < 2]
+    density = GaussianKDE().fit(np.clip(3 * X, -6, 6))
+    mass = mass_inside(density, (np.full(2, -6.0), np.full(2, 6.0)))
+    expected = density.score_samples(3 * inner) + 2 * np.log(3) - np.log(mass)
+    np.testing.assert_allclose(model.score_samples(inner), expected, atol=1e-9)
+    assert np.abs(model.sample(500, random_state=0)).max() < 2
+
+
+def test_a_registered_function_is_scored():
+    X = positive(60, 2)
+    step = FunctionTransformer(cube_root, lambda Y: Y**3)
+    model = make_generative_pipeline(step, GaussianKDE()).fit(X)
+    with pytest.raises(ValueError, match="register_log_det"):
+        model.score_samples(X)
+    register_log_det(
+        cube_root, lambda X: -np.log(3 * np.cbrt(X) ** 2).sum(axis=1), bounds=(0, 9)
+    )
+    model.fit(X)
+    expected = [numerical_log_det(np.cbrt, x) for x in X]
+    Y = np.cbrt(X)
+    expected += GaussianKDE().fit(Y).score_samples(Y) - np.log(model._mass)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, abs), "'transformer' argument of register_log_det must be a class"),
+        ((abs, 3), "'log_det' argument of register_log_det must be callable. Got 3"),
+        ((abs, abs, (2, 1)), r"'bounds' argument .* two numbers in order.*\(2, 1\)"),
+        ((Doubler, abs, "wide"), "'bounds' argument .* Got 'wide' instead"),
+    ],
+)
+def test_bad_registrations_are_named(arguments, message):
+    *positional, bounds = arguments if len(arguments) == 3 else (*arguments, None)
+    with pytest.raises(ValueError, match=message):
+        register_log_det(*positional, bounds=bounds)
+
+
+def test_a_function_without_its_inverse_cannot_be_run_back():
+    model = make_generative_pipeline(FunctionTransformer(np.log), GaussianKDE())
+    model.fit(positive(60, 2))
+    assert np.isfinite(model.score(positive(60, 2)))
+    with pytest.raises(ValueError, match="'inverse_func' parameter"):
+        model.sample(3)
+
+
+def test_a_function_with_arguments_may_be_another_function():
+    step = FunctionTransformer(np.log, np.exp, kw_args={"where": True})
+    model = make_generative_pipeline(step, GaussianKDE()).fit(positive(60, 2))
+    with pytest.raises(ValueError, match="is not known"):
+        model.score(positive(60, 2))
+
+
+def test_a_step_without_an_inverse_cannot_be_run_back():
+    model = make_generative_pipeline(Normalizer(), GaussianKDE()).fit(rows(60, 2))
+    with pytest.raises(ValueError, match=r"Normalizer\(\), which has no 'inverse_tr"):
+        model.sample(3)
+
+
+# -- searches ------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianKDE(),
+        EMGaussianMixture(2, random_state=0),
+        SGDGaussianMixture(2, random_state=0),
+        AutoEncoder(1, **SMALL),
+        VAE(1, **SMALL),
+        SWAE(1, **SMALL),
+    ],
+    ids=name,
+)
+def test_searches_over_components_run_in_parallel(density):
+    X = rows(90, 4)
+    model = GenerativePipeline([("pca", PCA()), ("density", density)])
+    search = GridSearchCV(model, {"pca__n_components": [2, 3]}, cv=2, n_jobs=2)
+    search.fit(X)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.score(X) == pytest.approx(search.best_estimator_.score(X))
+
+
+def test_searches_over_the_density_itself_pick_the_best():
+    rng = np.random.RandomState(0)
+    A = rng.standard_normal((2, 6)) * 5
+    Z = rng.standard_normal((400, 2)) + 6 * rng.randint(0, 2, (400, 1))
+    X = Z @ A + 0.1 * rng.standard_normal((400, 6))
+    model = GenerativePipeline([("pca", PCA(2)), ("density", GaussianKDE())])
+    choices = [GaussianKDE(), EMGaussianMixture(), EMGaussianMixture(2, random_state=0)]
+    grid = {"pca__n_components": [1, 2, 5], "density": choices}
+    search = GridSearchCV(model, grid).fit(X)
+    assert search.best_params_["pca__n_components"] == 2
+    assert search.best_params_["density"] is choices[2]
+
+
+# -- manners of a pipeline -----------------------------------------------------------
+
+
+def test_fitting_leaves_the_steps_as_they_are():
+    steps = [("scale", StandardScaler()), ("kde", GaussianKDE())]
+    model = GenerativePipeline(steps).fit(rows(60, 2))
+    assert not hasattr(steps[0][1], "scale_")
+    assert model.steps is steps
+    assert model.named_steps["scale"] is model.steps_[0][1] is model[0]
+    assert model.named_steps.kde is model["kde"] is model[-1]
+    assert len(model) == 2
+    unfitted = clone(model)
+    assert unfitted.named_steps["scale"] is unfitted.steps[0][1]
+
+
+def test_slices_are_pipelines():
+    X = rows(60, 3)
+    model = make_generative_pipeline(StandardScaler(), PCA(2), GaussianKDE()).fit(X)
+    front, back = model[:2], model[1:]
+    assert type(front) is Pipeline
+    assert type(back) is GenerativePipeline
+    Z = StandardScaler().fit_transform(X)
+    np.testing.assert_allclose(model[:1].transform(X), Z)
+    log_det = -np.log(model[0].scale_).sum()
+    np.testing.assert_allclose(
+        back.score_samples(Z) + log_det, model.score_samples(X), atol=1e-12
+    )
+    assert back.sample(3).shape == (3, 3)
+    assert type(clone(model)[1:]) is GenerativePipeline
+    with pytest.raises(ValueError, match="step of 1"):
+        model[::2]
+
+
+def test_pipelines_within_pipelines_are_taken_apart():
+    X = rows(60, 3)
+    flat = make_generative_pipeline(StandardScaler(), PCA(2), GaussianKDE()).fit(X)
+    for nested in (
+        make_generative_pipeline(
+            make_pipeline(StandardScaler(), PCA(2)), GaussianKDE()
+        ),
+        # scikit-learn's own would score in the units of its last step.
+        make_generative_pipeline(
+            StandardScaler(), make_pipeline(PCA(2), GaussianKDE())
+        ),
+        make_generative_pipeline(
+            StandardScaler(), make_generative_pipeline(PCA(2), GaussianKDE())
+        ),
+    ):
+        nested.fit(X)
+        np.testing.assert_allclose(nested.score_samples(X), flat.score_samples(X))
+        assert nested.sample(3, random_state=0).shape == (3, 3)
+
+
+@pytest.mark.parametrize(
+    "density", [KernelDensity(bandwidth=0.5), GaussianMixture(2, random_state=0)]
+)
+def test_densities_of_scikit_learn_serve(density):
+    X = rows(100, 3)
+    model = make_generative_pipeline(PCA(2, whiten=True), density).fit(X)
+    first = model.sample(2000, random_state=0)
+    np.testing.assert_array_equal(first, model.sample(2000, random_state=0))
+    assert abs(np.corrcoef(first[1:, 0], first[:-1, 0])[0, 1]) < 0.1
+    np.testing.assert_allclose(first.mean(axis=0), X.mean(axis=0), atol=0.3)
+    assert model.score(X) == pytest.approx(model.score(first), abs=0.6)
+    with pytest.raises(AttributeError, match="has no 'transform'"):
+        model.transform(X)
+    np.random.seed(0)
+    before = np.random.get_state()[1].copy()
+    model.sample(5)
+    np.testing.assert_array_equal(before, np.random.get_state()[1])
+
+
+def test_what_the_last_step_predicts_is_predicted():
+    X = rows(60, 3)
+    model = make_generative_pipeline(
+        StandardScaler(), EMGaussianMixture(2, random_state=0)
+    ).fit(X)
+    np.testing.assert_array_equal(
+        model.predict(X), model[-1].predict(model[0].transform(X))
+    )
+    np.testing.assert_allclose(model.predict_proba(X), model.transform(X))
+    assert not hasattr(make_generative_pipeline(GaussianKDE()), "predict")
+
+
+def test_transformers_are_cached(tmp_path):
+    X = rows(60, 3)
+    model = make_generative_pipeline(PCA(2), GaussianKDE(), memory=str(tmp_path))
+    first = model.fit(X).score_samples(X)
+    assert list(tmp_path.rglob("*.pkl"))
+    np.testing.assert_array_equal(clone(model).fit(X).score_samples(X), first)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+@pytest.mark.parametrize("model", PIPELINES, ids=name)
+def test_steps_know_the_names_of_columns(model, library):
+    X = rows(60, 2)
+    frame = library.DataFrame(dict(zip(["width", "height"], X.T, strict=True)))
+    model = clone(model).fit(frame)
+    assert model[0].feature_names_in_.tolist() == ["width", "height"]
+    np.testing.assert_allclose(
+        model.score_samples(frame),
+        clone(model).fit(X).score_samples(X),
+        rtol=1e-4 if model[-1].__class__ is VAE else 1e-12,  # trained in float32
+    )
+    np.testing.assert_array_equal(model[:1].transform(frame), model[0].transform(frame))
+    assert model.sample(3).shape == (3, 2)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_output_can_be_set_before_and_after_fitting(container, when):
+    X = rows(60, 2)
+    model = make_generative_pipeline(StandardScaler(), PCA(1), GaussianKDE())
+    expected = clone(model).fit(X).score_samples(X)
+    if when == "before":
+        model.set_output(transform=container).fit(X)
+    else:
+        model.fit(X).set_output(transform=container)
+    library = {"pandas": pd, "polars": pl}[container]
+    assert isinstance(model.transform(X), library.DataFrame)
+    if when == "before":
+        assert isinstance(model[:2].transform(X), library.DataFrame)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-12)
+    assert list(model.transform(X).columns) == ["pca0"]
+
+
+def test_parameters_of_steps_are_passed_on():
+    X, weights = rows(60, 2), np.arange(60.0)
+    model = make_generative_pipeline(StandardScaler(), GaussianKDE())
+    model.fit(
+        X,
+        standardscaler__sample_weight=weights,
+        gaussiankde__sample_weight=weights,
+    )
+    scaler = StandardScaler().fit(X, sample_weight=weights)
+    kde = GaussianKDE().fit(scaler.transform(X), sample_weight=weights)
+    expected = kde.score_samples(scaler.transform(X)) - np.log(scaler.scale_).sum()
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-12)
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(X, sample_weight=weights)
+
+
+def test_metadata_are_routed():
+    X, weights = rows(60, 2), np.arange(60.0)
+    plain = make_generative_pipeline(StandardScaler(), GaussianKDE())
+    plain.fit(
+        X, standardscaler__sample_weight=weights, gaussiankde__sample_weight=weights
+    )
+    with config_context(enable_metadata_routing=True):
+        model = make_generative_pipeline(
+            StandardScaler().set_fit_request(sample_weight=True),
+            GaussianKDE()
+            .set_fit_request(sample_weight=True)
+            .set_score_request(sample_weight=False),
+        )
+        model.fit(X, sample_weight=weights)
+        np.testing.assert_array_equal(model.score_samples(X), plain.score_samples(X))
+        search = GridSearchCV(model, {"gaussiankde__bandwidth": [0.5, 1.0]}, cv=2)
+        search.fit(X, sample_weight=weights)
+        assert np.isfinite(search.best_score_)
+
+
+def test_progress_is_shown_through_the_steps(capsys):
+    model = make_generative_pipeline(StandardScaler(), EMGaussianMixture(2))
+    model.set_callbacks(ProgressBar()).fit(rows(60, 2))
+    assert "EMGaussianMixture" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", PIPELINES, ids=name)
+def test_the_html_view_shows_the_steps(model):
+    for shown in (clone(model), clone(model).fit(rows(60, 2))):
+        html = shown._repr_html_()
+        assert type(model.steps[-1][1]).__name__ in html
+        assert "GenerativePipeline" in html
+
+
+def test_parameters_are_nested():
+    model = make_generative_pipeline(PCA(2), GaussianKDE())
+    model.set_params(pca__n_components=1, gaussiankde__bandwidth=0.3)
+    assert model.get_params()["pca__n_components"] == 1
+    model.set_params(gaussiankde=EMGaussianMixture(3), pca="passthrough")
+    assert model.fit(rows(60, 2)).transform(rows(3, 2)).shape == (3, 3)
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(
+        again.score_samples(rows(3, 2)), model.score_samples(rows(3, 2))
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        ([], "'steps' parameter of GenerativePipeline must be a list"),
+        ("kde", "'steps' parameter .* Got 'kde' instead"),
+        ([GaussianKDE()], "'steps' parameter .* pairs"),
+        ([("pca", PCA())], r"must be a density, with .* Got PCA\(\) instead"),
+        ([("kde", GaussianKDE)], "must be a density"),
+        (
+            [("a", 3), ("kde", GaussianKDE())],
+            "step 'a' of .* must be a transformer.* Got 3",
+        ),
+        ([("a", PCA()), ("a", GaussianKDE())], "not unique"),
+    ],
+)
+def test_bad_steps_are_named(steps, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        GenerativePipeline(steps).fit(rows(9, 2))
+
+
+def test_a_pipeline_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="Got no steps"):
+        make_generative_pipeline()
+
+
+def test_ties_are_told_of_once():
+    X = np.round(rows(200, 2))
+    model = make_generative_pipeline(StandardScaler(), GaussianKDE())
+    with pytest.warns(UndefinedMetricWarning) as caught:
+        model.fit(X)
+    assert len(caught) == 1
+    model.fit(dequantize(X, random_state=0))
+
+
+@pytest.mark.parametrize("model", PIPELINES[:3], ids=name)
+def test_draws_follow_the_density_of_a_pipeline(model):
+    model = clone(model).fit(rows(150, 1))
+    draws = np.sort(model.sample(20_000, random_state=0)[:, 0])
+    x = np.linspace(draws[0] - 3, draws[-1] + 3, 4001)
+    cdf = np.cumsum(np.exp(model.score_samples(x[:, None]))) * (x[1] - x[0])
+    error = np.interp(draws, x, cdf) - (np.arange(draws.size) + 0.5) / draws.size
+    assert kstwobign.sf(np.abs(error).max() * np.sqrt(draws.size)) > 1e-3
