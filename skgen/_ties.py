@@ -19,6 +19,9 @@ from skgen._parameters import (
     numbers_only,
 )
 
+# How the warning begins.
+TIES = "Most values occur more than once in the columns"
+
 # A fit looks for ties in this many rows at most: what it finds is only a warning.
 _ROWS_LOOKED_AT = 4096
 
@@ -225,8 +228,7 @@ def warn_about_ties(X, names=None):
     tied = tied_columns(X)
     if tied.size:
         warnings.warn(
-            "Most values occur more than once in the columns "
-            f"{list_columns(tied, names)}. A density "
+            f"{TIES} {list_columns(tied, names)}. A density "
             "on such a grid has no upper bound, so that scores reward narrow "
             "components: add noise of one grid step with skgen.dequantize first.",
             UndefinedMetricWarning,

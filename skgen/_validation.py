@@ -46,6 +46,12 @@ def validated_rows(model, X, *, reset=False):
     return X
 
 
+def column_names(model):
+    """Return the names of the features as a list, None where there are none."""
+    names = getattr(model, "feature_names_in_", None)
+    return None if names is None else [str(name) for name in names]
+
+
 def validated_weight(model, sample_weight, n_samples):
     """Return the weights as a float64 array of shape (n_samples,); ones for None."""
     if sample_weight is None:

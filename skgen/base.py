@@ -24,6 +24,7 @@ from skgen._parameters import (
 )
 from skgen._ties import warn_about_ties
 from skgen._validation import (
+    column_names,
     generator,
     generator_of_draws,
     validated_rows,
@@ -76,7 +77,7 @@ class GenerativeModel(
         if not present.all():
             X, sample_weight = X[present], sample_weight[present]
         if self._is_continuous:
-            warn_about_ties(X, self._column_names())
+            warn_about_ties(X, column_names(self))
         self._fit_dtype = X.dtype
         rows = X.astype(np.float64, copy=False)
         task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
@@ -104,7 +105,7 @@ class GenerativeModel(
             X = validated_rows(self, X, reset=first)
             if first:
                 if self._is_continuous:
-                    warn_about_ties(X, self._column_names())
+                    warn_about_ties(X, column_names(self))
                 self._fit_dtype = X.dtype
             rows = X.astype(np.float64, copy=False)
             self._fit_more(rows, generator(self.random_state))
@@ -282,13 +283,6 @@ class GenerativeModel(
     @abstractmethod
     def _bytes_per_row(self):
         """Return the memory that a hook needs for one row, in bytes."""
-
-    # -- names of features -------------------------------------------------------
-
-    def _column_names(self):
-        """Return the names of the features as a list, None where there are none."""
-        names = getattr(self, "feature_names_in_", None)
-        return None if names is None else [str(name) for name in names]
 
     # -- chunks ------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from skgen._parameters import InvalidParameterError
+from skgen._validation import column_names
 from skgen._whitening import DiagonalWhitening, estimate_whitening
 
 
@@ -29,7 +30,7 @@ class Coordinates:
                 np.ones(X.shape[0]),
                 model.noise_covariance,
                 dtype=model._fit_dtype,
-                names=model._column_names(),
+                names=column_names(model),
             )
         else:
             never = np.zeros(d, dtype=bool)

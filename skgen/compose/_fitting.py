@@ -1,8 +1,13 @@
 """Fitting an estimator within the fit of another, under its callbacks."""
 
-from contextlib import nullcontext
+import warnings
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.pipeline import Pipeline
+
+from skgen._ties import TIES
 
 
 def fit_within(estimator, X, y, params, caller, subtask):
@@ -40,3 +45,23 @@ def fit_within(estimator, X, y, params, caller, subtask):
         estimator.fit(*arguments, **params)
         subtask.call_on_fit_task_end(estimator=caller, X=X, y=y)
     return estimator
+
+
+def innermost(step):
+    """Return the last step of a scikit-learn pipeline, else the step itself."""
+    while isinstance(step, Pipeline):
+        step = step.steps[-1][1]
+    return step
+
+
+def is_continuous(density):
+    """Tell whether a density is one of rows that ties let grow without bound."""
+    return getattr(innermost(density), "_is_continuous", True)
+
+
+@contextmanager
+def ties_told_of():
+    """Silence what densities say about ties, where their holder has said it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", TIES, UndefinedMetricWarning)
+        yield

@@ -1,12 +1,10 @@
 """Pipelines that end in a density, and answer in the units of their input."""
 
 import math
-import warnings
 
 import numpy as np
 from sklearn import get_config
 from sklearn.base import clone
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import process_routing
@@ -24,7 +22,7 @@ from skgen._validation import validated_rows
 from skgen._whitening import rounding_resolution
 from skgen.base import GenerativeModel
 from skgen.compose import _principal
-from skgen.compose._fitting import fit_within
+from skgen.compose._fitting import fit_within, innermost, is_continuous, ties_told_of
 from skgen.compose._log_det import change_of
 from skgen.compose._range import inside, mass_inside
 from skgen.compose._rounding import RoundingTrace, without_jitter
@@ -171,7 +169,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     f"The step {name!r} {what} a transformer, with 'fit' and "
                     f"'transform', or 'passthrough'. Got {step!r} instead."
                 )
-        last = _innermost(self.steps[-1][1])
+        last = innermost(self.steps[-1][1])
         if not _has(last, "fit", "score_samples", "sample"):
             raise InvalidParameterError(
                 f"The last step {what} a density, with 'fit', 'score_samples' and "
@@ -209,11 +207,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         """Fit the density to what the transformers return."""
         name, density = self.steps[-1]
         subtask = task.subcontext(task_name=f"fit {name}")
-        with warnings.catch_warnings():
-            if self._is_continuous:  # said of the columns of X already
-                warnings.filterwarnings(
-                    "ignore", "Most values occur more", UndefinedMetricWarning
-                )
+        with ties_told_of():  # in the columns of X
             density = fit_within(clone(density), codes, y, routed[name], self, subtask)
         self.steps_.append((name, density))
 
@@ -444,7 +438,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
     @property
     def random_state(self):
         """The `random_state` of the last step, which seeds `sample`."""
-        return getattr(_innermost(self._served[-1][1]), "random_state", None)
+        return getattr(innermost(self._served[-1][1]), "random_state", None)
 
     def get_params(self, deep=True):
         """Return the parameters, and those of the steps.
@@ -532,7 +526,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
     # Whether the density that is fitted last is one of continuous rows.
     @property
     def _is_continuous(self):
-        return getattr(_innermost(self.steps[-1][1]), "_is_continuous", True)
+        return is_continuous(self.steps[-1][1])
 
     @property
     def _n_fit_tasks(self):
@@ -602,13 +596,6 @@ def _flat(steps):
             yield from _flat(inner for _, inner in step.steps)
         elif not _passes(step):
             yield step
-
-
-def _innermost(step):
-    """Return the last step of a scikit-learn pipeline, else the step itself."""
-    while isinstance(step, Pipeline):
-        step = step.steps[-1][1]
-    return step
 
 
 def _passes(step):

@@ -10,9 +10,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._frames import frame_kind, framed
 from skgen._parameters import invalid_parameter
-from skgen._validation import validated_rows
+from skgen._ties import warn_about_ties
+from skgen._validation import column_names, validated_rows
 from skgen.base import restored_on_error
-from skgen.compose._fitting import fit_within
+from skgen.compose._fitting import fit_within, is_continuous, ties_told_of
 
 
 class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
@@ -33,7 +34,10 @@ class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
         self._check_parameters()
         self._frame_kind = frame_kind(X)
         rows = validated_rows(self, X, reset=True)
-        self._fit(rows, *more)
+        if is_continuous(self.estimator):
+            warn_about_ties(rows, column_names(self))
+        with ties_told_of():
+            self._fit(rows, *more)
         return self
 
     @abstractmethod

@@ -8,6 +8,7 @@ from skgen._parameters import (
     check_choice,
     invalid_parameter,
 )
+from skgen._validation import column_names
 from skgen._whitening import DiagonalWhitening, estimate_whitening, weighted_mean
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
 from skgen.kde._bandwidth import RULES
@@ -177,7 +178,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             self.covariance_type,
             ddof=1,
             dtype=self._fit_dtype,
-            names=self._column_names(),
+            names=column_names(self),
         )
         # Directions at the floor are no dimensions to smooth over.
         d = max(1, int((~whitening.degenerate).sum()))

@@ -12,6 +12,7 @@ from skgen._parameters import (
     check_nonnegative,
 )
 from skgen._threads import one_blas_thread
+from skgen._validation import column_names
 from skgen._whitening import estimate_whitening
 from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture
@@ -213,7 +214,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             sample_weight,
             covariance.whitening,
             dtype=self._fit_dtype,
-            names=self._column_names(),
+            names=column_names(self),
         )
         problem = Problem(
             whitening.whiten(X),

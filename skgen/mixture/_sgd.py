@@ -13,6 +13,7 @@ from skgen._parameters import (
     invalid_parameter,
     is_integer,
 )
+from skgen._validation import column_names
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._init import INIT_PARAMS
@@ -295,7 +296,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             np.ones(X.shape[0]),
             self._covariance.whitening,
             dtype=self._fit_dtype,
-            names=self._column_names(),
+            names=column_names(self),
         )
         # Across degenerate directions every component has the shared floor.
         self._varying = ~self._whitening.degenerate
