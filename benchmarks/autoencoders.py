@@ -5,14 +5,9 @@ of other parts stay in the file. Data are found through `SKGEN_DATA`.
 """
 
 import argparse
-import gzip
 import json
-import os
-import re
 import statistics
-import sys
 import warnings
-from datetime import date
 from pathlib import Path
 from time import perf_counter, process_time
 
@@ -25,12 +20,19 @@ from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline
 
-from benchmarks._harness import environment
 from benchmarks._pictures import (
     accuracy,
     features,
     frechet_distance,
     train_classifier,
+)
+from benchmarks._sections import (
+    data,
+    mnist_images,
+    paragraphs,
+    say,
+    share,
+    write_sections,
 )
 from skgen import (
     SWAE,
@@ -93,8 +95,8 @@ def _likelihood(options, bounds):
             f"{published - nats.mean():.2f} | {_seconds(fitting, 'wall_seconds')} | "
             f"{_seconds(fitting, 'cpu_seconds')} | {scoring:.0f} s |"
         )
-        _say(lines[-1])
-    return _paragraphs(
+        say(lines[-1])
+    return paragraphs(
         "Negative log-likelihood of dynamically binarised MNIST, nats per image: "
         f"a `VAE` with a network of 784-200-200-50 and tanh, fitted to {len(X):,} grey "
         f"images, scored on {len(X_test):,} test images that were binarised once, with "
@@ -135,7 +137,7 @@ def _bound(name, n_importance, epochs, X, options):
             model.fit_latent_density(X[:10_000])
             beside = path.with_suffix(".json")
             return model, json.loads(beside.read_text()) if beside.exists() else {}
-    model = build(_share(epochs, options, 2))
+    model = build(share(epochs, options, 2))
     wall, cpu = perf_counter(), process_time()
     model.fit(X)
     took = {
@@ -161,12 +163,12 @@ def draws(options):
     """Return how near draws of three models are to real digits; draw a page of them."""
     X, y = _digits("train", options, 100)
     X_test, y_test = _digits("t10k", options, 200)
-    epochs, n = _share(30, options, 2), len(X_test)
+    epochs, n = share(30, options, 2), len(X_test)
     k, sizes = (16, (400, 200)) if options.scale == 1 else (2, (40, 20))
     start = perf_counter()
     net = train_classifier(X, y)
-    seconds, share = perf_counter() - start, accuracy(net, X_test, y_test)
-    _say(f"classifier: {share:.4f} in {seconds:.0f} s")
+    seconds, told = perf_counter() - start, accuracy(net, X_test, y_test)
+    say(f"classifier: {told:.4f} in {seconds:.0f} s")
     real = features(net, X_test)
     pages, lines = (
         {},
@@ -181,7 +183,7 @@ def draws(options):
         nearer = "" if base is None else f"{base / found:.1f}"
         took = "" if fit is None else f"{fit:.0f} s"
         lines.append(f"| {label} | {found:.1f} | {nearer} | {took} |")
-        _say(lines[-1])
+        say(lines[-1])
         return found
 
     def from_density(model):
@@ -238,10 +240,10 @@ def draws(options):
         figure = _HERE.parent / "docs" / "_static" / "draws_mnist.png"
     if figure is not None:
         _draw_page(pages, figure)
-    return _paragraphs(
+    return paragraphs(
         f"Fréchet distance of {n:,} noise-free draws to the {n:,} test images of "
         "MNIST, in 64 features of a small classifier that tells "
-        f"{100 * share:.2f} % of the test images (trained in {seconds:.0f} s). "
+        f"{100 * told:.2f} % of the test images (trained in {seconds:.0f} s). "
         f"Models: {len(X):,} images, codes of {k}, hidden layers of {sizes[0]} and "
         f"{sizes[1]}, {epochs} epochs. *Times nearer* is against the same model's "
         "N(0, I), which is what draws are if its codes are taken to be normal. "
@@ -282,7 +284,7 @@ def speed(options):
         hidden_layer_sizes=(400,),
         n_projections=50,
         batch_size=500,
-        max_epochs=max(3, _share(10, options, 3)),
+        max_epochs=max(3, share(10, options, 3)),
         random_state=0,
     )
     start = perf_counter()
@@ -291,7 +293,7 @@ def speed(options):
     # The first epoch also warms up.
     each = [len(X) / epoch["seconds"] for epoch in model.history_[1:]]
     rate = statistics.median(each)
-    return _paragraphs(
+    return paragraphs(
         "Training of a `SWAE` on MNIST: batches of 500, 50 projections, codes of 10, "
         f"one hidden layer of 400, {len(X):,} images, {torch.get_num_threads()} "
         "thread(s). The published figure is of batches of 500 and 50 projections too, "
@@ -311,10 +313,10 @@ def tables(options):
     """Return held-out likelihoods of every model on two tables, by one search each."""
     digits = load_digits().data
     digits = digits[:, digits.std(axis=0) > 0]
-    with np.load(_data("tabular", "pendigits.npz"), allow_pickle=False) as archive:
+    with np.load(data("tabular", "pendigits.npz"), allow_pickle=False) as archive:
         pendigits = archive["X"][archive["y"] == 0].astype(float)
     found = {"digits": digits, "pendigits": pendigits}
-    return _paragraphs(
+    return paragraphs(
         "Held-out nats per row, mean and standard deviation over three shuffled folds: "
         "one `GridSearchCV` for each table, whose grid is over the model itself. "
         "Columns are dequantised, and of the digits those that vary. `KernelDensity` "
@@ -326,8 +328,8 @@ def tables(options):
 def _searched(name, X, options):
     X = dequantize(X, random_state=0)
     X = X[np.random.RandomState(0).permutation(X.shape[0])]
-    X = X[: _share(X.shape[0], options, 150)]
-    epochs, scale = _share(100, options, 3), X.std(axis=0).mean()
+    X = X[: share(X.shape[0], options, 150)]
+    epochs, scale = share(100, options, 3), X.std(axis=0).mean()
     deep = {"max_epochs": epochs, "random_state": 0}
     models = {
         "GaussianKDE()": GaussianKDE(),
@@ -340,9 +342,9 @@ def _searched(name, X, options):
             10, reg_covar=1e-6, random_state=0
         ),
     }
-    for share in _BANDWIDTHS:
-        label = f"scikit-learn KernelDensity(bandwidth={share * scale:.3g})"
-        models[label] = KernelDensity(bandwidth=share * scale)
+    for bandwidth in scale * np.array(_BANDWIDTHS):
+        label = f"scikit-learn KernelDensity(bandwidth={bandwidth:.3g})"
+        models[label] = KernelDensity(bandwidth=bandwidth)
     search = GridSearchCV(
         Pipeline([("model", GaussianKDE())]),
         {"model": list(models.values())},
@@ -368,7 +370,7 @@ def _searched(name, X, options):
             f"{results['std_test_score'][i]:.2f} | {results['mean_fit_time'][i]:.2f} s "
             f"| {results['mean_score_time'][i]:.2f} s |"
         )
-    _say("\n".join(lines))
+    say("\n".join(lines))
     said = f"**{name}**, {X.shape[0]:,} x {X.shape[1]}, {whole:.0f} s in all:"
     return f"{said}\n\n" + "\n".join(lines)
 
@@ -381,36 +383,10 @@ def _mean_log_density(model, X, y=None):
 # -- what they share -------------------------------------------------------------
 
 
-def _data(*names):
-    root = os.environ.get("SKGEN_DATA")
-    if not root:
-        sys.exit("autoencoders: SKGEN_DATA is not set, nothing to fit")
-    return Path(root, *names)
-
-
 def _digits(name, options, least):
     """Return images of MNIST as grey levels in [0, 1], and their digits."""
-
-    def read(kind, offset):
-        packed = _data("mnist", f"{name}-{kind}-ubyte.gz").read_bytes()
-        return np.frombuffer(gzip.decompress(packed), np.uint8, offset=offset)
-
-    X, y = read("images-idx3", 16).reshape(-1, 784), read("labels-idx1", 8)
-    n = _share(len(X), options, least)
-    return X[:n].astype(np.float32) / 255, y[:n]
-
-
-def _share(whole, options, least):
-    """Return a number shrunk by the scale of the work."""
-    return max(least, int(options.scale * whole)) if options.scale < 1 else whole
-
-
-def _paragraphs(*parts):
-    return "\n\n".join(parts)
-
-
-def _say(text):
-    sys.stderr.write(f"{text}\n")
+    X, y = mnist_images(name, options, least)
+    return X.astype(np.float32) / 255, y
 
 
 PARTS = {
@@ -436,31 +412,10 @@ def _command(part, options):
     return command
 
 
-def _with_section(text, title, body):
-    """Return a page with one of its sections new, in the order of the parts."""
-    pieces = re.split(r"(?m)^## (.+)\n", text)
-    sections = dict(zip(pieces[1::2], pieces[2::2], strict=True))
-    sections[title] = f"\n{body}\n\n"
-    known = [name for name, _ in PARTS.values()]
-    order = [name for name in known if name in sections]
-    order += [name for name in sections if name not in known]
-    joined = "".join(f"## {name}\n{sections[name]}" for name in order)
-    return f"{pieces[0]}{joined}".rstrip() + "\n"
-
-
 def main():
     """Run the parts that the command names, all by default."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.autoencoders", description=__doc__
-    )
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}"
-    )
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="of the work; 0.01 for a smoke test"
-    )
-    parser.add_argument(
-        "--output", default=str(_HERE / "autoencoders.md"), metavar="FILE"
     )
     parser.add_argument(
         "--weights", metavar="FOLDER", help="likelihood: load networks, or keep them"
@@ -475,20 +430,7 @@ def main():
         metavar="FILE",
         help="draws: the page of draws, one of docs/_static by default at full scale",
     )
-    options = parser.parse_args()
-    unknown = set(options.parts) - set(PARTS)
-    if unknown:
-        parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    output = Path(options.output)
-    for part in options.parts or PARTS:
-        title, function = PARTS[part]
-        body = _paragraphs(
-            function(options),
-            f"{environment(_command(part, options))}  \nDate: {date.today()}",
-        )
-        before = output.read_text() if output.exists() else ""
-        output.write_text(_with_section(before, title, body))
-        sys.stdout.write(f"## {title}\n\n{body}\n\n")
+    write_sections(parser, PARTS, _command, _HERE / "autoencoders.md")
 
 
 if __name__ == "__main__":

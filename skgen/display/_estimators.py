@@ -1,12 +1,11 @@
 """What the displays ask of an estimator, skgen's or another's, and of the rows."""
 
-from copy import copy
-from inspect import signature
-
 import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
+from skgen._drawing import draw
+from skgen._frames import frame_kind, framed
 from skgen._parameters import (
     RANDOM_STATE_RULE,
     Described,
@@ -15,6 +14,7 @@ from skgen._parameters import (
     is_random_state,
     numbers_only,
 )
+from skgen._validation import generator
 
 
 def pyplot(method):
@@ -65,25 +65,14 @@ def check_estimator(method, estimator, needed):
 
 
 def drawn(method, n_samples, random_state):
-    """Return an estimator's draws as an array, without the global generator.
+    """Return draws of a bound `sample` or `sample_latent`; never by the global seed.
 
-    `method` is a bound `sample` or `sample_latent`. scikit-learn's mixtures take no
-    seed there and return the labels too; its kernel density has no seed of its own.
+    Where `random_state` is None, that of the estimator itself seeds them.
     """
     estimator = method.__self__
-    seed = random_state
-    if seed is None:
-        seed = getattr(estimator, "random_state", None)
-    if seed is None:
-        seed = np.random.RandomState()
-    if "random_state" in signature(method).parameters:
-        rows = method(n_samples, random_state=seed)
-    else:
-        if hasattr(estimator, "random_state"):
-            estimator = copy(estimator)
-            estimator.random_state = seed
-        rows = getattr(estimator, method.__name__)(n_samples)
-    return np.asarray(rows[0] if isinstance(rows, tuple) else rows)
+    if random_state is None:
+        random_state = getattr(estimator, "random_state", None)
+    return draw(estimator, n_samples, generator(random_state), method.__name__)
 
 
 def numbers(method, X):
@@ -101,9 +90,5 @@ def check_columns(method, estimator_columns, columns):
 
 def as_fitted(estimator, X, rows):
     """Return `rows` as a dataframe like `X` where the estimator knows names."""
-    seen = getattr(estimator, "feature_names_in_", None)
-    library = type(X).__module__.partition(".")[0]
-    if seen is None or library not in ("pandas", "polars"):
-        return rows
-    names = {"columns" if library == "pandas" else "schema": list(seen)}
-    return type(X)(rows, **names)
+    seen, kind = getattr(estimator, "feature_names_in_", None), frame_kind(X)
+    return rows if kind is None else framed(rows, seen, kind)
