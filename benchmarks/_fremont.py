@@ -92,8 +92,8 @@ def _parts(options):
         "Where the clock is put back the table holds one of two equal hours, and that "
         "day stays. Counts are dequantised. Where nothing else is said, scores are of "
         f"days whose week no part of the model saw: {_FOLDS} folds of whole weeks, in "
-        "random order. The likelihoods are thus those of other days of the same six years, "
-        "not forecasts.",
+        "random order. The likelihoods are thus those of other days of the same six "
+        "years, not forecasts.",
         ordinary,
         _weekends(X, counts.index, folds, best, options),
         _unusual(X, counts, folds, best, nats),

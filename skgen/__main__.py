@@ -13,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from skgen import __version__
-from skgen._comparison._candidates import LEGEND, candidates
+from skgen._comparison._candidates import (
+    candidates,
+    legend,
+    most_components,
+    principal_components,
+)
 from skgen._comparison._cross_validation import cross_validate
 from skgen._comparison._data import digits_table, read_table
 from skgen._comparison._reading import LEAST_ROWS, TableError, count
@@ -92,6 +97,14 @@ def _parser():
         "--no-dequantize",
         action="store_true",
         help="leave columns with ties as they are, without noise of one grid step",
+    )
+    parser.add_argument(
+        "--fast",
+        action="store_true",
+        help=(
+            "leave out what takes more than a second for each fold: the mixture that "
+            "descends gradients, and the autoencoders"
+        ),
     )
     parser.add_argument(
         "--components",
@@ -185,10 +198,7 @@ def _compare(options):
     table = table.thinned(options.rows, np.random.RandomState(seed))
     n, d = table.X.shape
     n_folds = min(options.folds, n // 2)
-    # A covariance of its own has rank d from d + 1 rows; five times that to be told.
     n_training = n - -(-n // n_folds)
-    most = max(1, n_training // (5 * (d + 1)))
-    n_components = min(options.components, most)
     if n_training <= d + 1:
         table.notes.append(
             f"beware: {n_training} rows to fit to are too few for "
@@ -196,22 +206,37 @@ def _compare(options):
         )
     for note in table.notes:
         _say(f"{note}\n")
-    few = " for so few rows" if most < options.components else ""
     _say(
         f"{n_folds}-fold cross-validation on {count(n, 'row')} of "
-        f"{count(d, 'column')}; mixtures of up to "
-        f"{count(n_components, 'component')}{few}\n\n"
+        f"{count(d, 'column')}; {_mixture_sizes(options.components, n_training, d)}\n"
     )
-
-    models = candidates(n_components, seed)
+    models, left_out = candidates(
+        n_training, d, options.components, seed, fast=options.fast
+    )
+    if left_out:
+        _say(f"not compared: {'; '.join(left_out)}\n")
+    _say("\n")
     with _progress(len(models) * n_folds) as advance:
         results = cross_validate(models, table.X, n_folds, seed, advance)
-    _say(format_results(results) + "\n\n" + LEGEND + "\n")
+    _say(format_results(results) + "\n\n" + legend(models) + "\n")
     _write_notes(results)
     if all(result.failed for result in results):
         raise TableError("no model could be fitted.")
     if options.sample or options.plot:
         _write_outputs(options, table, results)
+
+
+def _mixture_sizes(n_components, n_rows, n_columns):
+    """Return how many components mixtures have, in words."""
+    most = min(n_components, most_components(n_rows, n_columns))
+    few = " for so few rows" if most < n_components else ""
+    words = f"mixtures of up to {count(most, 'component')}{few}"
+    of_codes = [
+        min(n_components, most_components(n_rows, k))
+        for k in principal_components(n_rows, n_columns)
+    ]
+    more = f", up to {of_codes[0]} after PCA" if max(of_codes, default=0) > most else ""
+    return words + more
 
 
 def _write_notes(results):

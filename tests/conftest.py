@@ -3,6 +3,11 @@
 import os
 from pathlib import Path
 
+# Side by side, every process has one core to itself.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
 # scikit-learn runs its array API checks only where scipy was imported with this.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 

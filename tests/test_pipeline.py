@@ -270,6 +270,39 @@ def test_components_of_rounding_must_not_be_scaled_up():
         model.score(X)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize(
+    "step",
+    [
+        StandardScaler(),
+        StandardScaler(with_std=False),
+        MinMaxScaler((-2, 7)),
+        MaxAbsScaler(),
+        RobustScaler(),
+        PCA(2),
+        PCA(3),
+        make_pipeline(StandardScaler(), PCA(2)),
+    ],
+    ids=identifier,
+)
+@pytest.mark.parametrize("jitter", [False, True])
+def test_the_floor_of_a_constant_feature_is_that_without_a_scaler(step, jitter):
+    X = rows(200, 2) * [1.0, 300.0]
+    column = np.full(200, 0.1)
+    if jitter:
+        column += np.random.RandomState(1).randint(-1, 2, size=200) * np.spacing(0.1)
+    with_constant = np.column_stack([X, column])
+    density = GaussianKDE()
+    expected = clone(density).fit(with_constant).score_samples(with_constant)
+    model = make_generative_pipeline(step, density).fit(with_constant)
+    np.testing.assert_allclose(model.score_samples(with_constant), expected, atol=1e-6)
+    draws = model.sample(4000, random_state=0)
+    floor = 1e-6 * X.var(axis=0).max()
+    assert draws[:, 2].var() == pytest.approx(floor, rel=0.1)
+    assert draws[:, 2].mean() == pytest.approx(0.1, abs=0.1 * np.sqrt(floor))
+
+
 # -- ranges --------------------------------------------------------------------------
 
 

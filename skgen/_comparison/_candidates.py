@@ -5,13 +5,34 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import GridSearchCV, KFold
 from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import StandardScaler
 
+from skgen.autoencoder import SWAE, VAE, AutoEncoder
+from skgen.compose import make_generative_pipeline
 from skgen.kde import GaussianKDE
 from skgen.kde._bandwidth import scott_factor
 from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
+
+# What descends gradients takes so many passes over the rows: a fifth of the default,
+# and most of its score.
+_EPOCHS = 20
+
+# Networks are compared from so many rows to fit to, and so many columns.
+_NETWORK_ROWS, _NETWORK_COLUMNS = 50, 2
+
+# The most numbers of a code: each costs time in every score.
+_MOST_CODES = 8
+
+# Principal components are compared from so many columns, and have so many rows each.
+_PCA_COLUMNS, _ROWS_PER_CODE = 4, 4
+
+# Bandwidths to choose from, in units of Scott's, on so many rows at most.
+_BANDWIDTHS = np.geomspace(0.05, 1.6, 11)
+_ROWS_SEARCHED = 1000
 
 
 @dataclass(frozen=True)
@@ -44,32 +65,110 @@ class Standardised:
         return log_density - np.log(self.scaler.scale_).sum()
 
 
-LEGEND = (
-    "h: for each column, Scott's factor times its standard deviation; the same\n"
-    "   density in both libraries.  s: EM from the same k-means start in both.\n"
-    "scikit-learn's models see standardised columns; all scores are in nats and in\n"
-    "the units of the table."
-)
+def most_components(n_rows, n_columns):
+    """Return the most components of a mixture that so many rows bear."""
+    # A covariance of its own has rank d from d + 1 rows; five times that to be told.
+    return max(1, n_rows // (5 * (n_columns + 1)))
 
 
-def candidates(n_components, random_state):
+def principal_components(n_rows, n_columns):
+    """Return the numbers of principal components to compare, most likely two."""
+    if n_columns < _PCA_COLUMNS or n_rows < 2 * _ROWS_PER_CODE:
+        return []
+    thirds = n_columns // 3, 2 * n_columns // 3
+    return sorted({min(max(2, k), n_rows // _ROWS_PER_CODE) for k in thirds})
+
+
+def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     """Return the models to compare.
 
     Parameters
     ----------
+    n_rows : int
+        The number of rows that models are fitted to.
+    n_columns : int
+        The number of columns.
     n_components : int
-        The number of components of the mixtures.
+        The most components of a mixture, where the rows bear them.
     random_state : int
-        Seeds their starts.
+        Seeds the starts and all noise.
+    fast : bool, default=False
+        Whether to leave out what descends gradients.
 
     Returns
     -------
-    list of Candidate
+    models : list of Candidate
+        The models.
+    left_out : list of str
+        Models that are not compared, each with the reason in brackets.
     """
-    K, seed = n_components, random_state
+    K = min(n_components, most_components(n_rows, n_columns))
+    seed, left_out = random_state, []
+    models = [
+        Candidate("GaussianKDE()", lambda X: GaussianKDE()),
+        Candidate("GaussianKDE(h)", lambda X: GaussianKDE(_scott_bandwidth(X))),
+        *(_mixture(k, seed) for k in sorted({1, max(1, round(K / 3)), K})),
+        Candidate(f"EMGaussianMixture({K}, s)", _from_kmeans(K, seed)),
+    ]
+    if n_rows >= 3 * (n_columns + 1):
+        models.append(Candidate("GaussianKDE(h*)", lambda X: _searched_kde(X, seed)))
+    else:
+        left_out.append("GaussianKDE(h*) (too few rows to search with)")
+    sizes = principal_components(n_rows, n_columns)
+    for k in sizes:
+        models += _pipelines(k, min(n_components, most_components(n_rows, k)), seed)
+    if not sizes:
+        few = "columns" if n_columns < _PCA_COLUMNS else "rows"
+        left_out.append(f"pipelines with PCA (too few {few})")
+    if fast:
+        left_out.append("SGDGaussianMixture, AutoEncoder, VAE, SWAE (--fast)")
+    else:
+        models.append(
+            Candidate(
+                f"SGDGaussianMixture({K})",
+                lambda X: SGDGaussianMixture(K, max_epochs=_EPOCHS, random_state=seed),
+            )
+        )
+        if n_rows >= _NETWORK_ROWS and n_columns >= _NETWORK_COLUMNS:
+            models += _networks(min(_MOST_CODES, n_columns // 2), seed)
+        else:
+            few = "columns" if n_columns < _NETWORK_COLUMNS else "rows"
+            left_out.append(f"AutoEncoder, VAE, SWAE (too few {few})")
+    return models + _of_scikit_learn(K, seed), left_out
 
-    def ours_from_start(X):
-        weights, means, precisions, scaler = _kmeans_start(X, K, seed)
+
+def legend(models):
+    """Return what the labels of models mean, as text."""
+    labels = " ".join(model.label for model in models)
+    lines = [
+        "h: for each column, Scott's factor times its standard deviation; the same",
+        "   density in both libraries.  s: EM from the same k-means start in both.",
+    ]
+    if "h*" in labels:
+        lines += [
+            "h*: whitened columns, and the one bandwidth that is best in a",
+            "   cross-validation of the rows to fit to.",
+        ]
+    if "PCA" in labels:
+        lines += [
+            "PCA(k): a GenerativePipeline of StandardScaler(), PCA(k) and a density."
+        ]
+    if "SGD" in labels:
+        lines += [f"What descends gradients does so for {_EPOCHS} epochs at most."]
+    lines += [
+        "scikit-learn's models see standardised columns; all scores are in nats and in",
+        "the units of the table.",
+    ]
+    return "\n".join(lines)
+
+
+def _from_kmeans(n_components, random_state):
+    """Return how to build a mixture that starts from clusters of k-means."""
+
+    def build(X):
+        weights, means, precisions, scaler = _kmeans_start(
+            X, n_components, random_state
+        )
         return EMGaussianMixture(
             weights.size,
             weights_init=weights,
@@ -77,8 +176,14 @@ def candidates(n_components, random_state):
             precisions_init=precisions / np.outer(scaler.scale_, scaler.scale_),
         )
 
-    def theirs_from_start(X):
-        weights, means, precisions, _ = _kmeans_start(X, K, seed)
+    return build
+
+
+def _of_scikit_learn(n_components, random_state):
+    """Return scikit-learn's models, to compare ours with."""
+
+    def from_kmeans(X):
+        weights, means, precisions, _ = _kmeans_start(X, n_components, random_state)
         return Standardised(
             GaussianMixture(
                 weights.size,
@@ -88,27 +193,71 @@ def candidates(n_components, random_state):
             )
         )
 
+    def from_its_own(X):
+        return Standardised(GaussianMixture(n_components, random_state=random_state))
+
     return [
-        Candidate("GaussianKDE()", lambda X: GaussianKDE()),
-        Candidate("GaussianKDE(h)", lambda X: GaussianKDE(_scott_bandwidth(X))),
-        *(_mixture(k, seed) for k in sorted({1, max(1, round(K / 3)), K})),
-        Candidate(f"EMGaussianMixture({K}, s)", ours_from_start),
-        Candidate(
-            f"SGDGaussianMixture({K})",
-            lambda X: SGDGaussianMixture(K, random_state=seed),
-        ),
         Candidate(
             "sklearn KernelDensity(h)",
             lambda X: Standardised(KernelDensity(bandwidth="scott")),
             ours=False,
         ),
+        Candidate(f"sklearn GaussianMixture({n_components})", from_its_own, ours=False),
         Candidate(
-            f"sklearn GaussianMixture({K})",
-            lambda X: Standardised(GaussianMixture(K, random_state=seed)),
-            ours=False,
+            f"sklearn GaussianMixture({n_components}, s)", from_kmeans, ours=False
         ),
-        Candidate(f"sklearn GaussianMixture({K}, s)", theirs_from_start, ours=False),
     ]
+
+
+def _pipelines(n_codes, n_components, random_state):
+    """Return densities of principal components, scored in the data's units."""
+
+    def pipeline(density):
+        return make_generative_pipeline(StandardScaler(), PCA(n_codes), density)
+
+    return [
+        Candidate(f"PCA({n_codes}) + GaussianKDE()", lambda X: pipeline(GaussianKDE())),
+        Candidate(
+            f"PCA({n_codes}) + EMGaussianMixture({n_components})",
+            lambda X: pipeline(
+                EMGaussianMixture(n_components, random_state=random_state)
+            ),
+        ),
+    ]
+
+
+def _networks(n_codes, random_state):
+    """Return the autoencoders, trained for less long than by default."""
+
+    def candidate(kind):
+        return Candidate(
+            f"{kind.__name__}({n_codes})",
+            lambda X: kind(n_codes, max_epochs=_EPOCHS, random_state=random_state),
+        )
+
+    return [candidate(kind) for kind in (AutoEncoder, VAE, SWAE)]
+
+
+def _searched_kde(X, random_state):
+    """Return a kernel density of whitened columns, its bandwidth chosen on rows."""
+
+    def pipeline(bandwidth):
+        whitening = PCA(whiten=True, svd_solver="full")
+        return make_generative_pipeline(
+            StandardScaler(), whitening, GaussianKDE(bandwidth)
+        )
+
+    n, d = X.shape
+    rows = np.random.RandomState(random_state).permutation(n)[:_ROWS_SEARCHED]
+    folds = KFold(3)
+    n_inner = rows.size - -(-rows.size // folds.n_splits)
+    search = GridSearchCV(
+        pipeline(1.0),
+        {"gaussiankde__bandwidth": _BANDWIDTHS * scott_factor(n_inner, d)},
+        cv=folds,
+    ).fit(X[rows])
+    # More rows have narrower kernels, by the rule.
+    return pipeline(_BANDWIDTHS[search.best_index_] * scott_factor(n, d))
 
 
 def _mixture(n_components, random_state):

@@ -75,7 +75,7 @@ def _score_fold(result, X, train, test):
             result.fit_seconds.append(fitted - start)
             if not np.isfinite(result.log_density[test]).all():
                 raise ValueError("log-densities that are not finite")
-        except ValueError as error:
+        except (ValueError, FloatingPointError) as error:
             result.failed = True
             result.notes[ValueError] = f"failed: {_one_line(error)}"
     for warning in caught:

@@ -47,18 +47,25 @@ class Table:
 
 
 def digits_table(random_state):
-    """Return scikit-learn's digits: dequantised, 16 principal components."""
+    """Return the pixels of scikit-learn's digits, dequantised."""
     from sklearn.datasets import load_digits
-    from sklearn.decomposition import PCA
 
-    images = dequantize(load_digits().data, random_state=random_state)
-    pca = PCA(16, svd_solver="full").fit(images)
-    table = Table(pca.transform(images), [f"pca{j}" for j in range(16)])
-    table.pixels = lambda X: pca.inverse_transform(X).reshape(-1, 8, 8)
-    table.notes.append(
-        f"scikit-learn's digits: {images.shape[0]:,} images of 8 x 8 pixels, "
-        "dequantised, as 16 principal components"
-    )
+    digits = load_digits()
+    varies = np.ptp(digits.data, axis=0) > 0  # (64,)
+    names = [digits.feature_names[j] for j in np.flatnonzero(varies)]
+    table = _spread_ties(Table(digits.data[:, varies], names), random_state)
+
+    def pixels(X):
+        images = np.zeros((X.shape[0], varies.size))  # constant pixels have no ink
+        images[:, varies] = X
+        return images.reshape(-1, 8, 8)
+
+    n_constant = count(int((~varies).sum()), "constant pixel")
+    table.pixels = pixels
+    table.notes = [
+        f"scikit-learn's digits: {digits.data.shape[0]:,} images of 8 x 8 pixels, "
+        f"dequantised, without {n_constant}"
+    ]
     return table
 
 

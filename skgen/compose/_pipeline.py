@@ -22,10 +22,11 @@ from skgen._validation import validated_rows
 from skgen._whitening import rounding_resolution
 from skgen.base import GenerativeModel
 from skgen.compose import _principal
+from skgen.compose._constants import scale_constants, without_jitter
 from skgen.compose._fitting import fit_within, innermost, is_continuous, ties_told_of
 from skgen.compose._log_det import change_of
 from skgen.compose._range import inside, mass_inside
-from skgen.compose._rounding import RoundingTrace, without_jitter
+from skgen.compose._rounding import RoundingTrace
 
 # Draws that say how much of a density lies in a range where no formula does.
 _DRAWS, _DRAWS_AT_ONCE = 2**16, 2**13
@@ -183,8 +184,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             fit_within, ignore=["caller", "subtask"]
         )
         resolution = rounding_resolution(X, self._fit_dtype)
-        codes = without_jitter(X, resolution)
-        codes = framed(codes, getattr(self, "feature_names_in_", None), kind)
+        X, constant = without_jitter(X, resolution)
+        codes = framed(X, getattr(self, "feature_names_in_", None), kind)
         trace = RoundingTrace(resolution)
         self.steps_ = []
         for name, step in self.steps[:-1]:
@@ -194,6 +195,9 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     clone(step), _spared(step, codes), y, routed[name], self, subtask
                 )
                 for part in _flat([step]):
+                    if constant is not None:  # the first of all transformers
+                        scale_constants(part, X, constant)
+                        constant = None
                     trace.follow(part)
                     codes = _finite(part, _transformed(part, codes))
             self.steps_.append((name, step))

@@ -51,12 +51,3 @@ class RoundingTrace:
         values = np.array(codes, dtype=np.float64)
         values[:, self.alone] = 0.0
         return framed(values, getattr(codes, "columns", None), frame_kind(codes))
-
-
-def without_jitter(X, resolution):
-    """Return rows in which features that vary by rounding alone are constant."""
-    jitter = (np.ptp(X, axis=0) > 0) & (X.std(axis=0) <= resolution)
-    if jitter.any():
-        X = X.copy()
-        X[:, jitter] = X[0, jitter]
-    return X
