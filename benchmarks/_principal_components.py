@@ -115,15 +115,18 @@ def mnist(options):
         "random_state": 0,
     }
     k = 32 if options.scale == 1 else 2
-    components = [32, 64, 128, 256, 400] if options.scale == 1 else [4, 8]
+    components = [64, 128, 256, 400, 550] if options.scale == 1 else [4, 8]
     searches = {
         "PCA, GaussianKDE": (
             GaussianKDE(),
-            {"pca__n_components": components, "density__bandwidth": _widths(60, 200)},
+            {"pca__n_components": components, "density__bandwidth": _widths(50, 110)},
         ),
         "PCA, EMGaussianMixture": (
-            EMGaussianMixture(max_iter=30, random_state=0),
-            {"pca__n_components": components, "density__n_components": [1, 10, 30]},
+            EMGaussianMixture(max_iter=20, random_state=0),
+            {
+                "pca__n_components": components[:3],
+                "density__n_components": [1, 5, 20],
+            },
         ),
     }
     fixed = {

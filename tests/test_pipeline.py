@@ -119,7 +119,7 @@ def test_log_determinants_are_those_of_finite_differences(step):
 def test_rows_come_back(step):
     X = positive(80, 3)
     step = clone(step).fit(X)
-    again = change_of(step).invert(step, step.transform(X), np.random.RandomState(0))
+    again = change_of(step).invert(step, step.transform(X))
     np.testing.assert_allclose(again, X, rtol=1e-9, atol=1e-9)
 
 
@@ -403,7 +403,7 @@ def test_a_range_with_none_of_the_mass_says_so():
     model = make_generative_pipeline(shift, StandardScaler(), GaussianMixture())
     model.fit(rows(50, 1))
     model[-1].means_ -= 1e6
-    with pytest.raises(ValueError, match="No draw of the last step"):
+    with pytest.raises(ValueError, match=r"Only 0 of the mass of the last step"):
         model._settle()
 
 

@@ -79,7 +79,7 @@ search = GridSearchCV(
     make_generative_pipeline(root, PCA(whiten=True), mixture),
     [
         shared | {"emgaussianmixture__n_components": [1, 4]},
-        shared | {"emgaussianmixture": [GaussianKDE(0.5)]},
+        shared | {"emgaussianmixture": [GaussianKDE(0.5), GaussianKDE(0.8)]},
     ],
     cv=folds,
 ).fit(X)
@@ -92,13 +92,18 @@ tried = pd.DataFrame(
         ),
         "components": tried[components],
         "density": [
-            "kernels" if np.isnan(K) else f"{K:.0f} normal"
-            for K in tried["emgaussianmixture__n_components"]
+            f"{K:.0f} normal" if K > 0 else f"kernels of {kernel.bandwidth}"
+            for K, kernel in zip(
+                tried["emgaussianmixture__n_components"],
+                tried["emgaussianmixture"],
+                strict=True,
+            )
         ],
         "nats per day": search.cv_results_["mean_test_score"].round(1),
     }
 )
-print(tried.sort_values("nats per day", ascending=False).to_string(index=False))
+tried = tried.sort_values("nats per day", ascending=False)
+print(tried.head(12).to_string(index=False))
 
 for name, Y in (("counts", X), ("square roots", np.sqrt(X))):
     pca = PCA(12).fit(Y)

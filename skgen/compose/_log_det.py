@@ -39,7 +39,7 @@ def _forward(step, X):
     return step.transform(X)
 
 
-def _inverse(step, Y, rng):
+def _inverse(step, Y):
     """Return the rows that a transformer maps to `Y`."""
     return step.inverse_transform(Y)
 
@@ -59,8 +59,10 @@ class Change:
     bounds: Callable = _everywhere
     # (step, X) -> Y.
     forward: Callable = _forward
-    # (step, Y, rng) -> X, with noise for what Y leaves out.
+    # (step, Y) -> X.
     invert: Callable = _inverse
+    # None or (step, n, rng) -> (n, d), what Y leaves out of X.
+    noise: Callable | None = None
     # (step, how far X is rounded (d,)) -> how far Y is, and which columns of Y are
     # nothing else, (k,) each.
     rounding: Callable = _unknown_rounding
@@ -208,7 +210,7 @@ def function_range(step):
     return np.full(d, change.lower), np.full(d, change.upper)
 
 
-def function_inverse(step, Y, rng):
+def function_inverse(step, Y):
     """Return the inverse of a FunctionTransformer, which has to be given."""
     if step.func is not None and step.inverse_func is None:
         raise InvalidParameterError(
@@ -224,6 +226,7 @@ _PRINCIPAL = Change(
     _principal.log_det,
     forward=_principal.forward,
     invert=_principal.invert,
+    noise=_principal.noise,
     rounding=_principal.rounding,
 )
 _DIVIDED = Change(divided, rounding=rounding_of_divided)

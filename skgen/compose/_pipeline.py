@@ -3,33 +3,33 @@
 import math
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import clone
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.utils import Bunch
-from sklearn.utils.metadata_routing import process_routing
-from sklearn.utils.metaestimators import _BaseComposition, available_if
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
-    _check_feature_names_in,
     check_is_fitted,
     check_memory,
 )
 
 from skgen._drawing import draw
 from skgen._frames import frame_kind, framed
-from skgen._parameters import InvalidParameterError, invalid_parameter
+from skgen._parameters import InvalidParameterError
 from skgen._validation import validated_rows
 from skgen._whitening import rounding_resolution
-from skgen.base import GenerativeModel
 from skgen.compose import _principal
 from skgen.compose._constants import scale_constants, without_jitter
-from skgen.compose._fitting import fit_within, innermost, is_continuous, ties_told_of
+from skgen.compose._fitting import fit_within, ties_told_of
 from skgen.compose._log_det import change_of
 from skgen.compose._range import inside, mass_inside
 from skgen.compose._rounding import RoundingTrace
+from skgen.compose._steps import AbstractPipeline, flat, passes
 
-# Draws that say how much of a density lies in a range where no formula does.
-_DRAWS, _DRAWS_AT_ONCE = 2**16, 2**13
+# Draws say how much of a density lies in a range where no formula does, until the
+# logarithm of that, in nats, is known with this standard error.
+_ERROR_OF_MASS = 1e-3
+_MOST_DRAWS, _DRAWS_AT_ONCE = 2**16, 2**13
+
+# With less of it in the range, what is scored and drawn is hardly what was fitted.
+_LEAST_MASS = 1e-3
 
 
 def _last_has(method):
@@ -42,7 +42,7 @@ def _last_has(method):
     return check
 
 
-class GenerativePipeline(GenerativeModel, _BaseComposition):
+class GenerativePipeline(AbstractPipeline):
     r"""A scikit-learn pipeline that ends in a density and samples and scores data.
 
     As in :class:`sklearn.pipeline.Pipeline`, rows run through transformers to the
@@ -94,8 +94,9 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
     A transformer that reaches a bounded range only (Yeo and Johnson's for powers below
     0 or above 2, a `QuantileTransformer`, a `MinMaxScaler` that clips) cuts the
     density of the next step, which is renormalised: by a formula for kernel densities
-    and mixtures right after it, else by the share of 65,536 draws. Rows outside the
-    quantiles or the clipped range have a log-density of minus infinity.
+    and mixtures right after it, else by the share of draws inside, which is known to
+    0.001 nats or is that of 65,536 draws. Rows outside the quantiles or the clipped range
+    have a log-density of minus infinity.
 
     `transform` passes rows on to the latent of the last step, and `inverse_transform`
     takes its mean back through the transformers: :math:`E[x | z]` where these are
@@ -155,28 +156,6 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         """
         return self._learn(X, y=y, params=params, kind=frame_kind(X))
 
-    def _check_parameters(self):
-        rule = "a list of pairs of a name and an estimator"
-        if not (isinstance(self.steps, list) and self.steps):
-            raise invalid_parameter(self, "steps", rule, self.steps)
-        for step in self.steps:
-            if not (isinstance(step, tuple) and len(step) == 2):
-                raise invalid_parameter(self, "steps", rule, step)
-        self._validate_names([name for name, _ in self.steps])
-        what = f"of {type(self).__name__} must be"
-        for name, step in self.steps[:-1]:
-            if not (_passes(step) or _has(step, "fit", "transform")):
-                raise InvalidParameterError(
-                    f"The step {name!r} {what} a transformer, with 'fit' and "
-                    f"'transform', or 'passthrough'. Got {step!r} instead."
-                )
-        last = innermost(self.steps[-1][1])
-        if not _has(last, "fit", "score_samples", "sample"):
-            raise InvalidParameterError(
-                f"The last step {what} a density, with 'fit', 'score_samples' and "
-                f"'sample'. Got {last!r} instead."
-            )
-
     def _fit(self, X, sample_weight, rng, task, *, y, params, kind):
         self._frame_kind = kind
         routed = self._routed(params)
@@ -190,11 +169,11 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         self.steps_ = []
         for name, step in self.steps[:-1]:
             subtask = task.subcontext(task_name=f"fit {name}")
-            if not _passes(step):
+            if not passes(step):
                 step = cached(
                     clone(step), _spared(step, codes), y, routed[name], self, subtask
                 )
-                for part in _flat([step]):
+                for part in flat([step]):
                     if constant is not None:  # the first of all transformers
                         scale_constants(part, X, constant)
                         constant = None
@@ -202,7 +181,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     codes = _finite(part, _transformed(part, codes))
             self.steps_.append((name, step))
         self._fit_last(trace.constant(codes), y, task, routed)
-        for part in list(_flat([self.steps_[-1][1]]))[:-1]:
+        for part in list(flat([self.steps_[-1][1]]))[:-1]:
             trace.follow(part)
         self._scaled_rounding = trace.scaled
         self._settle()
@@ -214,28 +193,6 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         with ties_told_of():  # in the columns of X
             density = fit_within(clone(density), codes, y, routed[name], self, subtask)
         self.steps_.append((name, density))
-
-    def _routed(self, params):
-        """Return what each step's `fit` is given: a dict of dicts."""
-        if get_config()["enable_metadata_routing"]:
-            routed = process_routing(self, "fit", **params)
-            # A pipeline asks transformers for both at once.
-            return {
-                name: dict(
-                    routed[name].get("fit_transform") or routed[name].get("fit", {})
-                )
-                for name, _ in self.steps
-            }
-        routed = {name: {} for name, _ in self.steps}
-        for key, value in params.items():
-            name, _, parameter = key.partition("__")
-            if name not in routed or not parameter:
-                raise InvalidParameterError(
-                    f"The arguments of {type(self).__name__}.fit must be named "
-                    f"'step__parameter' after one of its steps. Got {key!r} instead."
-                )
-            routed[name][parameter] = value
-        return routed
 
     def _settle(self):
         """Find out how much of the density lies in the range of the transformers."""
@@ -251,6 +208,11 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                 mass = mass_inside(self._flat_steps()[-1], bounds[-1])
             if mass is None:
                 mass = self._share_of_draws_inside()
+            if mass < _LEAST_MASS:
+                raise ValueError(
+                    f"Only {mass:.2g} of the mass of the last step, {self[-1]!r}, lies "
+                    "in the range of the transformers before it."
+                )
         self._mass = mass
 
     # -- the four answers --------------------------------------------------------
@@ -300,26 +262,22 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                 X = X[inside(X, bounds)]
             if not X.shape[0]:
                 return np.empty((0, self.n_features_in_))
-            if not hasattr(step, "inverse_transform"):
-                raise InvalidParameterError(
-                    f"Draws cannot be mapped back through {step!r}, which has no "
-                    "'inverse_transform'."
-                )
-            X = np.asarray(change.invert(step, X, rng), dtype=np.float64)
+            X = _inverted(step, X)
+            if change.noise is not None:
+                X += change.noise(step, X.shape[0], rng)
         return X
 
     def _share_of_draws_inside(self):
         """Return the share of draws that the transformers can be run back on."""
         rng = np.random.RandomState(0)
-        parts = [
-            self._draw_once(_DRAWS_AT_ONCE, rng).shape[0]
-            for _ in range(_DRAWS // _DRAWS_AT_ONCE)
-        ]
-        if not any(parts):
-            raise ValueError(
-                "No draw of the last step lies in the range of the transformers."
-            )
-        return sum(parts) / _DRAWS
+        drawn = found = 0
+        while drawn < _MOST_DRAWS:
+            found += self._draw_once(_DRAWS_AT_ONCE, rng).shape[0]
+            drawn += _DRAWS_AT_ONCE
+            # The variance of the logarithm of a share p of n is (1 - p) / (p n).
+            if found and (drawn - found) / (found * drawn) < _ERROR_OF_MASS**2:
+                break
+        return found / drawn
 
     def _posterior_mean(self, X):
         last = self._flat_steps()[-1]
@@ -332,7 +290,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         self._check_last_has("inverse_transform", last)
         X = np.asarray(last.inverse_transform(Z), dtype=np.float64)
         for step in reversed(steps):
-            X = np.asarray(step.inverse_transform(X), dtype=np.float64)
+            X = _inverted(step, X)
         return X
 
     def _check_last_has(self, method, last):
@@ -379,49 +337,6 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         last = self._flat_steps()[-1]
         return getattr(last, method)(self._handed(last, self._codes(X)))
 
-    # -- the steps -----------------------------------------------------------------
-
-    @property
-    def _served(self):
-        """Return the fitted steps, and those to fit before there are any."""
-        return self.__dict__.get("steps_", self.steps)
-
-    @property
-    def named_steps(self):
-        """The steps by their names, the fitted ones once there are any."""
-        return Bunch(**dict(self._served))
-
-    def __len__(self):
-        return len(self.steps)
-
-    def __getitem__(self, index):
-        if not isinstance(index, slice):
-            return (
-                self.named_steps[index]
-                if isinstance(index, str)
-                else self._served[index][1]
-            )
-        steps = self._served[index]
-        if index.step not in (None, 1):
-            raise ValueError("Slices of a pipeline have a step of 1.")
-        if not steps or steps[-1][0] != self.steps[-1][0]:
-            return Pipeline(steps, memory=self.memory)
-        part = GenerativePipeline(self.steps[index], memory=self.memory)
-        if "steps_" in self.__dict__:
-            first = steps[0][1]
-            part.steps_ = steps
-            part.n_features_in_ = getattr(first, "n_features_in_", self.n_features_in_)
-            if hasattr(first, "feature_names_in_"):
-                part.feature_names_in_ = first.feature_names_in_
-            for name in ("_fit_dtype", "_frame_kind", "_scaled_rounding"):
-                setattr(part, name, getattr(self, name))
-            part._settle()
-        return part
-
-    def _flat_steps(self):
-        """Return the fitted steps, those of pipelines within one by one."""
-        return list(_flat(step for _, step in self.steps_))
-
     def _codes(self, X):
         """Return what the transformers make of (n, d) rows."""
         for step in self._flat_steps()[:-1]:
@@ -432,114 +347,6 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         X = _spared(step, X)
         return np.asarray(_transformed(step, self._handed(step, X)), dtype=np.float64)
 
-    def _handed(self, step, X):
-        """Return rows as a step saw them when it was fitted: with names or without."""
-        names = getattr(step, "feature_names_in_", None)
-        return framed(X, names, self._frame_kind)
-
-    # -- scikit-learn --------------------------------------------------------------
-
-    @property
-    def random_state(self):
-        """The `random_state` of the last step, which seeds `sample`."""
-        return getattr(innermost(self._served[-1][1]), "random_state", None)
-
-    def get_params(self, deep=True):
-        """Return the parameters, and those of the steps.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to return those of the steps as well, as ``name__parameter``.
-
-        Returns
-        -------
-        dict
-            The names of the parameters and their values.
-        """
-        return self._get_params("steps", deep=deep)
-
-    def set_params(self, **params):
-        """Set parameters: steps by their names, and theirs by ``name__parameter``.
-
-        Parameters
-        ----------
-        **params : dict
-            The names of the parameters and their values.
-
-        Returns
-        -------
-        self : object
-            The pipeline, to be fitted again.
-        """
-        self._set_params("steps", **params)
-        return self
-
-    def set_output(self, *, transform=None):
-        """Say what `transform` returns, here and in every step.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            The container; None changes nothing.
-
-        Returns
-        -------
-        self : object
-            The pipeline.
-        """
-        super().set_output(transform=transform)
-        fitted = self.__dict__.get("steps_", [])
-        for _, step in [*self.steps, *fitted]:
-            if hasattr(step, "set_output"):
-                step.set_output(transform=transform)
-        return self
-
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the latents of the last step.
-
-        Parameters
-        ----------
-        input_features : array-like of str, default=None
-            The names of the features; None takes those seen in `fit`.
-
-        Returns
-        -------
-        ndarray of str
-            A name for each column that `transform` returns.
-        """
-        check_is_fitted(self)
-        names = _check_feature_names_in(self, input_features)
-        for step in self._flat_steps():
-            names = step.get_feature_names_out(names)
-        return names
-
-    def get_metadata_routing(self):
-        """Return how metadata are routed to the steps.
-
-        Returns
-        -------
-        sklearn.utils.metadata_routing.MetadataRouter
-            As of a scikit-learn pipeline of the same steps.
-        """
-        return Pipeline(self.steps).get_metadata_routing()
-
-    def _sk_visual_block_(self):
-        return Pipeline(self._served)._sk_visual_block_()
-
-    # Whether the density that is fitted last is one of continuous rows.
-    @property
-    def _is_continuous(self):
-        return is_continuous(self.steps[-1][1])
-
-    @property
-    def _n_fit_tasks(self):
-        return len(self.steps)
-
-    @property
-    def _n_latent(self):
-        return len(self.get_feature_names_out())
-
     @property
     def _bytes_per_row(self):
         widths = [self.n_features_in_]
@@ -549,72 +356,19 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         return 8 * 4 * sum(widths)
 
 
-def make_generative_pipeline(*steps, memory=None):
-    """Return a `GenerativePipeline` whose steps are named after their classes.
-
-    Parameters
-    ----------
-    *steps : estimators
-        Transformers, then a density.
-    memory : str or object with the joblib.Memory interface, default=None
-        Where fitted transformers are cached; None caches nothing.
-
-    Returns
-    -------
-    GenerativePipeline
-        The steps' names are those of :func:`sklearn.pipeline.make_pipeline`.
-
-    Raises
-    ------
-    ValueError
-        If there are no steps.
-
-    Notes
-    -----
-    See `GenerativePipeline` for how scores come to be in the units of the data.
-
-    References
-    ----------
-    .. [1] Papamakarios, G., Nalisnick, E., Rezende, D. J., Mohamed, S. and
-       Lakshminarayanan, B. (2021). Normalizing flows for probabilistic modeling and
-       inference. JMLR 22.
-
-    Examples
-    --------
-    >>> from sklearn.decomposition import PCA
-    >>> from skgen import GaussianKDE, make_generative_pipeline
-    >>> [name for name, _ in make_generative_pipeline(PCA(2), GaussianKDE()).steps]
-    ['pca', 'gaussiankde']
-    """
-    if not steps:
-        raise InvalidParameterError(
-            "make_generative_pipeline must be given at least a density. Got no steps."
-        )
-    return GenerativePipeline(make_pipeline(*steps).steps, memory=memory)
-
-
-def _flat(steps):
-    """Yield steps, those of scikit-learn's pipelines among them one by one."""
-    for step in steps:
-        if isinstance(step, Pipeline):
-            yield from _flat(inner for _, inner in step.steps)
-        elif not _passes(step):
-            yield step
-
-
-def _passes(step):
-    """Tell whether a step stands for no transformer."""
-    return step is None or (isinstance(step, str) and step == "passthrough")
-
-
-def _has(step, *methods):
-    """Tell whether a step is an estimator that has these methods."""
-    return not isinstance(step, type) and all(hasattr(step, name) for name in methods)
-
-
 def _transformed(step, codes):
     """Return what a fitted transformer makes of rows, an array or a dataframe."""
     return change_of(step).forward(step, _spared(step, codes))
+
+
+def _inverted(step, codes):
+    """Return the rows that a transformer maps to codes, in a new array."""
+    if not hasattr(step, "inverse_transform"):
+        raise InvalidParameterError(
+            f"Nothing can be mapped back through {step!r}, which has no "
+            "'inverse_transform'."
+        )
+    return np.array(change_of(step).invert(step, codes), dtype=np.float64)
 
 
 def _finite(step, codes):

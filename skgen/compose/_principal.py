@@ -50,15 +50,17 @@ def forward(step, X):
     return framed(values, getattr(codes, "columns", None), frame_kind(codes))
 
 
-def invert(step, Y, rng):
-    """Return rows of codes, with noise in the complement of the components."""
-    V = step.components_
-    X = step.mean_ + (Y * whitening_scales(step)) @ V
-    if V.shape[0] < V.shape[1]:
-        noise = rng.standard_normal(X.shape)  # (n, d)
-        noise -= (noise @ V.T) @ V
-        X += math.sqrt(noise_variance(step)) * noise
-    return X
+def invert(step, Y):
+    """Return the means of the rows that have these codes."""
+    return step.mean_ + (Y * whitening_scales(step)) @ step.components_
+
+
+def noise(step, n, rng):
+    """Return (n, d) draws of the noise in the complement of the components."""
+    V = step.components_  # (k, d)
+    draws = rng.standard_normal((n, V.shape[1]))
+    draws -= (draws @ V.T) @ V
+    return math.sqrt(noise_variance(step)) * draws
 
 
 def rounding(step, resolution):
