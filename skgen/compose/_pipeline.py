@@ -94,9 +94,9 @@ class GenerativePipeline(AbstractPipeline):
     A transformer that reaches a bounded range only (Yeo and Johnson's for powers below
     0 or above 2, a `QuantileTransformer`, a `MinMaxScaler` that clips) cuts the
     density of the next step, which is renormalised: by a formula for kernel densities
-    and mixtures right after it, else by the share of draws inside, which is known to
-    0.001 nats or is that of 65,536 draws. Rows outside the quantiles or the clipped range
-    have a log-density of minus infinity.
+    and mixtures right after it, else by the share of draws inside, known to 0.001 nats
+    or that of 65,536 draws. Rows outside the quantiles or the clipped range have a
+    log-density of minus infinity.
 
     `transform` passes rows on to the latent of the last step, and `inverse_transform`
     takes its mean back through the transformers: :math:`E[x | z]` where these are
