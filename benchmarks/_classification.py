@@ -25,7 +25,7 @@ from benchmarks._sections import data, paragraphs, say, share
 from skgen import EMGaussianMixture, GaussianKDE
 from skgen.compose import GenerativeClassifier, make_generative_pipeline
 
-_FOLDS, _INNER_FOLDS = 5, 10
+_FOLDS, _INNER_FOLDS = 5, 5
 
 # How far covariances of the peers are drawn to a multiple of the identity, and what is
 # added to them as a share of the largest variance.

@@ -52,7 +52,7 @@ def digits(options):
             GaussianKDE(),
             {
                 "pca__n_components": [8, 16, 32, 48, 61],
-                "density__bandwidth": _widths(2, 6),
+                "density__bandwidth": _widths(2, 4),
             },
         ),
         "PCA, EMGaussianMixture": (
@@ -115,17 +115,17 @@ def mnist(options):
         "random_state": 0,
     }
     k = 32 if options.scale == 1 else 2
-    components = [64, 128, 256, 400, 550] if options.scale == 1 else [4, 8]
+    components = [64, 128, 256, 400, 550, 650] if options.scale == 1 else [4, 8]
     searches = {
         "PCA, GaussianKDE": (
             GaussianKDE(),
-            {"pca__n_components": components, "density__bandwidth": _widths(50, 110)},
+            {"pca__n_components": components, "density__bandwidth": _widths(45, 90)},
         ),
         "PCA, EMGaussianMixture": (
             EMGaussianMixture(max_iter=20, random_state=0),
             {
-                "pca__n_components": components[:3],
-                "density__n_components": [1, 5, 20],
+                "pca__n_components": components[:2],
+                "density__n_components": [1, 3, 10],
             },
         ),
     }
@@ -171,7 +171,7 @@ def mnist(options):
 
 def _widths(low, high):
     """Return bandwidths, evenly spaced in their logarithms."""
-    return np.geomspace(low, high, 7).round(1).tolist()
+    return np.geomspace(low, high, 5).round(1).tolist()
 
 
 def _compared(
