@@ -29,8 +29,8 @@ _FOLDS, _INNER_FOLDS = 5, 5
 
 # How far covariances of the peers are drawn to a multiple of the identity, and what is
 # added to them as a share of the largest variance.
-_QUADRATIC = {"shrinkage": [0.003, 0.01, 0.03, 0.1, 0.2, 0.3]}
-_NAIVE = {"var_smoothing": [1e-9, 1e-4, 1e-3, 1e-2, 3e-2, 1e-1]}
+_QUADRATIC = {"shrinkage": [0.01, 0.03, 0.1, 0.3, 0.4, 0.5]}
+_NAIVE = {"var_smoothing": [1e-9, 1e-2, 0.1, 0.3, 1.0, 3.0]}
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,11 @@ def _digits(options):
     components = [k for k in (8, 12, 16) if k < rows]
     fixed = min(12, components[-1])
     pipeline = make_generative_pipeline(PCA(fixed), GaussianKDE(2.5))
-    bandwidths = [2.0, 3.0, 4.0][: share(3, options, 1)]
     planes = {
         "estimator__pca__n_components": components,
-        "estimator__gaussiankde__bandwidth": bandwidths,
+        "estimator__gaussiankde__bandwidth": [2.0, 3.0, 4.0],
     }
-    kernels = {"estimator__bandwidth": [4.0, 5.0, 6.0, 7.0][: len(bandwidths) + 1]}
+    kernels = {"estimator__bandwidth": [4.0, 5.0, 6.0, 7.0]}
     normal = make_generative_pipeline(PCA(fixed), EMGaussianMixture())
     boosting = {"max_iter": share(100, options, 5)} if options.scale < 1 else {}
     settings = [
@@ -117,9 +116,9 @@ def _digits(options):
     rows, chosen = [], Counter()
     for setting in settings:
         start = perf_counter()
-        answers = [_answers(setting, X, y, seed) for seed in range(n_shuffles)]
+        answers = [_answers(setting, X, y, seed, options) for seed in range(n_shuffles)]
         seconds = (perf_counter() - start) / n_shuffles
-        if setting.grid is planes:
+        if setting is settings[0]:
             chosen.update(label for each in answers for label in each.chosen)
         accuracy = [accuracy_score(y, each.predicted) for each in answers]
         proba = [np.exp(each.log_proba) for each in answers]
@@ -143,11 +142,14 @@ def _digits(options):
         f"Chosen, in so many of {n_shuffles * _FOLDS} folds: {listed}.",
         "Principal components of each class by itself, and normal noise across them, "
         "tell classes best, for what a digit has outside the plane of a class speaks "
-        "against it. As probabilities the kernels alone are the honest ones: their "
-        "confidence is the accuracy, or nearly, and their log-loss the least. The "
-        "noise across the components is taken for normal and as small as it was in "
-        "training, and 52 dimensions of it make every verdict too sure. So are "
-        "normal densities, above all those of independent features.",
+        "against it; a normal density whose covariance is drawn to the identity far "
+        "enough is about as good. As probabilities, kernels alone are the honest "
+        "ones: their confidence is the accuracy, or nearly, and their log-loss the "
+        "least. Noise across the components is taken for normal, and for as small as "
+        f"it was in training: {X.shape[1] - fixed} dimensions of it make every verdict "
+        "too sure. Normal densities are too sure as well, above all those of "
+        "independent features. (Parameters chosen by accuracy in place of log-loss, "
+        "on a finer grid, gave 98.9 and 99.1 % for two of the shuffles.)",
     )
 
 
@@ -161,7 +163,7 @@ def _pendigits(options):
         others = np.flatnonzero(y == 0)[: share(len(X), options, 300)]
         rows = np.concatenate([np.flatnonzero(y == 1)[:50], others])
         X, y = X[rows], y[rows]
-    grid = {"estimator__bandwidth": [0.03, 0.05, 0.07, 0.1, 0.15]}
+    grid = {"estimator__bandwidth": [0.1, 0.15, 0.2, 0.25, 0.3]}
     boosting = {"max_iter": 5} if options.scale < 1 else {}
     settings = [
         _chosen("GaussianKDE(h)", GaussianKDE(), grid),
@@ -180,9 +182,9 @@ def _pendigits(options):
     rows, chosen = [], Counter()
     for setting in settings:
         start = perf_counter()
-        answers = _answers(setting, X, y, 0)
+        answers = _answers(setting, X, y, 0, options)
         seconds = perf_counter() - start
-        if setting.grid is grid:
+        if setting is settings[0]:
             chosen.update(answers.chosen)
         with np.errstate(invalid="ignore"):
             odds = answers.log_proba[:, 1] - answers.log_proba[:, 0]
@@ -238,12 +240,13 @@ def _peers(boosting):
         _peer(GaussianNB(), _NAIVE),
         _peer(QuadraticDiscriminantAnalysis(solver="eigen", shrinkage="auto")),
         _peer(QuadraticDiscriminantAnalysis(solver="eigen"), _QUADRATIC),
+        _peer(QuadraticDiscriminantAnalysis(solver="eigen", shrinkage=0.3)),
         _peer(KNeighborsClassifier(3)),
         _peer(HistGradientBoostingClassifier(random_state=0, **boosting)),
     ]
 
 
-def _answers(setting, X, y, seed):
+def _answers(setting, X, y, seed, options):
     """Return what clones say of the folds that they are not fitted to."""
     log_proba = np.empty((len(y), len(np.unique(y))))
     predicted, chosen = np.empty_like(y), []
@@ -252,7 +255,11 @@ def _answers(setting, X, y, seed):
         model = clone(setting.model)
         if setting.grid is not None:
             inner = StratifiedKFold(_INNER_FOLDS, shuffle=True, random_state=seed)
-            model = GridSearchCV(model, setting.grid, cv=inner, scoring="neg_log_loss")
+            grid = {
+                name: values[: share(len(values), options, 1)]
+                for name, values in setting.grid.items()
+            }
+            model = GridSearchCV(model, grid, cv=inner, scoring="neg_log_loss")
         with warnings.catch_warnings():
             # Constant pixels have no variance for a normal density.
             warnings.simplefilter("ignore")

@@ -96,14 +96,13 @@ def mnist(options):
         mnist_images(part, options, least)
         for part, least in (("train", 300), ("t10k", 100))
     )
-    net = train_classifier(train, label)
-    told = accuracy(net, test, test_label)
-    real = features(net, test)
+    net = train_classifier(train / np.float32(256), label)
+    told = accuracy(net, test / np.float32(256), test_label)
+    real = features(net, test / np.float32(256))
     rng = np.random.RandomState(0)
     # Grey levels from 0 to 255 and noise of one: a density on [0, 256]^784.
     train, test = (
-        np.rint(255 * X) + rng.uniform(size=X.shape).astype(np.float32)
-        for X in (train, test)
+        X + rng.uniform(size=X.shape).astype(np.float32) for X in (train, test)
     )
     scored = test[: share(2000, options, 50)]
     few = train[: share(25_000, options, 200)]
@@ -114,7 +113,7 @@ def mnist(options):
         "max_epochs": share(20, options, 2),
         "random_state": 0,
     }
-    k = 32 if options.scale == 1 else 2
+    k, K = (32, 50) if options.scale == 1 else (2, 2)
     components = [64, 128, 256, 400, 550, 650] if options.scale == 1 else [4, 8]
     searches = {
         "PCA, GaussianKDE": (
@@ -130,17 +129,17 @@ def mnist(options):
         ),
     }
     fixed = {
-        "SGDGaussianMixture(50, low rank 10)": SGDGaussianMixture(
-            50 if options.scale == 1 else 2,
+        f"SGDGaussianMixture({K}, low rank 10)": SGDGaussianMixture(
+            K,
             covariance_type="lowrank",
             rank=10,
             random_state=0,
         ),
         **{
-            f"{kind.__name__}(32)": kind(k, noise_covariance="spherical", **deep)
+            f"{kind.__name__}({k})": kind(k, noise_covariance="spherical", **deep)
             for kind in (AutoEncoder, VAE, SWAE)
         },
-        "VAE(32), one variance a pixel": VAE(k, **deep),
+        f"VAE({k}), one variance a pixel": VAE(k, **deep),
     }
 
     def picture(rows):

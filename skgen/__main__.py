@@ -218,7 +218,7 @@ def _compare(options):
     _say("\n")
     with _progress(len(models) * n_folds) as advance:
         results = cross_validate(models, table.X, n_folds, seed, advance)
-    _say(format_results(results) + "\n\n" + legend(models) + "\n")
+    _say(format_results(results) + "\n\n" + legend(models, n_training) + "\n")
     _write_notes(results)
     if all(result.failed for result in results):
         raise TableError("no model could be fitted.")

@@ -282,10 +282,10 @@ def test_a_bad_contamination_is_named(share):
     ("density", "message"),
     [
         (PCA, "'estimator' parameter of .* must be a density"),
-        (StandardScaler(), r"must be a density .* Got StandardScaler\(\) instead"),
+        (StandardScaler(), r"must be a density, .* Got StandardScaler\(\) instead"),
         (
             make_pipeline(StandardScaler(), GaussianKDE()),
-            "for a pipeline a GenerativePipeline",
+            "of pipelines, a GenerativePipeline",
         ),
     ],
 )

@@ -4,13 +4,37 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from estimators import rows
+from scipy import stats
+from sklearn.decomposition import PCA
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import StandardScaler
 
-from skgen.__main__ import main
+import skgen.__main__ as command
+from skgen import GaussianKDE
+from skgen._comparison._candidates import (
+    _SHARES,
+    Candidate,
+    _best_share,
+    candidates,
+    epochs,
+)
+from skgen._comparison._cross_validation import cross_validate
+from skgen._comparison._data import digits_table
+from skgen.kde._bandwidth import scott_factor
+
+NETWORKS = ("AutoEncoder", "VAE", "SWAE")
+
+
+def main(arguments):
+    """Run the command without what descends gradients."""
+    return command.main([*arguments, "--fast"])
 
 
 def table(path, n=80, **columns):
@@ -21,14 +45,27 @@ def table(path, n=80, **columns):
     return str(path)
 
 
+def wide(path, n, d, **columns):
+    """Write a table of d columns (and more) to a file; return its path as text."""
+    frame = pd.DataFrame(rows(n, d), columns=[f"c{j}" for j in range(d)])
+    frame.assign(**columns).to_csv(path, index=False)
+    return str(path)
+
+
 def lines_of(text, start):
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
 def nats(out, label):
     """Return the held-out nats per row that the table gives for a model."""
-    (line,) = [line for line in out.splitlines() if line.startswith(label + "  ")]
+    (line,) = lines_of(out, label + "  ")
     return float(line[len(label) :].split()[0])
+
+
+def labels(out):
+    """Return the labels of the models in the table, the best first."""
+    _, text = out.split("-----\n")
+    return [line.split("  ")[0] for line in text.split("\n\n")[0].splitlines()]
 
 
 def fails(capsys, *arguments):
@@ -44,19 +81,190 @@ def fails(capsys, *arguments):
 def test_the_digits_agree_with_scikit_learn_where_both_compute_the_same(capsys):
     assert main([]) == 0
     out = capsys.readouterr().out
-    assert "1,797 rows of 16 columns" in out
+    assert "1,797 rows of 61 columns" in out
     for ours, theirs in (
         ("GaussianKDE(h)", "sklearn KernelDensity(h)"),
-        ("EMGaussianMixture(10, s)", "sklearn GaussianMixture(10, s)"),
+        ("EMGaussianMixture(4, s)", "sklearn GaussianMixture(4, s)"),
     ):
         assert nats(out, ours) == pytest.approx(nats(out, theirs), abs=0.01)
     # A likelihood too good to be true would be a fault of the normaliser.
-    assert nats(out, "EMGaussianMixture(1)") < nats(out, "GaussianKDE()") < -45
+    assert nats(out, "EMGaussianMixture(1)") < nats(out, "GaussianKDE()") < -125
+    # The pipeline's: SciPy's kernels in the codes, noise across, the columns' scales.
+    expected = _kernels_and_noise(digits_table(0).X, n_codes=20)
+    assert nats(out, "PCA(20) + GaussianKDE()") == pytest.approx(expected, abs=1e-3)
+
+
+def _kernels_and_noise(X, n_codes):
+    """Return held-out nats of a kernel density in the plane of principal components."""
+    answer = []
+    for train, test in KFold(5, shuffle=True, random_state=0).split(X):
+        scaler = StandardScaler().fit(X[train])
+        A, B = scaler.transform(X[train]), scaler.transform(X[test])
+        variances, V = np.linalg.eigh(np.cov(A.T))
+        plane, across = V[:, -n_codes:], V[:, :-n_codes]
+        scale = np.sqrt(variances[:-n_codes].mean())
+        kernels = stats.gaussian_kde((A @ plane).T, bw_method="scott")
+        answer.append(
+            kernels.logpdf((B @ plane).T)
+            + stats.norm.logpdf((B - A.mean(axis=0)) @ across, scale=scale).sum(axis=1)
+            - np.log(scaler.scale_).sum()
+        )
+    return np.concatenate(answer).mean()
+
+
+def test_draws_of_digits_are_pixels_and_a_page(tmp_path, capsys):
+    out, picture = tmp_path / "o.csv", tmp_path / "o.png"
+    options = ["--rows", "200", "--folds", "2", "--components", "1", "-n", "50"]
+    assert main([*options, "--sample", str(out), "--plot", str(picture)]) == 0
+    draws = pd.read_csv(out)
+    assert draws.shape == (50, 61)
+    assert {"pixel_0_2", "pixel_7_7"} < set(draws.columns)
+    assert "pixel_0_0" not in draws.columns
+    assert (draws.dtypes == np.int64).all()
+    assert picture.stat().st_size > 5000
+
+
+def test_what_descends_gradients_is_compared_unless_it_is_to_be_fast(tmp_path, capsys):
+    path = wide(tmp_path / "t.csv", 150, 4)
+    slow = {"SGDGaussianMixture(3)", "AutoEncoder(2)", "VAE(2)", "SWAE(2)"}
+    for options, found in ([], slow), (["--fast"], set()):
+        assert command.main([path, "--folds", "2", *options]) == 0
+        out = capsys.readouterr().out
+        assert slow & set(labels(out)) == found
+        assert ("not compared: SGDGaussianMixture, AutoEncoder" in out) == (not found)
+        assert ("50 epochs at most" in out) == bool(found)
+
+
+def test_a_fast_comparison_imports_no_torch(tmp_path):
+    path = table(tmp_path / "t.csv")
+    code = (
+        "import sys; from skgen.__main__ import main\n"
+        f"assert main([{path!r}, '--fast']) == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("d", "compared", "left_out"),
+    [
+        (1, {"GaussianKDE(h*)"}, "pipelines with PCA (too few columns)"),
+        (2, {"GaussianKDE(h*)"}, "pipelines with PCA (too few columns)"),
+        (
+            4,
+            {
+                "GaussianKDE(h*)",
+                "PCA(2) + GaussianKDE()",
+                "PCA(2) + EMGaussianMixture(2)",
+            },
+            None,
+        ),
+        (
+            30,
+            {"PCA(10) + EMGaussianMixture(1)", "PCA(12) + GaussianKDE()"},
+            "GaussianKDE(h*) (too few rows to search with)",
+        ),
+    ],
+)
+def test_tables_of_all_widths_are_compared(tmp_path, d, compared, left_out, capsys):
+    path = wide(tmp_path / "t.csv", 60, d)
+    assert main([path, "--sample", str(tmp_path / "o.csv")]) == 0
+    out = capsys.readouterr().out
+    assert compared < set(labels(out))
+    assert any(label.startswith("PCA") for label in labels(out)) == (d >= 4)
+    if left_out:
+        assert left_out in out
+    assert pd.read_csv(tmp_path / "o.csv").shape == (1000, d)
+
+
+def test_a_table_of_twenty_rows_is_compared_with_networks_left_out(tmp_path, capsys):
+    path = wide(tmp_path / "t.csv", 20, 5)
+    assert command.main([path]) == 0
+    out = capsys.readouterr().out
+    assert "AutoEncoder, VAE, SWAE (too few rows)" in out
+    assert "SGDGaussianMixture(1)" in labels(out)
+    assert "failed" not in out
+
+
+@pytest.mark.parametrize("n_rows", [2, 7, 16, 60, 1000])
+@pytest.mark.parametrize("n_columns", [1, 2, 3, 5, 61, 500])
+def test_every_model_is_either_compared_or_said_not_to_be(n_rows, n_columns):
+    models, left_out = candidates(n_rows, n_columns, 10, 0)
+    text = " ".join([*(model.label for model in models), *left_out])
+    for name in ("GaussianKDE(h*)", "PCA", "SGDGaussianMixture", *NETWORKS):
+        assert name in text
+    for model in models:
+        if model.label.startswith("PCA("):
+            k = int(model.label[4:].split(")")[0])
+            assert 1 < k < min(n_rows, n_columns)
+
+
+@pytest.mark.parametrize("start", ["VAE(", "PCA(2) + EMGauss", "GaussianKDE(h*)"])
+def test_networks_and_pipelines_can_be_drawn_from(tmp_path, start, capsys, monkeypatch):
+    def some(*arguments, **options):
+        models, left_out = candidates(*arguments, **options)
+        return [m for m in models if m.label.startswith(start)], left_out
+
+    monkeypatch.setattr(command, "candidates", some)
+    path = wide(tmp_path / "t.csv", 120, 4, count=np.arange(120) % 5)
+    out, picture = tmp_path / "o.csv", tmp_path / "o.png"
+    options = ["--folds", "2", "--sample", str(out), "-n", "300"]
+    assert command.main([path, *options, "--plot", str(picture)]) == 0
+    assert f"300 draws from {start}" in capsys.readouterr().out
+    draws = pd.read_csv(out)
+    assert draws.shape == (300, 5)
+    assert draws["count"].dtype == np.int64
+    assert abs(draws["count"].mean() - 2) < 0.5
+    assert picture.stat().st_size > 5000
+
+
+def test_the_bandwidth_found_is_the_best_for_rows_left_out():
+    X = rows(25, 2)
+    share = _best_share(X, 0)
+    Z = PCA(whiten=True).fit_transform(StandardScaler().fit_transform(X))
+    others = ~np.eye(25, dtype=bool)
+
+    def left_out(share):
+        kde = GaussianKDE(share * scott_factor(24, 2))
+        parts = [kde.fit(Z[others[i]]).score(Z[i : i + 1]) for i in range(25)]
+        return np.mean(parts)
+
+    assert left_out(share) == max(left_out(s) for s in _SHARES)
+
+
+def test_a_bandwidth_is_found_for_clusters_far_apart(tmp_path, capsys):
+    X = rows(200, 2) + 50.0 * (np.arange(200) % 3)[:, None]
+    pd.DataFrame(X, columns=["u", "v"]).to_csv(tmp_path / "t.csv", index=False)
+    main([str(tmp_path / "t.csv")])
+    out = capsys.readouterr().out
+    assert nats(out, "GaussianKDE(h*)") > nats(out, "GaussianKDE()") + 0.5
+
+
+def test_small_tables_are_passed_over_more_often():
+    numbers = [epochs(n) for n in (2, 50, 300, 1437, 8000, 10**6)]
+    assert numbers == sorted(numbers, reverse=True)
+    assert (numbers[0], numbers[-1]) == (50, 12)
+
+
+def test_a_fit_that_diverges_is_said_to_and_the_others_stand():
+    class Diverging:
+        def fit(self, X):
+            warnings.warn("too steep", ConvergenceWarning, stacklevel=1)
+            raise FloatingPointError("the loss is not a number")
+
+    models = [Candidate("ours", lambda X: GaussianKDE())]
+    models.append(Candidate("diverging", lambda X: Diverging()))
+    kde, diverging = cross_validate(models, rows(20, 2), 2, 0, lambda label: None)
+    assert not kde.failed
+    assert diverging.failed
+    assert set(diverging.notes.values()) == {
+        "failed: the loss is not a number",
+        "too steep",
+    }
 
 
 def test_the_module_runs_as_a_command():
-    command = [sys.executable, "-m", "skgen", "--version"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    version = [sys.executable, "-m", "skgen", "--version"]
+    done = subprocess.run(version, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("skgen ")
 
 
@@ -224,8 +432,8 @@ def test_outputs_go_where_links_point_and_devices_stay(tmp_path, capsys):
 
 def test_a_pipe_that_closes_early_stops_nothing(tmp_path):
     path, out = table(tmp_path / "t.csv"), tmp_path / "o.csv"
-    command = f"{sys.executable} -m skgen {path} --sample {out} | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True)
+    piped = f"{sys.executable} -m skgen {path} --fast --sample {out} | head -n 1"
+    done = subprocess.run(piped, shell=True, capture_output=True, text=True)
     assert done.stdout.count("\n") == 1
     assert "rror" not in done.stderr
     assert pd.read_csv(out).shape == (1000, 2)

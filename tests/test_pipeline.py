@@ -398,6 +398,15 @@ def test_rows_outside_the_range_have_no_density():
         assert np.isfinite(scores[1])
 
 
+def test_rows_that_a_function_is_not_defined_for_have_no_density():
+    X = positive(60, 2)
+    step = FunctionTransformer(np.log, np.exp)
+    model = make_generative_pipeline(step, StandardScaler(), GaussianKDE()).fit(X)
+    scores = model.score_samples([[-1.0, 1.0], [0.0, 1.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(scores[:2], -np.inf)
+    assert scores[2] == pytest.approx(model.score_samples([[1.0, 1.0]])[0])
+
+
 def test_a_range_with_none_of_the_mass_says_so():
     shift = FunctionTransformer(np.exp, np.log)
     model = make_generative_pipeline(shift, StandardScaler(), GaussianMixture())

@@ -1,5 +1,6 @@
 """The models that are compared: every estimator of skgen, and scikit-learn's."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,9 +19,9 @@ from skgen.kde import GaussianKDE
 from skgen.kde._bandwidth import scott_factor
 from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
 
-# Networks are trained by fewer, longer steps than by default: most of their score, in
-# an eighth of the time.
-_EPOCHS, _RATE = 12, 1e-2
+# What descends gradients takes about so many steps, in passes over the rows within
+# these bounds, and networks at this rate: most of the score in some of the time.
+_STEPS, _EPOCHS, _RATE = 500, (12, 50), 1e-2
 
 # One library adds it to every variance and the other keeps variances above it: next to
 # nothing, for both to compute the same.
@@ -83,6 +84,14 @@ def principal_components(n_rows, n_columns):
     return sorted({min(max(2, k), n_rows // _ROWS_PER_CODE) for k in thirds})
 
 
+def epochs(n_rows):
+    """Return how many passes over so many rows what descends gradients takes."""
+    # In the networks' batches: a fortieth of the rows, but 16 to 128.
+    steps = math.ceil(n_rows / min(128, max(16, n_rows // 40)))
+    least, most = _EPOCHS
+    return min(most, max(least, _STEPS // steps))
+
+
 def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     """Return the models to compare.
 
@@ -130,19 +139,22 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
         models.append(
             Candidate(
                 f"SGDGaussianMixture({K})",
-                lambda X: SGDGaussianMixture(K, random_state=seed),
+                lambda X: SGDGaussianMixture(
+                    K, max_epochs=epochs(n_rows), random_state=seed
+                ),
             )
         )
         if n_rows >= _NETWORK_ROWS and n_columns >= _NETWORK_COLUMNS:
-            models += _networks(min(_MOST_CODES, n_columns // 2), seed)
+            n_codes = min(_MOST_CODES, n_columns // 2)
+            models += _networks(n_codes, epochs(n_rows), seed)
         else:
             few = "columns" if n_columns < _NETWORK_COLUMNS else "rows"
             left_out.append(f"AutoEncoder, VAE, SWAE (too few {few})")
     return models + _of_scikit_learn(K, seed), left_out
 
 
-def legend(models):
-    """Return what the labels of models mean, as text."""
+def legend(models, n_rows):
+    """Return what the labels of models fitted to so many rows mean, as text."""
     labels = " ".join(model.label for model in models)
     lines = [
         "h: for each column, Scott's factor times its standard deviation; the same",
@@ -158,9 +170,14 @@ def legend(models):
         lines += [
             "PCA(k): a GenerativePipeline of StandardScaler(), PCA(k) and a density."
         ]
+    if "SGD" in labels:
+        few = f"{epochs(n_rows)} epochs at most"
+        lines += [f"SGDGaussianMixture takes {few}, for speed. More are better."]
     if "VAE" in labels:
-        networks = "AutoEncoder, VAE, SWAE"
-        lines += [f"{networks}: max_epochs={_EPOCHS}, lr={_RATE}; more are better."]
+        lines[-1:] = [
+            f"SGDGaussianMixture and the autoencoders take {few}, the latter with",
+            f"   lr={_RATE}, for speed: with more they score better.",
+        ]
     lines += [
         "scikit-learn's models see standardised columns; all scores are in nats and in",
         "the units of the table.",
@@ -237,14 +254,14 @@ def _pipelines(n_codes, n_components, random_state):
     ]
 
 
-def _networks(n_codes, random_state):
+def _networks(n_codes, max_epochs, random_state):
     """Return the autoencoders, trained for less long than by default."""
 
     def candidate(kind):
         return Candidate(
             f"{kind.__name__}({n_codes})",
             lambda X: kind(
-                n_codes, max_epochs=_EPOCHS, lr=_RATE, random_state=random_state
+                n_codes, max_epochs=max_epochs, lr=_RATE, random_state=random_state
             ),
         )
 
@@ -309,7 +326,7 @@ def _kmeans_start(X, n_components, random_state):
     # One covariance for all: a cluster may have fewer rows than columns.
     within = Z - means[labels]
     covariance = within.T @ within / Z.shape[0] + 1e-6 * np.eye(Z.shape[1])
-    precisions = np.broadcast_to(
-        np.linalg.inv(covariance), (counts.size, *covariance.shape)
-    )
+    precision = np.linalg.inv(covariance)
+    precision = (precision + precision.T) / 2  # but for rounding, what it is
+    precisions = np.broadcast_to(precision, (counts.size, *covariance.shape))
     return counts / counts.sum(), means, precisions, scaler

@@ -246,6 +246,25 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             log_joint[np.isneginf(log_joint).all(axis=1)] = np.log(self.priors_)
         return log_joint - logsumexp(log_joint, axis=1, keepdims=True)
 
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy, as every classifier's `score` does.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The rows.
+        y : array-like of shape (n_samples,)
+            Their classes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts. None counts each once.
+
+        Returns
+        -------
+        float
+            The share of rows whose class is predicted.
+        """
+        return super().score(X, y, sample_weight)
+
     def score_samples(self, X):
         r"""Return the log-density of rows of any class, in nats.
 

@@ -234,9 +234,12 @@ class GenerativePipeline(AbstractPipeline):
                     f"{type(self).__name__} cannot score in the units of its input. "
                     "Say it with skgen.register_log_det."
                 )
-            Y = self._transformed(step, X)
-            answer += change.log_det(step, X, Y)
-            X = Y
+            with np.errstate(divide="ignore", invalid="ignore"):
+                Y = self._transformed(step, X)
+                answer += change.log_det(step, X, Y)
+            # What a function is not defined for, such as log(-1), is never drawn.
+            answer[~np.isfinite(Y).all(axis=1) | np.isnan(answer)] = -math.inf
+            X = np.where(np.isfinite(Y), Y, 0.0)
         possible = answer > -math.inf
         if possible.any():
             answer[possible] += last.score_samples(self._handed(last, X[possible]))

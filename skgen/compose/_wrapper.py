@@ -56,10 +56,10 @@ class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
             hasattr(density, method) for method in self._methods
         )
         if wrong:
-            listed = ", ".join(repr(method) for method in self._methods)
-            rule = f"a density with {listed}"
+            listed = " and ".join(repr(method) for method in self._methods)
+            rule = f"a density, with {listed}"
             if isinstance(density, Pipeline):
-                rule += ", for a pipeline a GenerativePipeline"
+                rule += "; of pipelines, a GenerativePipeline"
             raise invalid_parameter(self, "estimator", rule, density)
 
     def _fit_density(self, density, X, task, name, **weights):
@@ -87,13 +87,3 @@ class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
 
     def _undoing(self):
         return lambda: None
-
-    def _sk_visual_block_(self):
-        from sklearn.utils._repr_html.estimator import _VisualBlock
-
-        return _VisualBlock(
-            "parallel",
-            [self.estimator],
-            names=["estimator"],
-            name_details=str(self.estimator),
-        )
