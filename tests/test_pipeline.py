@@ -680,6 +680,7 @@ def test_densities_of_scikit_learn_serve(density):
     model = make_generative_pipeline(PCA(2, whiten=True), density).fit(X)
     first = model.sample(2000, random_state=0)
     np.testing.assert_array_equal(first, model.sample(2000, random_state=0))
+    assert not np.isin(model.sample(2000, random_state=1), first).any()
     assert abs(np.corrcoef(first[1:, 0], first[:-1, 0])[0, 1]) < 0.1
     np.testing.assert_allclose(first.mean(axis=0), X.mean(axis=0), atol=0.3)
     assert model.score(X) == pytest.approx(model.score(first), abs=0.6)

@@ -163,20 +163,18 @@ def legend(models, n_rows):
     ]
     if "h*" in labels:
         lines += [
-            "h*: of whitened columns, the bandwidth under which the rows to fit to are",
-            "   most probable, each given the others.",
+            "h*: for whitened columns, the bandwidth that makes the rows it is",
+            "   fitted to most probable, each given the others.",
         ]
     if "PCA" in labels:
         lines += [
-            "PCA(k): a GenerativePipeline of StandardScaler(), PCA(k) and a density."
+            "PCA(k) + ...: a GenerativePipeline of StandardScaler(), PCA(k) and that."
         ]
     if "SGD" in labels:
-        few = f"{epochs(n_rows)} epochs at most"
-        lines += [f"SGDGaussianMixture takes {few}, for speed. More are better."]
-    if "VAE" in labels:
-        lines[-1:] = [
-            f"SGDGaussianMixture and the autoencoders take {few}, the latter with",
-            f"   lr={_RATE}, for speed: with more they score better.",
+        passes = f"{epochs(n_rows)} epochs"
+        lines += [
+            f"SGDGaussianMixture takes {passes} at most, and the autoencoders {passes}",
+            f"   with lr={_RATE}, for speed; with more they may score better.",
         ]
     lines += [
         "scikit-learn's models see standardised columns; all scores are in nats and in",
