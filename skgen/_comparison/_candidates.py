@@ -27,6 +27,10 @@ _STEPS, _EPOCHS, _RATE = 500, (12, 50), 1e-2
 # nothing, for both to compute the same.
 _PAIRED_FLOOR = 1e-9
 
+# From so many columns, a mixture by gradients is of low rank: up to this one, and of as
+# many components as there are rows for.
+_LOW_RANK_COLUMNS, _MOST_RANK, _ROWS_PER_NUMBER = 16, 8, 10
+
 # Networks are compared from so many rows to fit to, and so many columns.
 _NETWORK_ROWS, _NETWORK_COLUMNS = 50, 2
 
@@ -136,14 +140,7 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     if fast:
         left_out.append("SGDGaussianMixture, AutoEncoder, VAE, SWAE (--fast)")
     else:
-        models.append(
-            Candidate(
-                f"SGDGaussianMixture({K})",
-                lambda X: SGDGaussianMixture(
-                    K, max_epochs=epochs(n_rows), random_state=seed
-                ),
-            )
-        )
+        models.append(_by_gradient(n_rows, n_columns, K, n_components, seed))
         if n_rows >= _NETWORK_ROWS and n_columns >= _NETWORK_COLUMNS:
             n_codes = min(_MOST_CODES, n_columns // 2)
             models += _networks(n_codes, epochs(n_rows), seed)
@@ -181,6 +178,22 @@ def legend(models, n_rows):
         "the units of the table.",
     ]
     return "\n".join(lines)
+
+
+def _by_gradient(n_rows, n_columns, K, most, random_state):
+    """Return a mixture that descends a gradient, of low rank for many columns."""
+    given = {"max_epochs": epochs(n_rows), "random_state": random_state}
+    if n_columns < _LOW_RANK_COLUMNS:
+        return Candidate(
+            f"SGDGaussianMixture({K})", lambda X: SGDGaussianMixture(K, **given)
+        )
+    rank = min(_MOST_RANK, n_columns // 4)
+    # Rows for each number that a component has in each column.
+    K = max(1, min(most, n_rows // (_ROWS_PER_NUMBER * (rank + 2))))
+    return Candidate(
+        f"SGDGaussianMixture({K}, rank {rank})",
+        lambda X: SGDGaussianMixture(K, covariance_type="lowrank", rank=rank, **given),
+    )
 
 
 def _from_kmeans(n_components, random_state):
