@@ -11,9 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from skgen import SampleDisplay
 from skgen._tensors import seeded
 
 _BATCH, _RATE, _EPOCHS = 100, 3e-3, 3
+
+# Pictures on a page, seven by seven.
+ON_A_PAGE = 49
 
 # Pictures that are looked at together.
 _AT_ONCE = 1000
@@ -94,6 +98,31 @@ def frechet_distance(A, B):
     shared = np.linalg.eigvalsh(root @ S_B @ root).clip(min=0)
     traces = np.trace(S_A) + np.trace(S_B) - 2 * np.sqrt(shared).sum()
     return max(0.0, float(difference @ difference + traces))
+
+
+def draw_pages(pages, path):
+    """Write one panel of seven by seven pictures for each title, two rows of panels.
+
+    Parameters
+    ----------
+    pages : dict of str to ndarray of shape (n, height, width)
+        Titles, and pictures in [0, 1].
+    path : path-like
+        The file.
+    """
+    from matplotlib.figure import Figure
+
+    columns = -(-len(pages) // 2)
+    figure = Figure(figsize=(3 * columns, 6.6), layout="constrained")
+    panels = figure.subplots(2, columns, squeeze=False).ravel()
+    for panel in panels:
+        panel.set_axis_off()
+    for panel, (title, pictures) in zip(panels, pages.items(), strict=False):
+        display = SampleDisplay(pictures[:ON_A_PAGE], n_columns=7).plot(
+            panel, vmin=0, vmax=1
+        )
+        display.ax_.set_title(title, fontsize=9)
+    figure.savefig(path, dpi=100)
 
 
 def _outputs(net, X):

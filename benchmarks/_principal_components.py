@@ -15,7 +15,14 @@ from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 from sklearn.model_selection import GridSearchCV, KFold, ShuffleSplit
 
-from benchmarks._pictures import accuracy, features, frechet_distance, train_classifier
+from benchmarks._pictures import (
+    ON_A_PAGE,
+    accuracy,
+    draw_pages,
+    features,
+    frechet_distance,
+    train_classifier,
+)
 from benchmarks._sections import mnist_images, paragraphs, say, share
 from skgen import (
     SWAE,
@@ -24,15 +31,11 @@ from skgen import (
     EMGaussianMixture,
     GaussianKDE,
     GenerativePipeline,
-    SampleDisplay,
     SGDGaussianMixture,
     dequantize,
 )
 
 _STATIC = Path(__file__).parent.parent / "docs" / "_static"
-
-# Pictures on a page of draws, seven by seven.
-_ON_A_PAGE = 49
 
 
 def digits(options):
@@ -182,11 +185,11 @@ def _compared(
     picture,
     page,
     distance=None,
-    n_draws=_ON_A_PAGE,
+    n_draws=ON_A_PAGE,
 ):
     """Return a table of models, each searched for or fixed, and draw a page of them."""
     few, train, test, folds = data
-    lines, pages, scores = [], {"data": picture(train[:_ON_A_PAGE])}, {}
+    lines, pages, scores = [], {"data": picture(train[:ON_A_PAGE])}, {}
     models = {**searches, **fixed}
     with warnings.catch_warnings():
         for kind in (ConvergenceWarning, DataDimensionalityWarning):
@@ -202,8 +205,8 @@ def _compared(
             start = perf_counter()
             scores[label] = model.score_samples(test)
             scoring = perf_counter() - start
-            draws = _without_noise(model, max(n_draws, _ON_A_PAGE))
-            pages[label] = picture(draws[:_ON_A_PAGE])
+            draws = _without_noise(model, max(n_draws, ON_A_PAGE))
+            pages[label] = picture(draws[:ON_A_PAGE])
             near = f" {distance(draws):.0f} |" if distance else ""
             lines.append((label, near, searching, fitting, scoring))
             say(f"{label}: {scores[label].mean():.2f}{near} {fitting:.1f} s")
@@ -227,7 +230,7 @@ def _compared(
             f"{searched} | {fitting:.1f} s | {scoring:.1f} s |"
         )
     if options.scale == 1:
-        _draw_pages(pages, _STATIC / page)
+        draw_pages(pages, _STATIC / page)
     return paragraphs(
         f"Held-out log-density of an image in nats, in the units of the pixels: {said} "
         "± is the standard error of the paired difference. Bits a pixel: minus the "
@@ -267,18 +270,3 @@ def _without_noise(model, n):
     if hasattr(model, "sample_latent"):
         return model.inverse_transform(model.sample_latent(n, random_state=rng))
     return model.sample(n, random_state=rng)
-
-
-def _draw_pages(pages, path):
-    """Write one panel of seven by seven pictures for each model."""
-    from matplotlib.figure import Figure
-
-    columns = -(-len(pages) // 2)
-    figure = Figure(figsize=(3 * columns, 6.6), layout="constrained")
-    panels = figure.subplots(2, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.set_axis_off()
-    for panel, (title, pictures) in zip(panels, pages.items(), strict=False):
-        display = SampleDisplay(pictures, n_columns=7).plot(panel, vmin=0, vmax=1)
-        display.ax_.set_title(title, fontsize=9)
-    figure.savefig(path, dpi=100)

@@ -22,6 +22,7 @@ from sklearn.pipeline import Pipeline
 
 from benchmarks._pictures import (
     accuracy,
+    draw_pages,
     features,
     frechet_distance,
     train_classifier,
@@ -239,7 +240,9 @@ def draws(options):
     if figure is None and options.scale == 1:
         figure = _HERE.parent / "docs" / "_static" / "draws_mnist.png"
     if figure is not None:
-        _draw_page(pages, figure)
+        draw_pages(
+            {title: page.reshape(-1, 28, 28) for title, page in pages.items()}, figure
+        )
     return paragraphs(
         f"Fréchet distance of {n:,} noise-free draws to the {n:,} test images of "
         "MNIST, in 64 features of a small classifier that tells "
@@ -250,23 +253,6 @@ def draws(options):
         "Pixels are clipped to [0, 1].",
         "\n".join(lines),
     )
-
-
-def _draw_page(pages, path):
-    """Write one panel of eight by eight draws for each model."""
-    from matplotlib.figure import Figure
-
-    columns = -(-len(pages) // 2)
-    figure = Figure(figsize=(3 * columns, 6.6), layout="constrained")
-    panels = figure.subplots(2, columns, squeeze=False).ravel()
-    for panel in panels:
-        panel.set_axis_off()
-    for panel, (title, pictures) in zip(panels, pages.items(), strict=False):
-        tiles = np.clip(pictures[:64], 0, 1).reshape(8, 8, 28, 28)
-        tiles = tiles.transpose(0, 2, 1, 3).reshape(8 * 28, 8 * 28)
-        panel.imshow(tiles, cmap="gray_r", vmin=0, vmax=1)
-        panel.set_title(title, fontsize=10)
-    figure.savefig(path, dpi=100)
 
 
 # -- speed -----------------------------------------------------------------------
