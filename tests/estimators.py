@@ -22,6 +22,7 @@ KDES = [
     GaussianKDE(covariance_type="diag", random_state=0),
     GaussianKDE(covariance_type="spherical", random_state=0),
     GaussianKDE(0.7, random_state=0),
+    GaussianKDE("likelihood", random_state=0),
 ]
 MIXTURES = [
     EMGaussianMixture(random_state=0),

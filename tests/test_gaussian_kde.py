@@ -278,7 +278,9 @@ def test_a_bandwidth_of_the_wrong_length_is_named():
 
 @pytest.mark.parametrize("covariance_type", ["tied", None, 3])
 def test_a_bad_covariance_type_is_named(covariance_type):
-    message = r"The 'covariance_type' parameter of GaussianKDE must be one of 'full'"
+    message = (
+        r"The 'covariance_type' parameter of GaussianKDE must be one of 'auto', 'full'"
+    )
     with pytest.raises(ValueError, match=message):
         GaussianKDE(covariance_type=covariance_type).fit(rows(9, 2))
 

@@ -1,0 +1,213 @@
+r"""The bandwidth and the shape of a kernel by leave-one-out likelihood.
+
+Each row is given its density by the kernels on all other rows,
+
+.. math:: \ell(f, S) = \frac{1}{\sum_i w_i} \sum_i w_i \log \frac
+          {\sum_{j : x_j \ne x_i} w_j \, \mathcal{N}(x_i; x_j, f^2 S)}
+          {\sum_{j : x_j \ne x_i} w_j},
+
+and the factor `f` and the shape `S` that make the mean largest are taken (Habbema,
+Hermans and van den Broek, 1974; Duin, 1976). A copy of a row is left out with it, or
+ever narrower kernels on the copies would win.
+
+One pass over squared distances serves all factors. With :math:`e_j` the kernel on row
+`j` relative to the nearest one, :math:`e^{-(D_{ij} - \min_j D_{ij}) / 2 f^2}`, halving
+:math:`f^2` squares every :math:`e_j`: one multiplication in place of an exponential.
+"""
+
+import math
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from joblib import cpu_count
+from scipy.spatial.distance import cdist
+from sklearn.exceptions import UndefinedMetricWarning
+
+from skgen._threads import one_blas_thread
+from skgen._whitening import estimate_whitening
+
+SHAPES = ("full", "diag", "spherical")
+
+# Factors are looked for from the widest down to it over this power of two.
+_WIDEST, _HALVINGS = 4.0, 20
+
+# Rows that are left out in the search, and to settle on a factor: a mean over so many
+# is as good as one over all.
+_FEW_ROWS, _ROWS = 512, 4096
+
+# Shapes that score so much less than the best in the search are not looked at again.
+_FAR_BEHIND = 0.2
+
+# Pairs of rows that are looked at together: 4 MB.
+_PAIRS = 2**19
+
+# With this share of rows that have copies, it is said that copies were left out.
+_MANY_COPIES = 0.01
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel: the shape, the whitening that it scales, the factor, and its score."""
+
+    shape: str
+    whitening: object
+    factor: float
+    score: float  # the mean leave-one-out log-density, in nats
+
+
+def choose_by_likelihood(X, sample_weight, shapes, **options):
+    """Return the kernel with the highest leave-one-out log-likelihood.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The rows, two of which differ.
+    sample_weight : ndarray of shape (n_samples,)
+        How many times each row counts.
+    shapes : sequence of {"full", "diag", "spherical"}
+        The shapes to choose from.
+    **options : dict
+        `dtype` and `names`, for `estimate_whitening`.
+
+    Returns
+    -------
+    Choice
+    """
+    found = {}
+    for shape in shapes:
+        with warnings.catch_warnings():
+            if shape != shapes[0]:  # said already
+                warnings.simplefilter("ignore")
+            whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
+        rows = LeftOut(X, sample_weight, whitening, _FEW_ROWS)
+        scores = rows.scores(_WIDEST, _HALVINGS + 1, every=2)
+        found[shape] = whitening, scores
+    best = max(scores.max() for _, scores in found.values())
+    choices = [
+        _settled(X, sample_weight, shape, whitening, scores)
+        for shape, (whitening, scores) in found.items()
+        if scores.max() > best - _FAR_BEHIND
+    ]
+    choice = max(choices, key=lambda choice: choice.score)
+    _warn(X, choice)
+    return choice
+
+
+def _settled(X, sample_weight, shape, whitening, scores):
+    """Return the best factor about the best of a search by halves, and its score."""
+    rows = LeftOut(X, sample_weight, whitening, _ROWS)
+    k = int(scores.argmax())
+    # Five factors about it, each the root of a half of the one before.
+    widest = _WIDEST / 2.0**k * 2.0
+    fine = rows.scores(widest, 5)
+    i = int(np.clip(fine.argmax(), 1, 3))
+    low, middle, high = fine[i - 1 : i + 2]
+    # The vertex of the parabola through three, in steps of half an octave.
+    bend = low - 2 * middle + high
+    vertex = 0.5 * (low - high) / bend if bend < 0 else 0.0
+    step = i + float(np.clip(vertex, -1.0, 1.0))
+    factor = widest * 2.0 ** (-step / 2)
+    score = float(rows.scores(factor, 1)[0])
+    if score < fine.max():  # no parabola
+        factor, score = widest * 2.0 ** (-fine.argmax() / 2), float(fine.max())
+    return Choice(shape, whitening, factor, score)
+
+
+def _warn(X, choice):
+    """Say where the likelihood rises without end, and where copies were left out."""
+    n = X.shape[0]
+    n_distinct = np.unique(X, axis=0).shape[0]
+    if choice.factor < 2 * _WIDEST / 2.0**_HALVINGS:
+        warnings.warn(
+            "The leave-one-out likelihood rises up to the narrowest kernel that was "
+            "tried: rows are copies of each other but for rounding. Add noise with "
+            "skgen.dequantize, or give the bandwidth as a number.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+    elif n - n_distinct > _MANY_COPIES * n:
+        warnings.warn(
+            f"Of {n} rows {n - n_distinct} are copies of others, which would drive the "
+            "bandwidth to zero: with each row its copies were left out.",
+            UndefinedMetricWarning,
+            stacklevel=2,
+        )
+
+
+class LeftOut:
+    """Rows left out one by one, in whitened coordinates.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_features)
+        The rows.
+    sample_weight : ndarray of shape (n_samples,)
+        How many times each row counts.
+    whitening : DiagonalWhitening or FullWhitening
+        The shape of the kernel.
+    most : int
+        How many rows to leave out at most; they are spread over the table.
+    """
+
+    def __init__(self, X, sample_weight, whitening, most):
+        n, d = X.shape
+        varies = ~whitening.degenerate
+        self.points = whitening.whiten(X)[:, varies]  # (n, e)
+        self.weights = sample_weight / sample_weight.sum()
+        self.rows = np.arange(n)
+        if n > most:
+            self.rows = np.random.RandomState(0).permutation(n)[:most]
+        self.constant = whitening.log_det - 0.5 * d * math.log(2 * math.pi)
+
+    def scores(self, widest, n_factors, every=1):
+        """Return the mean log-density of rows left out, for falling factors.
+
+        Parameters
+        ----------
+        widest : float
+            The first factor.
+        n_factors : int
+            How many: each is the one before over the root of two.
+        every : int, default=1
+            How many such steps lie between two factors.
+
+        Returns
+        -------
+        ndarray of shape (n_factors,)
+        """
+        n = self.points.shape[0]
+        block = max(1, _PAIRS // n)
+        parts = [
+            self.rows[first : first + block]
+            for first in range(0, self.rows.size, block)
+        ]
+        with one_blas_thread(), ThreadPoolExecutor(cpu_count()) as pool:
+            logs = pool.map(
+                lambda part: self._logs(part, widest, n_factors, every), parts
+            )
+            log_density = np.concatenate(list(logs))  # (m, n_factors)
+        return np.average(log_density, axis=0, weights=self.weights[self.rows])
+
+    def _logs(self, rows, widest, n_factors, every):
+        """Return log-densities of rows left out: (b, n_factors)."""
+        D = cdist(self.points[rows], self.points, "sqeuclidean")  # (b, n)
+        copies = D == 0
+        others = 1.0 - copies @ self.weights  # (b,)
+        D[copies] = np.inf
+        nearest = D.min(axis=1)  # (b,)
+        D -= nearest[:, None]
+        D *= -0.5 / widest**2
+        e = np.exp(D, out=D)
+        answer = np.empty((rows.size, n_factors))
+        n_varying = self.points.shape[1]
+        squared = widest**2
+        for k in range(n_factors):
+            if k:
+                for _ in range(every):
+                    np.multiply(e, e, out=e)
+                    squared /= 2
+            answer[:, k] = np.log(e @ self.weights) - 0.5 * nearest / squared
+            answer[:, k] -= 0.5 * n_varying * math.log(squared)
+        return answer - np.log(others)[:, None] + self.constant

@@ -1,0 +1,230 @@
+"""Bandwidths by leave-one-out likelihood, and by Botev's rule for one feature."""
+
+import numpy as np
+import pytest
+from estimators import rows
+from scipy.stats import multivariate_normal, norm
+from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
+from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KernelDensity
+from sklearn.preprocessing import StandardScaler
+
+from skgen import GaussianKDE
+from skgen._whitening import estimate_whitening
+from skgen.kde._improved_sheather_jones import improved_sheather_jones
+from skgen.kde._leave_one_out import SHAPES, LeftOut, choose_by_likelihood
+
+
+def covariance_of(X, weights, shape):
+    """Return what a factor of 1 scales."""
+    S = np.atleast_2d(np.cov(X.T, fweights=weights))
+    if shape == "diag":
+        return np.diag(np.diag(S))
+    return S if shape == "full" else np.trace(S) / len(S) * np.eye(len(S))
+
+
+def naive_score(X, weights, H):
+    """Return the mean leave-one-out log-density, row by row."""
+    logs = []
+    for x in X:
+        others = (X != x).any(axis=1)
+        p = multivariate_normal(x, H).pdf(X[others])
+        logs.append(np.log(np.average(p, weights=weights[others])))
+    return np.average(logs, weights=weights)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("copies", [False, True])
+def test_one_pass_scores_every_factor(shape, weighted, copies):
+    X = rows(50, 3)
+    if copies:
+        X[::7] = X[3]
+    weights = (
+        np.random.RandomState(0).randint(1, 4, 50) if weighted else np.ones(50, int)
+    )
+    whitening = estimate_whitening(X, weights.astype(float), shape, ddof=1)
+    left_out = LeftOut(X, weights.astype(float), whitening, 10**6)
+    for every in (1, 2):
+        scores = left_out.scores(1.7, 6, every=every)
+        factors = 1.7 / np.sqrt(2.0) ** (every * np.arange(6))
+        S = covariance_of(X, weights, shape)
+        expected = [naive_score(X, weights, f**2 * S) for f in factors]
+        np.testing.assert_allclose(scores, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_factor_is_the_most_likely(shape):
+    X, ones = rows(80, 2), np.ones(80, int)
+    kde = GaussianKDE("likelihood", covariance_type=shape).fit(X)
+    S = covariance_of(X, ones, shape)
+    H = np.atleast_2d(kde.covariance_)
+    H = np.diag(H[0]) if H.shape == (1, 2) else H * np.eye(2) if H.size == 1 else H
+    np.testing.assert_allclose(H / H[0, 0], S / S[0, 0], atol=1e-12)
+    assert kde.loo_score_ == pytest.approx(naive_score(X, ones, H), rel=1e-9)
+    factor = np.sqrt(H[0, 0] / S[0, 0])
+    best = max(
+        naive_score(X, ones, (factor * share) ** 2 * S)
+        for share in np.geomspace(0.5, 2, 41)
+    )
+    assert kde.loo_score_ > best - 1e-3
+
+
+def two_tight_clusters(n, seed):
+    rng = np.random.RandomState(seed)
+    X = rng.standard_normal((n, 2)) * 0.05
+    X[: n // 2] += 10
+    return X
+
+
+def mixed_scales(n, seed):
+    rng = np.random.RandomState(seed)
+    X = rng.standard_normal((n, 3)) * [1e-3, 1.0, 1e3]
+    X[: n // 3] *= 0.3
+    return X
+
+
+def correlated(n, seed):
+    rng = np.random.RandomState(seed)
+    X = rng.standard_normal((n, 3))
+    X[: n // 3] += 4
+    return X @ np.array([[1.0, 0.9, 0.0], [0.0, 0.2, 0.0], [0.5, 0.5, 2.0]])
+
+
+@pytest.mark.parametrize("make", [two_tight_clusters, mixed_scales, correlated])
+def test_it_is_as_good_as_a_grid_search_of_scikit_learn(make):
+    X, held_out = make(400, 0), make(400, 1)
+    ours = GaussianKDE("likelihood").fit(X)
+    # Theirs has one bandwidth for all columns: let it see them standardised as well.
+    best = -np.inf
+    for scaler in (StandardScaler(), StandardScaler(with_std=False)):
+        Z = scaler.fit_transform(X)
+        grid = {"bandwidth": np.geomspace(1e-3, 3, 20) * Z.std()}
+        search = GridSearchCV(KernelDensity(), grid).fit(Z)
+        log_scale = 0.0 if scaler.scale_ is None else np.log(scaler.scale_).sum()
+        score = search.score_samples(scaler.transform(held_out)).mean() - log_scale
+        best = max(best, score)
+    assert ours.score(held_out) > best - 0.02
+    assert ours.score(held_out) == pytest.approx(ours.loo_score_, abs=0.15)
+
+
+def test_the_whole_covariance_is_the_wrong_shape_for_tight_clusters():
+    X = two_tight_clusters(300, 0)
+    chosen = choose_by_likelihood(X, np.ones(300), SHAPES)
+    assert chosen.shape != "full"
+    full = GaussianKDE("likelihood", covariance_type="full").fit(X)
+    assert GaussianKDE("likelihood").fit(X).score(X) > full.score(X)
+
+
+def test_copies_do_not_drive_the_bandwidth_to_zero():
+    X = rows(200, 2)
+    expected = GaussianKDE("likelihood").fit(X)
+    with pytest.warns(UndefinedMetricWarning, match="are copies of others"):
+        twice = GaussianKDE("likelihood").fit(np.concatenate([X, X]))
+    # (The covariance is divided by n - 1.)
+    np.testing.assert_allclose(twice.bandwidth_, expected.bandwidth_, rtol=0.01)
+
+
+def test_copies_but_for_rounding_are_told_of():
+    X = rows(200, 2)
+    X = np.concatenate([X, X * (1 + 1e-15)])
+    with pytest.warns(UndefinedMetricWarning, match="but for rounding"):
+        kde = GaussianKDE("likelihood").fit(X)
+    assert np.all(np.asarray(kde.bandwidth_) > 1e-6)
+    assert np.isfinite(kde.score(rows(20, 2, seed=1)))
+
+
+def test_many_rows_are_judged_by_some_of_them():
+    X = rows(6000, 2)
+    kde = GaussianKDE("likelihood").fit(X)
+    whitening = estimate_whitening(X, np.ones(6000), "full", ddof=1)
+    scores = LeftOut(X, np.ones(6000), whitening, 10**6).scores(0.5, 10)
+    best = 0.5 / np.sqrt(2) ** scores.argmax()
+    first = covariance_of(X, np.ones(6000, int), "full")
+    kde_full = GaussianKDE("likelihood", covariance_type="full").fit(X)
+    factor = np.sqrt(kde_full.covariance_[0, 0] / first[0, 0])
+    assert 0.75 < factor / best < 1.35
+    assert kde_full.loo_score_ == pytest.approx(scores.max(), abs=0.05)
+    assert kde.loo_score_ >= kde_full.loo_score_
+
+
+def test_the_score_of_other_bandwidths_is_not_computed():
+    assert GaussianKDE().fit(rows(20, 2)).loo_score_ is None
+    kde = GaussianKDE("likelihood").fit(rows(20, 2))
+    assert kde.loo_score_ is not None
+    assert kde.set_params(bandwidth=1.0).fit(rows(20, 2)).loo_score_ is None
+
+
+def test_rows_that_are_all_the_same_have_the_floor():
+    with pytest.warns(DataDimensionalityWarning):
+        kde = GaussianKDE("likelihood").fit(np.full((20, 2), 3.0))
+    assert np.isfinite(kde.score([[3.0, 3.0]]))
+
+
+# -- one feature, by Botev's rule --------------------------------------------------
+
+
+def mean_integrated_squared_error(h, n, weights, means, deviations):
+    """Return the exact error of a kernel estimate of a normal mixture.
+
+    Marron and Wand (1992), theorem 2.1.
+    """
+    d2 = deviations[:, None] ** 2 + deviations**2
+
+    def omega(q):
+        spread = np.sqrt(q * h**2 + d2)
+        return weights @ norm.pdf(means[:, None] - means, scale=spread) @ weights
+
+    return 1 / (2 * np.sqrt(np.pi) * n * h) + (
+        (1 - 1 / n) * omega(2) - 2 * omega(1) + omega(0)
+    )
+
+
+MIXTURES = {
+    "normal": ([1.0], [0.0], [1.0], 1.1),
+    "bimodal": ([0.5, 0.5], [-2.0, 2.0], [0.7, 0.7], 1.1),
+    "far apart": ([0.5, 0.5], [-30.0, 30.0], [1.0, 1.0], 1.1),
+    "spike": ([0.7, 0.3], [0.0, 1.0], [1.0, 0.1], 1.25),
+    "claw": ([0.5] + [0.1] * 5, [0, -1, -0.5, 0, 0.5, 1], [1] + [0.1] * 5, 1.25),
+}
+
+
+@pytest.mark.parametrize("kind", MIXTURES)
+@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e6])
+def test_the_rule_of_botev_is_near_the_least_error(kind, scale):
+    *mixture, excess = MIXTURES[kind]
+    weights, means, deviations = (np.array(part, float) for part in mixture)
+    n, rng = 5000, np.random.RandomState(0)
+    c = rng.choice(weights.size, size=n, p=weights)
+    x = means[c] + deviations[c] * rng.standard_normal(n)
+    kde = GaussianKDE("isj").fit(scale * x[:, None] + scale)
+    errors = [
+        mean_integrated_squared_error(h, n, weights, means, deviations)
+        for h in np.geomspace(0.005, 3, 400)
+    ]
+    h = float(np.ravel(kde.bandwidth_)[0]) / scale
+    error = mean_integrated_squared_error(h, n, weights, means, deviations)
+    assert error < excess * min(errors)
+
+
+def test_the_rule_of_botev_counts_rows_by_weight():
+    x, weights = rows(300, 1), np.random.RandomState(0).randint(1, 4, 300)
+    weighted = GaussianKDE("isj").fit(x, sample_weight=weights)
+    repeated = GaussianKDE("isj").fit(np.repeat(x, weights, axis=0))
+    # (But for rows on the border of two bins.)
+    np.testing.assert_allclose(weighted.bandwidth_, repeated.bandwidth_, rtol=1e-4)
+
+
+def test_without_a_fixed_point_silverman_serves():
+    x = np.array([0.0, 1.0, 1.1])
+    assert improved_sheather_jones(x, np.ones(3), 3) is None
+    kde = GaussianKDE("isj").fit(x[:, None])
+    expected = GaussianKDE("silverman").fit(x[:, None]).bandwidth_
+    np.testing.assert_array_equal(kde.bandwidth_, expected)
+
+
+def test_the_rule_of_botev_is_for_one_feature():
+    with pytest.raises(
+        ValueError, match=r"'bandwidth' parameter .* more than one feature"
+    ):
+        GaussianKDE("isj").fit(rows(20, 2))
