@@ -1,7 +1,10 @@
-"""How many threads the linear algebra of small blocks gets: one."""
+"""Threads: blocks of work side by side, and one for the linear algebra of each."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
+from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
 
 
@@ -19,3 +22,38 @@ def one_blas_thread():
     bring a pool each), the more so beside other processes.
     """
     return _controller().limit(limits=1, user_api="blas")
+
+
+def _most_threads():
+    """Return how many threads there are cores for, or OMP_NUM_THREADS if fewer.
+
+    joblib sets that variable in its processes, so that these do not get in each
+    other's way.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(int(limit), cpu_count()) if limit.isdigit() else cpu_count()
+
+
+def in_parallel(function, tasks, *, worth_it=True):
+    """Apply a function to tasks, one BLAS thread each; return a list of the answers.
+
+    Parameters
+    ----------
+    function : callable
+        Takes one task. NumPy's loops leave the interpreter to the other threads.
+    tasks : list
+        The tasks, which do not depend on each other.
+    worth_it : bool, default=True
+        Whether the tasks take longer than threads take to start.
+
+    Returns
+    -------
+    list
+        The answers, in the order of the tasks.
+    """
+    n_threads = min(_most_threads(), len(tasks)) if worth_it else 1
+    with one_blas_thread():
+        if n_threads <= 1:
+            return [function(task) for task in tasks]
+        with ThreadPoolExecutor(n_threads) as pool:
+            return list(pool.map(function, tasks))

@@ -17,15 +17,13 @@ One pass over squared distances serves all factors. With :math:`e_j` the kernel 
 
 import math
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import cpu_count
 from scipy.spatial.distance import cdist
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skgen._threads import one_blas_thread
+from skgen._threads import in_parallel
 from skgen._whitening import estimate_whitening
 
 SHAPES = ("full", "diag", "spherical")
@@ -183,11 +181,12 @@ class LeftOut:
             self.rows[first : first + block]
             for first in range(0, self.rows.size, block)
         ]
-        with one_blas_thread(), ThreadPoolExecutor(cpu_count()) as pool:
-            logs = pool.map(
-                lambda part: self._logs(part, widest, n_factors, every), parts
-            )
-            log_density = np.concatenate(list(logs))  # (m, n_factors)
+        logs = in_parallel(
+            lambda rows: self._logs(rows, widest, n_factors, every),
+            parts,
+            worth_it=self.rows.size * n > _PAIRS,
+        )
+        log_density = np.concatenate(logs)  # (m, n_factors)
         return np.average(log_density, axis=0, weights=self.weights[self.rows])
 
     def _logs(self, rows, widest, n_factors, every):
