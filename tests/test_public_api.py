@@ -104,7 +104,7 @@ def test_functions_document_their_parameters(function):
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_public_classes_are_final(cls):
-    assert not cls.__subclasses__()
+    assert not [c for c in cls.__subclasses__() if c.__module__.startswith("skgen")]
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from skgen.autoencoder import SWAE, VAE, AutoEncoder
@@ -39,9 +37,6 @@ _MOST_CODES = 8
 
 # Principal components are compared from so many columns, and have so many rows each.
 _PCA_COLUMNS, _ROWS_PER_CODE = 4, 4
-
-# Shares of Scott's bandwidth to choose from, on so many rows at most.
-_SHARES, _ROWS_SEARCHED = np.exp2(np.arange(-4, 1, 0.25)), 1000
 
 
 @dataclass(frozen=True)
@@ -123,14 +118,11 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     seed, left_out = random_state, []
     models = [
         Candidate("GaussianKDE()", lambda X: GaussianKDE()),
+        Candidate("GaussianKDE('likelihood')", lambda X: GaussianKDE("likelihood")),
         Candidate("GaussianKDE(h)", lambda X: GaussianKDE(_scott_bandwidth(X))),
         *(_mixture(k, seed) for k in sorted({1, max(1, round(K / 3)), K})),
         Candidate(f"EMGaussianMixture({K}, s)", _from_kmeans(K, seed)),
     ]
-    if n_rows >= 3 * (n_columns + 1):
-        models.append(Candidate("GaussianKDE(h*)", lambda X: _searched_kde(X, seed)))
-    else:
-        left_out.append("GaussianKDE(h*) (too few rows to search with)")
     sizes = principal_components(n_rows, n_columns)
     for k in sizes:
         models += _pipelines(k, min(n_components, most_components(n_rows, k)), seed)
@@ -158,11 +150,6 @@ def legend(models, n_rows):
         "   density in both libraries, if scikit-learn's tree has but one leaf.",
         f"s: EM from the same k-means start in both, with reg_covar={_PAIRED_FLOOR:g}.",
     ]
-    if "h*" in labels:
-        lines += [
-            "h*: for whitened columns, the bandwidth that makes the rows it is",
-            "   fitted to most probable, each given the others.",
-        ]
     if "PCA" in labels:
         lines += [
             "PCA(k) + ...: a GenerativePipeline of StandardScaler(), PCA(k) and that."
@@ -277,36 +264,6 @@ def _networks(n_codes, max_epochs, random_state):
         )
 
     return [candidate(kind) for kind in (AutoEncoder, VAE, SWAE)]
-
-
-def _searched_kde(X, random_state):
-    """Return a kernel density of whitened columns, its bandwidth found from rows."""
-    n, d = X.shape
-    bandwidth = _best_share(X, random_state) * scott_factor(n, d)
-    return make_generative_pipeline(*_whitening(), GaussianKDE(bandwidth))
-
-
-def _whitening():
-    """Return transformers to columns without correlation, of unit variance."""
-    return StandardScaler(), PCA(whiten=True, svd_solver="full")
-
-
-def _best_share(X, random_state):
-    """Return the share of Scott's bandwidth that is best for rows left out."""
-    rows = np.random.RandomState(random_state).permutation(X.shape[0])
-    Z = make_pipeline(*_whitening()).fit_transform(X[rows[:_ROWS_SEARCHED]])
-    m, d = Z.shape
-    distances = euclidean_distances(Z, squared=True)  # (m, m)
-    np.fill_diagonal(distances, np.inf)
-    nearest = distances.min(axis=1)
-    distances -= nearest[:, None]
-
-    def mean_log_density(h):
-        sums = np.exp(-0.5 / h**2 * distances).sum(axis=1)
-        return (np.log(sums) - 0.5 / h**2 * nearest).mean() - d * np.log(h)
-
-    scores = [mean_log_density(share * scott_factor(m - 1, d)) for share in _SHARES]
-    return _SHARES[np.argmax(scores)]
 
 
 def _mixture(n_components, random_state):
