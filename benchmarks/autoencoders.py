@@ -319,6 +319,7 @@ def _searched(name, X, options):
     deep = {"max_epochs": epochs, "random_state": 0}
     models = {
         "GaussianKDE()": GaussianKDE(),
+        "GaussianKDE('likelihood')": GaussianKDE("likelihood"),
         "EMGaussianMixture(10)": EMGaussianMixture(10, random_state=0),
         "SGDGaussianMixture(10)": SGDGaussianMixture(10, random_state=0),
         "AutoEncoder(8)": AutoEncoder(8, **deep),
