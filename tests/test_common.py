@@ -48,3 +48,10 @@ def test_tags_promise_what_the_models_keep(model):
     assert tags.estimator_type == "density_estimator"
     assert not tags.non_deterministic
     assert tags.transformer_tags.preserves_dtype == ["float64", "float32"]
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
+@pytest.mark.parametrize("model", WRAPPERS, ids=name)
+def test_scikit_learn_check_of_the_names_of_columns(model):
+    check = estimator_checks.check_dataframe_column_names_consistency
+    check(type(model).__name__, clone(model))
