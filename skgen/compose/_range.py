@@ -58,6 +58,8 @@ def mass_inside(density, bounds):
 
 def normal_components(density):
     """Return weights (C,), means (C, k) and covariances (C or 1, k, k), or None."""
+    if isinstance(density, GaussianKDE) and density.bounds is not None:
+        return None
     if isinstance(density, GaussianKDE):
         H = np.asarray(density.covariance_)
         H = H if H.ndim == 2 else np.diag(np.broadcast_to(H, density.n_features_in_))

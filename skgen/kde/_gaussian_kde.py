@@ -5,13 +5,24 @@ from scipy.spatial.distance import cdist
 from sklearn.base import OneToOneFeatureMixin
 
 from skgen._parameters import (
+    InvalidParameterError,
     check_choice,
     invalid_parameter,
 )
+from skgen._ties import list_columns
 from skgen._validation import column_names
 from skgen._whitening import DiagonalWhitening, estimate_whitening, weighted_mean
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
 from skgen.kde._bandwidth import RULES
+from skgen.kde._bounds import (
+    check_images,
+    checked_bounds,
+    fold,
+    folded_means,
+    image_maps,
+    images,
+    within_reach,
+)
 from skgen.kde._improved_sheather_jones import improved_sheather_jones
 from skgen.kde._kernel_sum import kernel_log_sum
 from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
@@ -59,6 +70,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         feature, or the mean variance in every feature. "auto" is "full", and for
         "likelihood" the most likely of the three. A `bandwidth` of numbers is a shape
         already and leaves this without effect.
+    bounds : pair or list of pairs, default=None
+        The least and the largest value that each feature can have, None for an end
+        without a bound: a pair for all features, or a pair or None for each. Kernels
+        are folded back at the bounds [6]_, so that the density integrates to one
+        between them and draws stay inside.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of `sample`.
 
@@ -93,7 +109,13 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     -----
     `transform` returns the posterior mean of the latent,
     :math:`E[z | x] = \sum_i p(i | x)\, x_i = x + H \nabla \log p(x)`: one step of
-    mean shift [3]_. `inverse_transform` returns its argument.
+    mean shift [3]_. `inverse_transform` returns its argument; with `bounds`, the mean
+    of the folded kernel on it.
+
+    With `bounds`, a row outside has a log-density of minus infinity, and a row inside
+    is scored at every reflection of it: twice the cost for every feature with one
+    bound, and more for two bounds and wide kernels. Rules choose the bandwidth as
+    without bounds.
 
     A constant feature, or one that others determine, has no covariance for a rule
     to scale. Across such a direction the kernel has the shared floor, 1e-6 of the
@@ -119,6 +141,8 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
        25, 1175-1179.
     .. [5] Botev, Z. I., Grotowski, J. F. and Kroese, D. P. (2010). Kernel density
        estimation via diffusion. Annals of Statistics 38, 2916-2957.
+    .. [6] Schuster, E. F. (1985). Incorporating support constraints into nonparametric
+       estimators of densities. Communications in Statistics 14, 1123-1136.
 
     Examples
     --------
@@ -130,9 +154,17 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     (2, 1)
     """
 
-    def __init__(self, bandwidth="scott", *, covariance_type="auto", random_state=None):
+    def __init__(
+        self,
+        bandwidth="scott",
+        *,
+        covariance_type="auto",
+        bounds=None,
+        random_state=None,
+    ):
         self.bandwidth = bandwidth
         self.covariance_type = covariance_type
+        self.bounds = bounds
         self.random_state = random_state
 
     def _check_parameters(self):
@@ -166,6 +198,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return numbers
 
     def _fit(self, X, sample_weight, rng, task):
+        self._check_inside(X)
         # Not asked of `bandwidth` later, which may be set anew.
         self._bandwidth_was_rule = self._bandwidth_is_rule()
         self.loo_score_ = None
@@ -175,6 +208,10 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         else:
             self._kernel = self._kernel_by_numbers(X, sample_weight)
         self.bandwidth_, self.covariance_ = self._describe_kernel()
+        if self._bounds is not None:
+            reached = within_reach(X, *self._bounds, self._deviations)
+            self._images = image_maps(*reached, self._deviations)
+            check_images(self, self._images)
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
         self._points = self._kernel.whiten(X)
@@ -252,13 +289,48 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             return float(self._kernel.scale[0]), float(covariance[0])
         return self._kernel.scale.copy(), covariance
 
+    def _check_inside(self, X):
+        """Keep the bounds; raise for rows of a fit outside of them."""
+        self._bounds = checked_bounds(self, X.shape[1])
+        if self._bounds is None:
+            return
+        outside = np.flatnonzero(((self._bounds[0] > X) | (self._bounds[1] < X)).any(0))
+        if outside.size:
+            names = list_columns(outside, column_names(self))
+            raise InvalidParameterError(
+                f"The 'X' argument of {type(self).__name__} must lie within the "
+                f"bounds. Got values outside in the columns {names} instead."
+            )
+
+    @property
+    def _deviations(self):
+        """Return the standard deviation of the kernel in each feature, (d,)."""
+        return np.broadcast_to(self.bandwidth_, self.n_features_in_)
+
     def _log_density(self, X):
+        if self._bounds is None:
+            return self._unbounded_log_density(X)
+        lower, upper = self._bounds
+        inside = ((lower <= X) & (upper >= X)).all(axis=1)
+        answer = np.full(X.shape[0], -np.inf)
+        for image in images(X[inside], self._images):
+            log_density = self._unbounded_log_density(image)
+            answer[inside] = np.logaddexp(answer[inside], log_density)
+        return answer
+
+    def _unbounded_log_density(self, X):
         d = X.shape[1]
         log_sum, _ = self._kernel_sum(X)
         return log_sum - 0.5 * d * np.log(2 * np.pi) + self._kernel.log_det
 
     def _posterior_mean(self, X):
-        _, mean = self._kernel_sum(X, self._points)
+        if self._bounds is None:
+            return self._kernel.unwhiten(self._kernel_sum(X, self._points)[1])
+        total, mean = np.full(X.shape[0], -np.inf), np.zeros(X.shape)
+        for image in images(np.clip(X, *self._bounds), self._images):
+            log_sum, of_image = self._kernel_sum(image, self._points)
+            total = np.logaddexp(total, log_sum)
+            mean += np.exp(log_sum - total)[:, None] * (of_image - mean)
         return self._kernel.unwhiten(mean)
 
     def _kernel_sum(self, X, values=None):
@@ -291,12 +363,15 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return squared_distances
 
     def _conditional_mean(self, Z):
-        return Z.copy()
+        if self._bounds is None:
+            return Z.copy()
+        return folded_means(Z, self._images, *self._bounds, self._deviations)
 
     def _draw(self, n_samples, rng):
         rows = rng.choice(self.weights_.size, size=n_samples, p=self.weights_)
         noise = rng.standard_normal((n_samples, self.n_features_in_))
-        return self._kernel.unwhiten(self._points[rows] + noise)
+        drawn = self._kernel.unwhiten(self._points[rows] + noise)
+        return drawn if self._bounds is None else fold(drawn, *self._bounds)
 
     @property
     def _n_fit_tasks(self):
