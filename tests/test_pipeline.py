@@ -636,6 +636,23 @@ def test_fitting_leaves_the_steps_as_they_are():
     assert unfitted.named_steps["scale"] is unfitted.steps[0][1]
 
 
+@pytest.mark.parametrize(
+    "step", [StandardScaler(copy=False), PCA(copy=False), MinMaxScaler(copy=False)]
+)
+@pytest.mark.parametrize("container", [np.array, pd.DataFrame, pl.DataFrame])
+def test_steps_that_work_in_place_leave_the_rows_as_they_are(step, container):
+    X = container(rows(60, 2))
+    if container is pd.DataFrame:
+        X.columns = ["width", "height"]
+    before = np.array(X)
+    model = make_generative_pipeline(step, StandardScaler(copy=False), GaussianKDE())
+    scores = model.fit(X).score_samples(X)
+    model.transform(X)
+    np.testing.assert_array_equal(np.array(X), before)
+    density = GaussianKDE().fit(X)
+    np.testing.assert_allclose(scores, density.score_samples(X), atol=1e-9)
+
+
 def test_slices_are_pipelines():
     X = rows(60, 3)
     model = make_generative_pipeline(StandardScaler(), PCA(2), GaussianKDE()).fit(X)

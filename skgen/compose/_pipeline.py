@@ -1,6 +1,7 @@
 """Pipelines that end in a density, and answer in the units of their input."""
 
 import math
+from copy import deepcopy
 
 import numpy as np
 from sklearn.base import clone
@@ -347,7 +348,6 @@ class GenerativePipeline(AbstractPipeline):
         return X
 
     def _transformed(self, step, X):
-        X = _spared(step, X)
         return np.asarray(_transformed(step, self._handed(step, X)), dtype=np.float64)
 
     @property
@@ -386,5 +386,4 @@ def _finite(step, codes):
 
 def _spared(step, codes):
     """Return rows that a step may overwrite, where it is told to."""
-    in_place = getattr(step, "copy", True) is False
-    return np.array(codes) if in_place and isinstance(codes, np.ndarray) else codes
+    return deepcopy(codes) if getattr(step, "copy", True) is False else codes
