@@ -29,9 +29,20 @@ def invalid_parameter(model, name, rule, got):
 
 def invalid_argument(model, method, name, rule, got):
     """Return the error that says what argument `name` of a method must be."""
+    return wrong_argument(f"{type(model).__name__}.{method}", name, rule, got)
+
+
+def wrong_argument(function, name, rule, got):
+    """Return the error that says what argument `name` of a function must be."""
     return InvalidParameterError(
-        f"The {name!r} argument of {type(model).__name__}.{method} must be {rule}. "
-        f"Got {got!r} instead."
+        f"The {name!r} argument of {function} must be {rule}. Got {got!r} instead."
+    )
+
+
+def has_methods(estimator, *methods):
+    """Tell whether something is an estimator, no class of them, with these methods."""
+    return not isinstance(estimator, type) and all(
+        hasattr(estimator, method) for method in methods
     )
 
 

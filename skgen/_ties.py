@@ -14,9 +14,9 @@ from sklearn.utils import check_array
 
 from skgen._parameters import (
     RANDOM_STATE_RULE,
-    InvalidParameterError,
     is_random_state,
     numbers_only,
+    wrong_argument,
 )
 
 # How the warning begins.
@@ -94,9 +94,8 @@ def dequantize(X, random_state=None):
     True
     """
     if not is_random_state(random_state):
-        raise InvalidParameterError(
-            f"The 'random_state' argument of dequantize must be {RANDOM_STATE_RULE}. "
-            f"Got {random_state!r} instead."
+        raise wrong_argument(
+            "dequantize", "random_state", RANDOM_STATE_RULE, random_state
         )
     X = numbers_only(
         "The 'X' argument of dequantize", check_array, X, copy=True, input_name="X"

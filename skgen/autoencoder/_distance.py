@@ -5,11 +5,11 @@ from sklearn.utils import check_array
 
 from skgen._parameters import (
     RANDOM_STATE_RULE,
-    InvalidParameterError,
     is_integer,
     is_random_state,
     is_real,
     numbers_only,
+    wrong_argument,
 )
 from skgen._validation import generator
 
@@ -113,6 +113,4 @@ def _cost_of_quantiles(x, y, p):
 
 
 def _invalid(name, rule, got):
-    return InvalidParameterError(
-        f"The {name!r} argument of {_NAME} must be {rule}. Got {got!r} instead."
-    )
+    return wrong_argument(_NAME, name, rule, got)

@@ -25,7 +25,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from skgen._parameters import InvalidParameterError
+from skgen._parameters import InvalidParameterError, wrong_argument
 from skgen.compose import _principal
 from skgen.compose._quantiles import log_slopes, quantile_range
 
@@ -325,16 +325,11 @@ def register_log_det(transformer, log_det, *, bounds=None):
     >>> bool(np.allclose(in_data_space - in_code_space, -np.log([3, 12, 27])))
     True
     """
-    what = "argument of register_log_det must be"
     if not callable(transformer):
-        raise InvalidParameterError(
-            f"The 'transformer' {what} a class of transformers or a function. "
-            f"Got {transformer!r} instead."
-        )
+        rule = "a class of transformers or a function"
+        raise wrong_argument("register_log_det", "transformer", rule, transformer)
     if not callable(log_det):
-        raise InvalidParameterError(
-            f"The 'log_det' {what} callable. Got {log_det!r} instead."
-        )
+        raise wrong_argument("register_log_det", "log_det", "callable", log_det)
     if inspect.isclass(transformer):
         if bounds is not None and not callable(bounds):
             pair = _pair(bounds)
@@ -358,8 +353,6 @@ def _pair(bounds):
     except (TypeError, ValueError):
         lower, upper = math.nan, math.nan
     if not lower < upper:
-        raise InvalidParameterError(
-            "The 'bounds' argument of register_log_det must be two numbers in order, "
-            f"or for a class a function. Got {bounds!r} instead."
-        )
+        rule = "two numbers in order, or for a class a function"
+        raise wrong_argument("register_log_det", "bounds", rule, bounds)
     return lower, upper

@@ -10,7 +10,7 @@ from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skgen._frames import framed
-from skgen._parameters import InvalidParameterError, invalid_parameter
+from skgen._parameters import InvalidParameterError, has_methods, invalid_parameter
 from skgen.base import GenerativeModel
 from skgen.compose._fitting import innermost, is_continuous
 
@@ -36,13 +36,13 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
         self._validate_names([name for name, _ in self.steps])
         what = f"of {type(self).__name__} must be"
         for name, step in self.steps[:-1]:
-            if not (passes(step) or _has(step, "fit", "transform")):
+            if not (passes(step) or has_methods(step, "fit", "transform")):
                 raise InvalidParameterError(
                     f"The step {name!r} {what} a transformer, with 'fit' and "
                     f"'transform', or 'passthrough'. Got {step!r} instead."
                 )
         last = innermost(self.steps[-1][1])
-        if not _has(last, "fit", "score_samples", "sample"):
+        if not has_methods(last, "fit", "score_samples", "sample"):
             raise InvalidParameterError(
                 f"The last step {what} a density, with 'fit', 'score_samples' and "
                 f"'sample'. Got {last!r} instead."
@@ -238,8 +238,3 @@ def flat(steps):
 def passes(step):
     """Tell whether a step stands for no transformer."""
     return step is None or (isinstance(step, str) and step == "passthrough")
-
-
-def _has(step, *methods):
-    """Tell whether a step is an estimator that has these methods."""
-    return not isinstance(step, type) and all(hasattr(step, name) for name in methods)

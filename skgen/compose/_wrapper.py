@@ -9,7 +9,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._frames import frame_kind, framed
-from skgen._parameters import invalid_parameter
+from skgen._parameters import has_methods, invalid_parameter
 from skgen._ties import warn_about_ties
 from skgen._validation import column_names, validated_rows
 from skgen.base import restored_on_error
@@ -52,10 +52,7 @@ class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
         """Raise unless the parameter `estimator` is a density."""
         density = self.estimator
         # In scikit-learn's pipelines scores are in the units of the last step.
-        wrong = isinstance(density, (type, Pipeline)) or not all(
-            hasattr(density, method) for method in self._methods
-        )
-        if wrong:
+        if isinstance(density, Pipeline) or not has_methods(density, *self._methods):
             listed = " and ".join(repr(method) for method in self._methods)
             rule = f"a density, with {listed}"
             if isinstance(density, Pipeline):

@@ -1,7 +1,6 @@
 """Which columns a display shows, and what they are called."""
 
-from skgen._parameters import Described, is_integer
-from skgen.display._estimators import wrong
+from skgen._parameters import Described, is_integer, wrong_argument
 
 MOST_SHOWN = 4  # columns of a corner plot, where nobody chose them
 
@@ -15,7 +14,7 @@ def column_names(method, estimator, X):
     columns = list(columns)
     if seen is not None and columns != list(seen):
         rule = f"a dataframe with the columns of fit, {list(seen)}"
-        raise wrong(method, "X", rule, Described(columns))
+        raise wrong_argument(method, "X", rule, Described(columns))
     return columns
 
 
@@ -23,9 +22,9 @@ def given_names(method, feature_names, n_features):
     """Return the names that the caller gives the columns, as strings."""
     rule = f"{n_features} names, one for each feature"
     if isinstance(feature_names, str) or not hasattr(feature_names, "__len__"):
-        raise wrong(method, "feature_names", rule, feature_names)
+        raise wrong_argument(method, "feature_names", rule, feature_names)
     if len(feature_names) != n_features:
-        raise wrong(method, "feature_names", rule, list(feature_names))
+        raise wrong_argument(method, "feature_names", rule, list(feature_names))
     return list(feature_names)
 
 
@@ -37,7 +36,7 @@ def chosen(method, features, names, n_features):
     if names is not None:
         rule += f", or of names in {names}"
     if isinstance(features, str) or not hasattr(features, "__len__"):
-        raise wrong(method, "features", rule, features)
+        raise wrong_argument(method, "features", rule, features)
     indices = []
     for feature in features:
         if is_integer(feature, 0) and feature < n_features:
@@ -45,7 +44,7 @@ def chosen(method, features, names, n_features):
         elif isinstance(feature, str) and names is not None and feature in names:
             indices.append(names.index(feature))
         else:
-            raise wrong(method, "features", rule, list(features))
+            raise wrong_argument(method, "features", rule, list(features))
     if not indices or len(set(indices)) < len(indices):
-        raise wrong(method, "features", rule, list(features))
+        raise wrong_argument(method, "features", rule, list(features))
     return indices

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from skgen._parameters import Described
-from skgen.display._estimators import wrong
+from skgen._parameters import Described, wrong_argument
 from skgen.display._panels import (
     heights,
     labels,
@@ -32,7 +31,7 @@ def corner_axes(plt, ax, n_shown):
         return axes
     if ax.get_subplotspec() is None:
         rule = "an Axes of a grid, as plt.subplots makes it"
-        raise wrong("DensityDisplay.plot", "ax", rule, ax)
+        raise wrong_argument("DensityDisplay.plot", "ax", rule, ax)
     ax.set_axis_off()
     grid = ax.get_subplotspec().subgridspec(n_shown, n_shown, hspace=0.06, wspace=0.06)
     for i in range(n_shown):
@@ -51,7 +50,7 @@ def _given_axes(ax, n_shown):
     if axes.shape != (n_shown, n_shown):
         rule = f"one Axes, or an array of them of shape ({n_shown}, {n_shown})"
         got = Described(f"an array of shape {axes.shape}")
-        raise wrong("DensityDisplay.plot", "ax", rule, got)
+        raise wrong_argument("DensityDisplay.plot", "ax", rule, got)
     for i, j in zip(*np.triu_indices(n_shown, 1), strict=True):
         axes[i, j].set_visible(False)
         axes[i, j] = None

@@ -9,10 +9,11 @@ from skgen._frames import frame_kind, framed
 from skgen._parameters import (
     RANDOM_STATE_RULE,
     Described,
-    InvalidParameterError,
+    has_methods,
     is_integer,
     is_random_state,
     numbers_only,
+    wrong_argument,
 )
 from skgen._validation import generator
 
@@ -28,30 +29,23 @@ def pyplot(method):
     return pyplot
 
 
-def wrong(method, name, rule, got):
-    """Return the error that says what argument `name` of `method` must be."""
-    return InvalidParameterError(
-        f"The {name!r} argument of {method} must be {rule}. Got {got!r} instead."
-    )
-
-
 def check_whole(method, name, value, minimum):
     """Raise unless an argument is an int of at least `minimum`."""
     if not is_integer(value, minimum):
-        raise wrong(method, name, f"an int of at least {minimum}", value)
+        raise wrong_argument(method, name, f"an int of at least {minimum}", value)
 
 
 def check_seed(method, value):
     """Raise unless `value` can seed a generator."""
     if not is_random_state(value):
-        raise wrong(method, "random_state", RANDOM_STATE_RULE, value)
+        raise wrong_argument(method, "random_state", RANDOM_STATE_RULE, value)
 
 
 def check_estimator(method, estimator, needed):
     """Raise unless the estimator is fitted and has the methods that are needed."""
-    if isinstance(estimator, type) or not all(hasattr(estimator, n) for n in needed):
+    if not has_methods(estimator, *needed):
         listed = " and ".join(repr(name) for name in needed)
-        raise wrong(
+        raise wrong_argument(
             method,
             "estimator",
             f"a fitted estimator that has {listed}",
@@ -85,7 +79,7 @@ def check_columns(method, estimator_columns, columns):
     """Raise unless the data have as many columns as the draws."""
     if columns != estimator_columns:
         rule = f"an array of {estimator_columns} columns, as was fitted"
-        raise wrong(method, "X", rule, Described(f"{columns} columns"))
+        raise wrong_argument(method, "X", rule, Described(f"{columns} columns"))
 
 
 def as_fitted(estimator, X, rows):

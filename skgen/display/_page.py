@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from skgen._parameters import Described, is_integer
-from skgen.display._estimators import wrong
+from skgen._parameters import Described, is_integer, wrong_argument
 
 BORDER = 0.85  # grey, between images
 
@@ -46,11 +45,11 @@ def checked_shape(method, image_shape):
     try:
         shape = tuple(image_shape)
     except TypeError:
-        raise wrong(method, "image_shape", rule, image_shape) from None
+        raise wrong_argument(method, "image_shape", rule, image_shape) from None
     whole = all(is_integer(side, 1) for side in shape)
     channels = shape[0] if len(shape) == 3 else 1
     if not whole or len(shape) not in (2, 3) or channels not in (1, 3):
-        raise wrong(method, "image_shape", rule, image_shape)
+        raise wrong_argument(method, "image_shape", rule, image_shape)
     return shape
 
 
@@ -60,4 +59,4 @@ def check_product(method, image_shape, rows):
     if np.prod(image_shape) != n_features:
         rule = f"of {n_features} pixels, one for each feature"
         got = Described(tuple(image_shape))
-        raise wrong(method, "image_shape", rule, got)
+        raise wrong_argument(method, "image_shape", rule, got)

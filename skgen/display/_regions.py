@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from skgen._parameters import is_real
-from skgen.display._estimators import wrong
+from skgen._parameters import is_real, wrong_argument
 from skgen.display._panels import limits
 
 
@@ -13,10 +12,10 @@ def checked_masses(method, masses):
     try:
         values = list(masses)
     except TypeError:
-        raise wrong(method, "masses", rule, masses) from None
+        raise wrong_argument(method, "masses", rule, masses) from None
     inside = all(is_real(mass) and 0.0 < mass < 1.0 for mass in values)
     if not values or not inside or len(set(values)) < len(values):
-        raise wrong(method, "masses", rule, masses)
+        raise wrong_argument(method, "masses", rule, masses)
     return np.sort(np.array(values, dtype=np.float64))
 
 

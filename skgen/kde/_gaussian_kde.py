@@ -233,8 +233,10 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
                 f"'sample_weight' argument that sums to {n:.6g} instead: rescale it, "
                 "or give the bandwidth as a number."
             )
-        if self.bandwidth == "isj":
-            return self._kernel_by_isj(X, sample_weight)
+        if self.bandwidth == "isj" and X.shape[1] != 1:
+            raise invalid_parameter(
+                self, "bandwidth", "another than 'isj' for more than one feature", "isj"
+            )
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
         if self.bandwidth == "likelihood" and (X != X[0]).any():
             shapes = SHAPES if self.covariance_type == "auto" else [self._shape]
@@ -244,31 +246,10 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         whitening = estimate_whitening(X, sample_weight, self._shape, ddof=1, **options)
         # Directions at the floor are no dimensions to smooth over.
         d = max(1, int((~whitening.degenerate).sum()))
+        if self.bandwidth == "isj":
+            return whitening.rescaled(_isj_factor(X, sample_weight, whitening))
         rule = RULES.get(self.bandwidth, RULES["scott"])
         return whitening.rescaled(rule(n, d))
-
-    def _kernel_by_isj(self, X, sample_weight):
-        """Find the bandwidth of one feature by a plug-in rule."""
-        if X.shape[1] != 1:
-            raise invalid_parameter(
-                self, "bandwidth", "another than 'isj' for more than one feature", "isj"
-            )
-        whitening = estimate_whitening(
-            X,
-            sample_weight,
-            self._shape,
-            ddof=1,
-            dtype=self._fit_dtype,
-            names=column_names(self),
-        )
-        n = sample_weight.sum()
-        factor = None
-        if not whitening.degenerate.any():
-            z = whitening.whiten(X)[:, 0]
-            factor = improved_sheather_jones(
-                z, sample_weight, min(n, np.unique(z).size)
-            )
-        return whitening.rescaled(factor or RULES["silverman"](n, 1))
 
     def _kernel_by_numbers(self, X, sample_weight):
         """Take the standard deviations that the user gave."""
@@ -384,3 +365,13 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     @property
     def _bytes_per_row(self):
         return 8 * 6 * self.n_features_in_
+
+
+def _isj_factor(X, sample_weight, whitening):
+    """Return the factor of Botev's rule; Silverman's where it has none."""
+    n, factor = sample_weight.sum(), None
+    if not whitening.degenerate.any():
+        z = whitening.whiten(X)[:, 0]
+        n_distinct = np.unique(z).size
+        factor = improved_sheather_jones(z, sample_weight, min(n, n_distinct))
+    return factor or RULES["silverman"](n, 1)
