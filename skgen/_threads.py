@@ -24,7 +24,7 @@ def one_blas_thread():
     return _controller().limit(limits=1, user_api="blas")
 
 
-def _most_threads():
+def most_threads():
     """Return how many threads there are cores for, or OMP_NUM_THREADS if fewer.
 
     joblib sets that variable in its processes, so that these do not get in each
@@ -51,7 +51,7 @@ def in_parallel(function, tasks, *, worth_it=True):
     list
         The answers, in the order of the tasks.
     """
-    n_threads = min(_most_threads(), len(tasks)) if worth_it else 1
+    n_threads = min(most_threads(), len(tasks)) if worth_it else 1
     with one_blas_thread():
         if n_threads <= 1:
             return [function(task) for task in tasks]

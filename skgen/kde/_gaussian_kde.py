@@ -1,12 +1,14 @@
 """Kernel density estimation with a normal kernel."""
 
+import logging
+
 import numpy as np
-from scipy.spatial.distance import cdist
 from sklearn.base import OneToOneFeatureMixin
 
 from skgen._parameters import (
     InvalidParameterError,
     check_choice,
+    check_nonnegative,
     invalid_parameter,
 )
 from skgen._ties import list_columns
@@ -21,20 +23,22 @@ from skgen.kde._bounds import (
     folded_means,
     image_maps,
     images,
+    n_images,
     within_reach,
 )
 from skgen.kde._improved_sheather_jones import improved_sheather_jones
-from skgen.kde._kernel_sum import kernel_log_sum
+from skgen.kde._kernel_sum import KernelSum
 from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
+from skgen.kde._tolerance import NotResolved, within_tolerance
+
+_logger = logging.getLogger(__name__)
+
+_ALGORITHMS = "auto", "exact", "fourier"
 
 _RULES = *RULES, "likelihood", "isj"
 
 # The bandwidths whose squares are numbers.
 _BANDWIDTHS = 1e-150, 1e150
-
-# The farthest query that is told from one farther still, in units of the kernel:
-# its square is a number.
-_FARTHEST = 1e150
 
 
 class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
@@ -47,8 +51,8 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
               \qquad \sum_i w_i = 1.
 
     Seen as a latent-variable model, the latent is the training row that `x`
-    scatters around. Sums are exact, in the log domain: a log-density stays finite
-    and right far in the tail. Read more in the :doc:`/guide/kernel_density`.
+    scatters around. Sums keep a tolerance in the log domain: a log-density stays
+    finite and right far in the tail. Read more in the :doc:`/guide/kernel_density`.
 
     Parameters
     ----------
@@ -75,6 +79,15 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         without a bound: a pair for all features, or a pair or None for each. Kernels
         are folded back at the bounds [6]_, so that the density integrates to one
         between them and draws stay inside.
+    algorithm : {"auto", "exact", "fourier"}, default="auto"
+        How kernels are summed: "exact" takes all that matter; "fourier", for one to
+        three features, a fast Fourier transform where it keeps `rtol`, and exact sums
+        elsewhere, in the tails. "auto" is the cheaper of the two for as many queries
+        as training rows. "fourier" needs ``finufft``
+        (``pip install "skgen[fourier]"``); without it "auto" is "exact".
+    rtol : float, default=1e-6
+        The largest error of a log-density in nats, besides rounding: see Notes. 0 is
+        exact, and up to three times slower than exact sums with a tolerance.
     random_state : int, RandomState instance or None, default=None
         Seeds the draws of `sample`.
 
@@ -87,6 +100,8 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         The covariance :math:`H` of the kernel: a float, an array of shape
         (n_features,), or, for a rule with ``covariance_type="full"``, of shape
         (n_features, n_features).
+    algorithm_ : str
+        How kernels are summed, "exact" or "fourier".
     loo_score_ : float or None
         With ``bandwidth="likelihood"`` the mean leave-one-out log-density of the
         training rows in nats, of no more than 4,096 of them; else None.
@@ -111,6 +126,15 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     :math:`E[z | x] = \sum_i p(i | x)\, x_i = x + H \nabla \log p(x)`: one step of
     mean shift [3]_. `inverse_transform` returns its argument; with `bounds`, the mean
     of the folded kernel on it.
+
+    An error of a log-density is at most `rtol` and 8 units of rounding,
+    :math:`|\Delta \log p(x)| \le \mathtt{rtol} + 8 \epsilon m`, at every `x`, where `m`
+    is the largest of 1, :math:`|\log p(x)|` and its two parts, the logarithms of the sum
+    and of its normaliser. The Fourier transform [7]_ is that of a grid with three
+    steps to a bandwidth, around all rows but a few far out, and is chosen where the grid
+    fits scikit-learn's `working_memory` and costs less than exact sums. Its error is
+    measured against the largest sum there can be, and where a sum is too small for that
+    exact sums serve. The answer for a row does not depend on the rows beside it.
 
     With `bounds`, a row outside has a log-density of minus infinity, and a row inside
     is scored at every reflection of it: twice the cost for every feature with one
@@ -143,6 +167,9 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
        estimation via diffusion. Annals of Statistics 38, 2916-2957.
     .. [6] Schuster, E. F. (1985). Incorporating support constraints into nonparametric
        estimators of densities. Communications in Statistics 14, 1123-1136.
+    .. [7] Barnett, A. H., Magland, J. and af Klinteberg, L. (2019). A parallel
+       nonuniform fast Fourier transform library based on an "exponential of
+       semicircle" kernel. SIAM Journal on Scientific Computing 41, C479-C504.
 
     Examples
     --------
@@ -160,15 +187,21 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         *,
         covariance_type="auto",
         bounds=None,
+        algorithm="auto",
+        rtol=1e-6,
         random_state=None,
     ):
         self.bandwidth = bandwidth
         self.covariance_type = covariance_type
         self.bounds = bounds
+        self.algorithm = algorithm
+        self.rtol = rtol
         self.random_state = random_state
 
     def _check_parameters(self):
         check_choice(self, "covariance_type", ("auto", *SHAPES))
+        check_choice(self, "algorithm", _ALGORITHMS)
+        check_nonnegative(self, "rtol")
         if not self._bandwidth_is_rule():
             self._bandwidth_numbers()
 
@@ -214,8 +247,45 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             check_images(self, self._images)
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
-        self._points = self._kernel.whiten(X)
-        self._log_weights = np.log(sample_weight) - np.log(sample_weight.sum())
+        self._sum = self._sum_of_kernels(self._coordinates(X), sample_weight)
+        self.algorithm_ = "exact" if isinstance(self._sum, KernelSum) else "fourier"
+
+    def _sum_of_kernels(self, points, sample_weight):
+        """Return what sums kernels on the points: by `algorithm`, within `rtol`."""
+        log_weights = np.log(sample_weight) - np.log(sample_weight.sum())
+        origin, scale = np.zeros(points.shape[1]), np.ones(points.shape[1])
+        if self._bandwidth_was_rule:
+            exact = KernelSum(points, log_weights, differences=self.rtol == 0)
+        else:
+            origin, scale = self._kernel.mean, self._kernel.scale
+            exact = KernelSum(
+                self.X_train_, log_weights, scale, differences=self.rtol == 0
+            )
+        if self.algorithm == "exact":
+            return exact
+        forced = self.algorithm == "fourier"
+        try:
+            return within_tolerance(
+                *(exact, points, self.weights_, origin, scale),
+                rtol=self.rtol,
+                memory=working_memory(),
+                forced=forced,
+            )
+        except NotResolved as reason:
+            if forced:
+                rule = f"'auto' or 'exact' here: the transform {reason}"
+                raise invalid_parameter(self, "algorithm", rule, "fourier") from None
+            _logger.info("GaussianKDE would be faster: the transform %s", reason)
+            return exact
+
+    def _coordinates(self, X):
+        """Return the coordinates in which kernels are summed.
+
+        For a rule those of the kernel. A bandwidth of numbers may be a tiny part of
+        the spread of the data, and coordinates in its units then lose what tells
+        neighbours apart: the rows themselves do not.
+        """
+        return self._kernel.whiten(X) if self._bandwidth_was_rule else X
 
     def _kernel_by_rule(self, X, sample_weight):
         """Scale the covariance of the data by the factor of the rule."""
@@ -290,58 +360,42 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def _log_density(self, X):
         if self._bounds is None:
-            return self._unbounded_log_density(X)
-        lower, upper = self._bounds
-        inside = ((lower <= X) & (upper >= X)).all(axis=1)
-        answer = np.full(X.shape[0], -np.inf)
-        for image in images(X[inside], self._images):
-            log_density = self._unbounded_log_density(image)
-            answer[inside] = np.logaddexp(answer[inside], log_density)
-        return answer
-
-    def _unbounded_log_density(self, X):
+            log_sum, _ = self._kernel_sum(X)
+        else:
+            log_sum = np.full(X.shape[0], -np.inf)
+            lower, upper = self._bounds
+            inside = ((lower <= X) & (upper >= X)).all(axis=1)
+            log_sum[inside], _ = self._folded_sum(X[inside])
         d = X.shape[1]
-        log_sum, _ = self._kernel_sum(X)
         return log_sum - 0.5 * d * np.log(2 * np.pi) + self._kernel.log_det
 
     def _posterior_mean(self, X):
         if self._bounds is None:
-            return self._kernel.unwhiten(self._kernel_sum(X, self._points)[1])
-        total, mean = np.full(X.shape[0], -np.inf), np.zeros(X.shape)
-        for image in images(np.clip(X, *self._bounds), self._images):
-            log_sum, of_image = self._kernel_sum(image, self._points)
-            total = np.logaddexp(total, log_sum)
-            mean += np.exp(log_sum - total)[:, None] * (of_image - mean)
-        return self._kernel.unwhiten(mean)
+            _, mean = self._kernel_sum(X, with_mean=True)
+        else:
+            _, mean = self._folded_sum(np.clip(X, *self._bounds), with_mean=True)
+        return self._kernel.unwhiten(mean) if self._bandwidth_was_rule else mean
 
-    def _kernel_sum(self, X, values=None):
-        queries = np.clip(self._kernel.whiten(X), -_FARTHEST, _FARTHEST)
-        return kernel_log_sum(
-            queries,
-            self._points,
-            self._log_weights,
-            values,
-            squared_distances=self._differences_of_rows(X),
+    def _folded_sum(self, X, with_mean=False):
+        """Sum over the images of rows within the bounds; return the mean of all."""
+        total = np.full(X.shape[0], -np.inf)
+        mean = np.zeros(X.shape) if with_mean else None
+        share = np.log(n_images(self._images))
+        for image in images(X, self._images):
+            # What the images before sum to says how much of this one matters.
+            log_sum, of_image = self._kernel_sum(image, with_mean, total - share)
+            total = np.logaddexp(total, log_sum)
+            if with_mean:
+                mean += np.exp(log_sum - total)[:, None] * (of_image - mean)
+        return total, mean
+
+    def _kernel_sum(self, X, with_mean=False, floor=None):
+        return self._sum(
+            self._coordinates(X),
+            with_mean=with_mean,
+            floor=floor,
             memory=working_memory(),
         )
-
-    def _differences_of_rows(self, X):
-        """Return squared distances in units of the kernel, for `kernel_log_sum`.
-
-        A bandwidth of numbers may be a tiny part of the spread of the data, and
-        coordinates in its units then lose what tells neighbours apart. Differences
-        of the rows themselves do not.
-        """
-        if self._bandwidth_was_rule:
-            return None
-        variances = self._kernel.scale**2
-
-        def squared_distances(rows, columns):
-            points = self.X_train_[columns].astype(np.float64, copy=False)
-            distances = cdist(X[rows], points, "seuclidean", V=variances)
-            return np.minimum(distances, _FARTHEST) ** 2
-
-        return squared_distances
 
     def _conditional_mean(self, Z):
         if self._bounds is None:
@@ -351,7 +405,8 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     def _draw(self, n_samples, rng):
         rows = rng.choice(self.weights_.size, size=n_samples, p=self.weights_)
         noise = rng.standard_normal((n_samples, self.n_features_in_))
-        drawn = self._kernel.unwhiten(self._points[rows] + noise)
+        points = self._kernel.whiten(self.X_train_[rows].astype(np.float64, copy=False))
+        drawn = self._kernel.unwhiten(points + noise)
         return drawn if self._bounds is None else fold(drawn, *self._bounds)
 
     @property

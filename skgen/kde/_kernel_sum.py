@@ -2,129 +2,220 @@
 
 import numpy as np
 from scipy.spatial.distance import cdist
-from sklearn.utils import gen_batches
 
 from skgen._threads import in_parallel
+from skgen.kde._blocks import FARTHEST, boxes, neighbours_in_blocks
 
 # Training rows in a block, and query rows at most: a block of pairs then stays in
 # the cache, which is worth 1.4 times the speed of blocks of 256 x 4096.
 _TRAINING_BLOCK = 1024
 _QUERY_BLOCK = 128
 
-# From so many pairs, blocks of queries are shared among the cores.
+# Queries farther apart than this many kernels are answered in smaller groups, down to
+# this many, for they have few neighbours in common.
+_NARROW_GROUP, _LEAST_GROUP = 32.0, 8
+
+# From so many pairs, groups of queries are shared among the cores.
 _PAIRS_FOR_THREADS = 2**22
 
 # The largest error of the exponent that squared distances by a matrix product may
-# have, in nats. Rows that would exceed it take differences instead.
+# have, in nats. Pairs that would exceed it take differences instead.
 _PRODUCT_ERROR = 1e-11
 
+# Blocks whose every kernel is smaller than the sum by this many nats are skipped: all
+# together they weigh less than rounding.
+_NEGLIGIBLE = 40.0
 
-def kernel_log_sum(
-    queries, points, log_weights, values=None, *, squared_distances=None, memory=2**27
-):
-    r"""Sum unit normal kernels over the points, in the log domain.
+# So many blocks tell how many others a block has to visit.
+_BLOCKS_FOR_COST = 32
 
-    With :math:`a_i(q) = \log w_i - |q - p_i|^2 / 2` it returns
+
+class KernelSum:
+    r"""Sums of normal kernels over weighted points, exact to rounding.
+
+    With :math:`a_i(q) = \log w_i - |(q - p_i) / h|^2 / 2` it returns
 
     .. math:: s(q) = \log \sum_i e^{a_i(q)}, \qquad
-              v(q) = \sum_i e^{a_i(q) - s(q)} v_i.
+              v(q) = \sum_i e^{a_i(q) - s(q)} p_i.
+
+    Points are kept in blocks of neighbours. Queries take them in the order of what
+    they can weigh at most, and leave out the blocks that together weigh less than
+    rounding.
 
     Parameters
     ----------
-    queries : ndarray of shape (m, d)
-        Where to evaluate, in units of the kernel.
     points : ndarray of shape (n, d)
-        The centres, in the same units.
+        The centres :math:`p_i`.
     log_weights : ndarray of shape (n,)
-        The logarithms of the weights of the points.
-    values : ndarray of shape (n, e), default=None
-        What to average; None averages nothing.
-    squared_distances : callable, default=None
-        Maps indices of queries and a slice of points to their squared distances,
-        (b, n), for queries where a matrix product would lose digits. None takes
-        differences of the given coordinates.
-    memory : int, default=2**27
-        Bytes that a block of pairs and its copies may take.
-
-    Returns
-    -------
-    log_sum : ndarray of shape (m,)
-        :math:`s` at each query.
-    mean : ndarray of shape (m, e) or None
-        :math:`v` at each query.
+        The logarithms of the weights.
+    scale : ndarray of shape (d,), default=None
+        The standard deviations :math:`h` of the kernel; None for ones.
+    differences : bool, default=False
+        Whether squared distances are always those of differences. The default takes
+        matrix products where these cost 1e-11 at most, at a multiple of the speed.
     """
-    m = queries.shape[0]
-    log_sum = np.empty(m)
-    mean = None if values is None else np.empty((m, values.shape[1]))
-    squares = np.einsum("ij,ij->i", points, points)  # (n,)
-    offsets = log_weights - 0.5 * squares  # (n,)
-    by_product = _product_is_exact(queries, squares)  # (m,)
-    block = int(np.clip(memory // (3 * 8 * _TRAINING_BLOCK), 1, _QUERY_BLOCK))
 
-    def product(rows, columns):
-        """Return exponents by one matrix product: fast, exact near the origin."""
-        q = queries[rows]
-        a = q @ points[columns].T  # (b, n)
-        a += offsets[columns]
-        a -= 0.5 * np.einsum("ij,ij->i", q, q)[:, None]
-        return a
+    def __init__(self, points, log_weights, scale=None, *, differences=False):
+        d = points.shape[1]
+        self.product_error = 0.0 if differences else _PRODUCT_ERROR
+        self.scale = np.ones(d) if scale is None else scale
+        scaled = points / self.scale
+        groups = neighbours_in_blocks(scaled, _TRAINING_BLOCK)
+        order = np.concatenate(groups)
+        ends = np.cumsum([group.size for group in groups])
+        starts = np.concatenate([[0], ends[:-1]])
+        self.blocks = [slice(*pair) for pair in zip(starts, ends, strict=True)]
+        self.boxes = boxes(scaled[order], starts)
+        self.log_weights = log_weights[order]
+        self.log_masses = np.logaddexp.reduceat(self.log_weights, starts)
+        # Each block about its own centre, in units of the kernel, with what
+        # `_exponents` multiplies by queries: p, log w - |p|^2 / 2, 1.
+        self.centres = np.empty((starts.size, d))
+        self.augmented = np.ones((points.shape[0], d + 2))
+        self.radii = np.empty(starts.size)  # squared
+        for b, columns in enumerate(self.blocks):
+            rows = points[order[columns]].astype(np.float64, copy=False)
+            self.centres[b] = _centre(rows)
+            p, squares = _about(rows, self.centres[b], self.scale)
+            self.augmented[columns, :d] = p
+            self.augmented[columns, d] = self.log_weights[columns] - 0.5 * squares
+            self.radii[b] = squares.max()
+        # Scaled points are as exact as they came; others are kept themselves.
+        self.order, self.points = (None, None) if scale is None else (order, points)
 
-    def difference(rows, columns):
-        """Return exponents by differences: exact anywhere, slower."""
-        a = squared_distances(rows, columns)  # (b, n)
-        a *= -0.5
-        a += log_weights[columns]
-        return a
+    def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
+        """Return the logarithm of the sum at each query, and the mean.
 
-    if squared_distances is None:
-        squared_distances = _differences(queries, points)
+        Parameters
+        ----------
+        queries : ndarray of shape (m, d)
+            Where to evaluate.
+        with_mean : bool, default=False
+            Whether to return the mean of the points as well.
+        floor : ndarray of shape (m,), default=None
+            Sums smaller than this, in logarithms, need not be right.
+        memory : int, default=2**27
+            Bytes that a block of pairs and its copies may take.
 
-    def answer(task):
-        exponents, chosen = task
-        log_sum[chosen], part_mean = _stream(exponents, chosen, points, values)
-        if values is not None:
-            mean[chosen] = part_mean
+        Returns
+        -------
+        log_sum : ndarray of shape (m,)
+            :math:`s` at each query.
+        mean : ndarray of shape (m, d) or None
+            :math:`v` at each query.
+        """
+        m, n = queries.shape[0], self.log_weights.size
+        log_sum = np.empty(m)
+        mean = np.empty(queries.shape) if with_mean else None
+        size = int(np.clip(memory // (3 * 8 * _TRAINING_BLOCK), 1, _QUERY_BLOCK))
 
-    tasks = [
-        (exponents, index[start : start + block])
-        for exponents, index in (
-            (product, np.flatnonzero(by_product)),
-            (difference, np.flatnonzero(~by_product)),
+        def answer(group):
+            below = None if floor is None else floor[group]
+            log_sum[group], of_group = self._stream(queries[group], with_mean, below)
+            if with_mean:
+                mean[group] = of_group
+
+        groups = neighbours_in_blocks(
+            queries / self.scale, size, _NARROW_GROUP, _LEAST_GROUP
         )
-        for start in range(0, index.size, block)
-    ]
-    in_parallel(answer, tasks, worth_it=m * points.shape[0] > _PAIRS_FOR_THREADS)
-    return log_sum, mean
+        in_parallel(answer, groups, worth_it=m * n > _PAIRS_FOR_THREADS)
+        return log_sum, mean
+
+    def cost(self):
+        """Return about how many kernels are computed to score the points themselves."""
+        b = self.log_masses.size
+        some = range(0, b, -(-b // _BLOCKS_FOR_COST))
+        visited = 0
+        for block in some:
+            least = self.log_weights[self.blocks[block]].min() - _NEGLIGIBLE
+            squares = self.boxes.squared_distances(
+                self.boxes.lower[block], self.boxes.upper[block]
+            )
+            visited += (self.log_masses - 0.5 * squares + np.log(b) > least).sum()
+        n = self.log_weights.size
+        return n * n * (visited / (len(some) * b))
+
+    def _most_first(self, lower, upper):
+        """Return blocks and the logarithm of the most that each weighs in a box."""
+        squares = self.boxes.squared_distances(lower / self.scale, upper / self.scale)
+        most = self.log_masses - 0.5 * squares
+        order = np.argsort(-most)
+        return order, most[order]
+
+    def _stream(self, queries, with_mean, floor):
+        """Accumulate the sums of one group about a running maximum."""
+        m, d = queries.shape
+        centre = _centre(queries)
+        top, total = np.full(m, -np.inf), np.zeros(m)
+        average = np.zeros(queries.shape) if with_mean else None
+        order, most = self._most_first(queries.min(axis=0), queries.max(axis=0))
+        n_left = order.size
+        for block, most_of_block in zip(order, most, strict=True):
+            # A sum is at least its largest term.
+            reached = top if floor is None else np.maximum(top, floor)
+            if most_of_block + np.log(n_left) < reached.min() - _NEGLIGIBLE:
+                break
+            n_left -= 1
+            a = self._exponents(queries, block)  # (m, n)
+            new_top = np.maximum(top, a.max(axis=1))
+            a -= new_top[:, None]
+            np.exp(a, out=a)
+            shrink = np.exp(top - new_top)  # (m,)
+            of_block = a.sum(axis=1)  # (m,)
+            total = total * shrink + of_block
+            if with_mean:
+                shift = (self.centres[block] - centre) / self.scale  # (d,)
+                average *= shrink[:, None]
+                average += a @ self.augmented[self.blocks[block], :d]
+                average += of_block[:, None] * shift
+            top = new_top
+        log_sum = np.full(m, -np.inf)
+        np.log(total, out=log_sum, where=total > 0)  # zero: all below the floor
+        if not with_mean:
+            return top + log_sum, None
+        average /= np.where(total > 0, total, 1.0)[:, None]
+        return top + log_sum, centre + average * self.scale
+
+    def _exponents(self, queries, block):
+        """Return `a` for the queries and a block of points, (m, n).
+
+        By one matrix product about the centre of the block, which is fast, where
+        that keeps enough digits; else by differences.
+        """
+        m, d = queries.shape
+        columns = self.blocks[block]
+        q, squares = _about(queries, self.centres[block], self.scale)
+        magnitude = squares.max() + self.radii[block]
+        if magnitude * np.finfo(np.float64).eps < self.product_error:
+            augmented = np.ones((m, d + 2))
+            augmented[:, :d] = q
+            augmented[:, d + 1] = -0.5 * squares
+            return augmented @ self.augmented[columns].T
+        if self.points is None:
+            p = self.augmented[columns, :d]
+            a = cdist(q, p)
+        else:
+            p = self.points[self.order[columns]].astype(np.float64, copy=False)
+            a = cdist(queries, p, "seuclidean", V=self.scale**2)
+        np.minimum(a, FARTHEST, out=a)
+        a *= a
+        a *= -0.5
+        a += self.log_weights[columns]
+        return a
 
 
-def _differences(queries, points):
-    return lambda rows, columns: cdist(queries[rows], points[columns], "sqeuclidean")
+def _centre(points):
+    """Return the middle of the box around (n, d) points."""
+    lower, upper = points.min(axis=0), points.max(axis=0)
+    return lower + 0.5 * (upper - lower)
 
 
-def _product_is_exact(queries, squares):
-    """Tell for each query whether ``|q|^2 - 2 q.p + |p|^2`` keeps enough digits.
-
-    The answer depends on the query and the points, not on the other queries.
-    """
-    magnitude = np.einsum("ij,ij->i", queries, queries) + squares.max()  # (m,)
-    return magnitude * np.finfo(np.float64).eps < _PRODUCT_ERROR
-
-
-def _stream(exponents, rows, points, values):
-    """Accumulate the sum over blocks of points about a running maximum."""
-    b = rows.size
-    top = np.full(b, -np.inf)
-    total = np.zeros(b)
-    average = None if values is None else np.zeros((b, values.shape[1]))
-    for columns in gen_batches(points.shape[0], _TRAINING_BLOCK):
-        a = exponents(rows, columns)  # (b, n)
-        new_top = np.maximum(top, a.max(axis=1))
-        a -= new_top[:, None]
-        np.exp(a, out=a)
-        shrink = np.exp(top - new_top)  # (b,)
-        total = total * shrink + a.sum(axis=1)
-        if values is not None:
-            average = average * shrink[:, None] + a @ values[columns]
-        top = new_top
-    log_sum = top + np.log(total)
-    return log_sum, None if values is None else average / total[:, None]
+def _about(points, centre, scale):
+    """Return (n, d) points about a centre in units of the kernel, and their squares."""
+    p = points - centre
+    p /= scale
+    squares = np.einsum("ij,ij->i", p, p)  # (n,)
+    if not np.isfinite(squares).all():
+        np.clip(p, -FARTHEST, FARTHEST, out=p)
+        squares = np.einsum("ij,ij->i", p, p)
+    return p, squares

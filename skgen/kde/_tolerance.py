@@ -1,0 +1,208 @@
+"""Sums by the cheapest method that keeps a tolerance, chosen from the fit alone."""
+
+import numpy as np
+
+from skgen.kde._fourier import (
+    BYTES_PER_CELL,
+    MOST_FEATURES,
+    REACH,
+    FourierSum,
+    Grid,
+    absolute_error,
+    is_installed,
+)
+
+# With fewer rows exact sums take milliseconds.
+_LEAST_ROWS = 2**13
+
+# So many rows tell what share of queries the transform resolves.
+_SOME = 1024
+
+# The tolerance is at least so many errors of the transform.
+_FINEST = 2
+
+# Queries are answered by the transform so far outside of the rows, in kernels. Farther
+# out sums are small, and left to exact ones in any case.
+_MARGIN = 1.0
+
+# The shares of rows that may be left out of the grid on each side of each feature.
+_TRIMMED = 0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2
+
+# Costs in kernels of an exact sum, a nanosecond or so each: of spreading a row and of
+# interpolating a query together, by the number of features; of a cell of the grid.
+_COST_OF_ROW = {1: 50, 2: 250, 3: 900}
+_COST_OF_CELL = 80
+
+# The transform is taken where it promises to be so many times cheaper.
+_WORTH_IT = 2.0
+
+# Coordinates are rounded, and the logarithm of a sum that matters changes by less than
+# this in the unit of the kernel.
+_STEEPEST = 10.0
+
+
+class ToleratedSum:
+    """Sums by Fourier transforms where these keep the tolerance, else exact ones.
+
+    Which of the two answers a query depends on the query and on the fit alone.
+
+    Parameters
+    ----------
+    exact : KernelSum
+        Exact sums, which answer where the transform does not resolve.
+    fourier : FourierSum
+        Their approximation, in units of the kernel.
+    origin, scale : ndarray of shape (d,)
+        What takes queries to units of the kernel: ``(query - origin) / scale``.
+    rtol : float
+        The relative error that a sum may have.
+    """
+
+    def __init__(self, exact, fourier, origin, scale, rtol):
+        self.exact, self.fourier = exact, fourier
+        self.origin, self.scale = origin, scale
+        d = origin.size
+        self.rtol = rtol
+        # A sum with that error may be this small; coordinates take the other half.
+        self.least = _FINEST * absolute_error(d) / rtol
+
+    def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
+        """Return the logarithm of the sum at each query, and the mean: see the exact."""
+        units = (queries - self.origin) / self.scale  # (m, d)
+        log_sum = np.empty(queries.shape[0])
+        mean = np.empty(queries.shape) if with_mean else None
+        known = self.fourier.grid.contains(units)
+        inside = units[known]
+        total = self.fourier(inside)
+        resolved = total > self.least
+        if floor is not None:
+            resolved |= self.least < np.exp(floor[known])
+        total = np.maximum(total[resolved], np.finfo(float).tiny)
+        known[known] = resolved
+        log_sum[known] = np.log(total)
+        if with_mean:
+            slopes = self.fourier.gradient(inside[resolved])
+            mean[known] = queries[known] + slopes / total[:, None] * self.scale
+        rest = ~known
+        if rest.any():
+            below = None if floor is None else floor[rest]
+            options = {"with_mean": with_mean, "floor": below, "memory": memory}
+            log_sum[rest], of_rest = self.exact(queries[rest], **options)
+            if with_mean:
+                mean[rest] = of_rest
+        return log_sum, mean
+
+    def resolves(self, queries):
+        """Return the share of queries that need no exact sum."""
+        units = (queries - self.origin) / self.scale
+        inside = self.fourier.grid.contains(units)
+        return float((self.fourier(units[inside]) > self.least).sum() / units.shape[0])
+
+
+class NotResolved(Exception):  # noqa: N818
+    """Says why a transform cannot answer within the tolerance."""
+
+
+def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, forced):
+    """Return sums of rows by the cheapest method that keeps a tolerance.
+
+    Parameters
+    ----------
+    exact : KernelSum
+        The exact sums.
+    points : ndarray of shape (n, d)
+        The centres of the kernels, in the coordinates of `exact`.
+    weights : ndarray of shape (n,)
+        Their weights, which sum to one.
+    origin, scale : ndarray of shape (d,)
+        What takes points to units of the kernel.
+    rtol : float
+        The relative error that a sum may have.
+    memory : int
+        Bytes that the grid of a transform may take.
+    forced : bool
+        Whether to take the transform at whatever cost.
+
+    Returns
+    -------
+    KernelSum or ToleratedSum
+
+    Raises
+    ------
+    NotResolved
+        Where `forced` and the transform cannot keep the tolerance, and without
+        `forced` where it would be the cheapest but finufft is not installed.
+    """
+    n, d = points.shape
+    if not forced and n < _LEAST_ROWS:
+        return exact
+    try:
+        units = (points - origin) / scale
+        grid, cost = _cheapest_grid(units, rtol, memory)
+    except NotResolved:
+        if forced:
+            raise
+        return exact
+    at_most = exact.cost() / _WORTH_IT
+    if not forced and cost > at_most:
+        return exact
+    if not is_installed():
+        raise NotResolved("needs finufft: pip install 'skgen[fourier]'")
+    fourier = FourierSum(units, weights, grid)
+    tolerated = ToleratedSum(exact, fourier, origin, scale, rtol)
+    left = 1.0 - tolerated.resolves(points[:: -(-n // _SOME)])
+    if not forced and cost + left * exact.cost() > at_most:
+        return exact
+    return tolerated
+
+
+def _cheapest_grid(points, rtol, memory):
+    """Return the cheapest grid around (n, d) points, and its cost in kernels.
+
+    A few rows far out never size the grid: of boxes that leave out more and more of
+    them, the one is taken for which transform and exact sums together cost least.
+    """
+    n, d = points.shape
+    if d > MOST_FEATURES:
+        raise NotResolved(f"takes no more than {MOST_FEATURES} features, not {d}")
+    if rtol <= _FINEST * absolute_error(d):
+        finest = _FINEST * absolute_error(d)
+        raise NotResolved(f"has errors of up to {finest:.0e}, more than rtol={rtol:g}")
+    best, least = None, np.inf
+    for box in _boxes(points):
+        grid, n_out, n_near = _grid_of_box(points, *box)
+        rounding = _STEEPEST * np.finfo(float).eps * grid.length.max()
+        if grid.n_cells * BYTES_PER_CELL > memory or rounding > rtol / 2:
+            continue
+        cost = n * _COST_OF_ROW[d] + grid.n_cells * _COST_OF_CELL + n_out * n_near
+        if cost < least:
+            best, least = grid, cost
+    if best is None:
+        raise NotResolved(
+            "needs a grid that fits scikit-learn's 'working_memory', and the bandwidth "
+            "is too small a part of the range of the rows for that"
+        )
+    return best, least
+
+
+def _boxes(points):
+    """Yield boxes around (n, d) points, as (lower, upper), smaller and smaller."""
+    n = points.shape[0]
+    outside = sorted({int(share * n) for share in _TRIMMED})
+    order = sorted({k for count in outside for k in (count, n - 1 - count)})
+    columns = [np.partition(column, order) for column in points.T]
+    for count in outside:
+        margin = _MARGIN if count == 0 else 0.0
+        yield (
+            np.array([column[count] for column in columns]) - margin,
+            np.array([column[n - 1 - count] for column in columns]) + margin,
+        )
+
+
+def _grid_of_box(points, lower, upper):
+    """Return the grid for a box, the rows outside, and those that reach out of it."""
+    outside = np.maximum(lower - points.min(axis=0), points.max(axis=0) - upper)
+    grid = Grid(lower, upper, np.minimum(outside, REACH))
+    n_out = int((~grid.contains(points)).sum())
+    n_near = int((~grid.contains(points, -REACH)).sum()) if n_out else 0
+    return grid, n_out, n_near
