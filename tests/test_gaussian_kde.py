@@ -13,7 +13,6 @@ from sklearn.neighbors import KernelDensity
 
 from skgen import GaussianKDE
 from skgen.kde._bandwidth import scott_factor, silverman_factor
-from skgen.kde._kernel_sum import KernelSum
 
 
 def naive_log_density(X, points, covariance, weights):
@@ -223,25 +222,6 @@ def test_scoring_never_holds_all_pairs():
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peak < 4 * 2**20
-
-
-@pytest.mark.parametrize("memory", [1, 2**17, 2**30])
-@pytest.mark.parametrize("n_points", [1, 1023, 1024, 1025, 3000])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_blocks_of_any_size_give_the_sums_of_all_pairs(memory, n_points, reverse):
-    # Sorted, so that the nearest points come in the first block, or in the last.
-    points, queries = np.sort(rows(n_points, 2), axis=0), rows(150, 2, seed=1)
-    points = points[::-1] if reverse else points
-    log_weights = np.log(np.random.RandomState(2).uniform(0.1, 2, n_points))
-    diff = queries[:, None] - points[None]
-    a = log_weights - 0.5 * (diff**2).sum(axis=2)  # (m, n)
-    expected = logsumexp(a, axis=1)
-    kernel_sum = KernelSum(points, log_weights)
-    log_sum, mean = kernel_sum(queries, with_mean=True, memory=memory)
-    np.testing.assert_allclose(log_sum, expected, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(
-        mean, np.exp(a - expected[:, None]) @ points, rtol=1e-11, atol=1e-12
-    )
 
 
 @pytest.mark.parametrize("rule", ["scott", "silverman"])

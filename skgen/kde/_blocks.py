@@ -28,8 +28,18 @@ class Boxes:
         np.clip(gap, 0.0, FARTHEST, out=gap)
         return np.einsum("ij,ij->i", gap, gap)
 
+    def squared_distances_of_rows(self, X):
+        """Return the least squared distances of (m, d) rows to the boxes, (m, b)."""
+        squares = np.zeros((X.shape[0], self.lower.shape[0]))
+        for x, lower, upper in zip(X.T, self.lower.T, self.upper.T, strict=True):
+            gap = np.maximum(lower - x[:, None], x[:, None] - upper)  # (m, b)
+            np.clip(gap, 0.0, FARTHEST, out=gap)
+            gap *= gap
+            squares += gap
+        return squares
 
-def neighbours_in_blocks(X, size, narrow=None, least=1):
+
+def neighbours_in_blocks(X, size):
     """Split rows at medians until every block is small.
 
     Parameters
@@ -37,12 +47,7 @@ def neighbours_in_blocks(X, size, narrow=None, least=1):
     X : ndarray of shape (n, d)
         The rows.
     size : int
-        The most rows in a block; all but the last have as many, or a part of that
-        where `narrow` asks for it.
-    narrow : float, default=None
-        Blocks wider than this are split on, down to `least` rows.
-    least : int, default=1
-        Where splitting for width ends.
+        The most rows in a block; all but the last have as many.
 
     Returns
     -------
@@ -52,20 +57,13 @@ def neighbours_in_blocks(X, size, narrow=None, least=1):
     blocks, stack = [], [np.arange(X.shape[0])] if X.shape[0] else []
     while stack:
         index = stack.pop()
-        if index.size <= size and (narrow is None or index.size <= least):
+        if index.size <= size:
             blocks.append(index)
             continue
         some = X[index[:: max(1, index.size // _ROWS_FOR_WIDTH)]]
-        width = some.max(axis=0) - some.min(axis=0)  # (d,)
-        j = width.argmax()
-        if index.size > size:
-            # A multiple of the size, so that blocks are full.
-            half = size * (-(-index.size // size) // 2)
-        elif width[j] > narrow:
-            half = index.size // 2
-        else:
-            blocks.append(index)
-            continue
+        j = (some.max(axis=0) - some.min(axis=0)).argmax()
+        # A multiple of the size, so that blocks are full.
+        half = size * (-(-index.size // size) // 2)
         parts = np.argpartition(X[index, j], half)
         stack += [index[parts[half:]], index[parts[:half]]]
     return blocks

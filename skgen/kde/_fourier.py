@@ -1,8 +1,8 @@
 r"""Sums over kernels in one to three dimensions by fast Fourier transforms.
 
-A sum of unit normal kernels is a convolution, a product in frequency: spread the weights
-over a grid, transform, multiply by :math:`e^{-\omega^2 / 2}`, transform back, and
-interpolate at the queries. Spreading and interpolating with a narrow smooth kernel
+A sum of unit normal kernels is a convolution, a product in frequency: spread the
+weights over a grid, transform, multiply by :math:`e^{-\omega^2 / 2}`, transform back,
+and interpolate at the queries. Spreading and interpolating with a narrow smooth kernel
 :math:`\varphi` and dividing by its squared transform makes that as exact as rounding
 (Dutt and Rokhlin, 1993; Barnett, Magland and af Klinteberg, 2019, whose library
 ``finufft`` does the spreading). The cost is that of the rows and of the grid, not of
@@ -31,14 +31,14 @@ REACH = 8.1
 # pi / 0.35 = 9, where the transform of the kernel is 1e-17 of its peak.
 STEP = 0.35
 
-# The width of the spreading kernel, asked for by its error: 14 steps. A grid has to be
-# twice as wide.
-_LEAST_STEPS = 32
+# The width of the spreading kernel, asked for by its error: 14 steps, or a little
+# more. A grid has to be twice as wide.
+_HALF_WIDTH, _LEAST_STEPS = 8, 32
 _SPREADING = {"eps": 1e-13, "upsampfac": 2.0, "spreadinterponly": 1}
 
-# The absolute error of the sum in one dimension, as measured for a single kernel
-# anywhere on the grid, with a margin of two (`test_error_of_one_kernel`). Weights sum to
-# one, and so the error of every sum is no larger.
+# The absolute error of a sum in one dimension, as measured for a single kernel
+# anywhere on the grid, with a margin of two (`test_error_of_one_kernel`). Weights sum
+# to one, and so the error of every sum is no larger.
 _ERROR = 1.5e-13
 
 # Bytes for each cell of the grid at the worst moment: complex values to spread on, and
@@ -90,11 +90,10 @@ class Grid:
             inside &= (x >= lower - margin) & (x <= upper + margin)
         return inside
 
-    def angles(self, points):
-        """Return the coordinates of (n, d) points for finufft, one array each."""
+    def cells(self, points):
+        """Return where (n, d) points lie, counted in cells from the first one."""
         centre = self.lower + 0.5 * (self.upper - self.lower)
-        per_unit = 2 * np.pi / self.length
-        return [(points[:, j] - centre[j]) * per_unit[j] for j in range(centre.size)]
+        return (points - centre) / STEP + 0.5 * np.array(self.shape)
 
 
 class FourierSum:
@@ -113,25 +112,45 @@ class FourierSum:
     def __init__(self, points, weights, grid):
         self.grid = grid
         near = grid.contains(points, REACH)
-        spread = _plan(1, grid, points[near]).execute(weights[near] + 0j)
-        self.values = self._convolved(spread.real.reshape(grid.shape))
+        spread = np.zeros(grid.shape)
+        if near.any():
+            plan = _plan(1, grid.shape, grid.cells(points[near]))
+            spread = plan.execute(weights[near] + 0j).real.reshape(grid.shape)
+        self.values = self._convolved(spread)
 
     def __call__(self, queries):
         """Return the sum at each of (m, d) queries in the box, (m,)."""
-        return _plan(2, self.grid, queries).execute(self.values + 0j).real
+        (sums,) = self._interpolated([self.values], queries)
+        return sums
 
     def gradient(self, queries):
         """Return the gradient of the sum at each of (m, d) queries, (m, d)."""
-        plan = _plan(2, self.grid, queries)
+        return np.column_stack(self._interpolated(self._slopes(), queries))
+
+    def _slopes(self):
+        """Yield the values of the derivative along each axis."""
+        shape = self.grid.shape
         spectrum = fft.rfftn(self.values, workers=most_threads())
-        columns = []
-        for axis in range(len(self.grid.shape)):
-            slopes = _frequencies(self.grid.shape, axis) / STEP * 1j
-            values = fft.irfftn(
-                spectrum * slopes, self.grid.shape, workers=most_threads()
-            )
-            columns.append(plan.execute(values + 0j).real)
-        return np.column_stack(columns)
+        for axis in range(len(shape)):
+            slopes = 1j * _frequencies(shape, axis) / STEP
+            yield fft.irfftn(spectrum * slopes, shape, workers=most_threads())
+
+    def _interpolated(self, grids, queries):
+        """Return the values at (m, d) queries of each of some grids, (m,) each."""
+        if queries.shape[0] == 0:
+            return [np.empty(0) for _ in grids]
+        # Of the part of the grid around the queries: one row takes no whole grid.
+        cells = self.grid.cells(queries)
+        first = np.floor(cells.min(axis=0)).astype(int) - _HALF_WIDTH
+        last = np.ceil(cells.max(axis=0)).astype(int) + _HALF_WIDTH
+        window = []
+        for j, n in enumerate(self.grid.shape):
+            size = max(_LEAST_STEPS, 2 * -(-(last[j] - first[j]) // 2))
+            if size >= n:
+                first[j], size = 0, n
+            window.append(np.arange(first[j], first[j] + size) % n)
+        plan = _plan(2, tuple(map(len, window)), cells - first)
+        return [plan.execute(grid[np.ix_(*window)] + 0j).real for grid in grids]
 
     def _convolved(self, spread):
         """Return the values to interpolate: of the sum, less what smoothing does."""
@@ -180,10 +199,11 @@ def _spreading_kernel(d):
     return offsets, values / values[reach] ** ((d - 1) / d) / per_step
 
 
-def _plan(kind, grid, points):
-    """Return a plan that spreads from (kind 1) or interpolates at (kind 2) points."""
+def _plan(kind, shape, cells):
+    """Return a plan that spreads from (kind 1) or interpolates at (kind 2) cells."""
     import finufft
 
-    plan = finufft.Plan(kind, grid.shape, nthreads=most_threads(), **_SPREADING)
-    plan.setpts(*grid.angles(points))
+    plan = finufft.Plan(kind, shape, nthreads=most_threads(), **_SPREADING)
+    columns = zip(cells.T, shape, strict=True)
+    plan.setpts(*[(u - 0.5 * n) * (2 * np.pi / n) for u, n in columns])
     return plan

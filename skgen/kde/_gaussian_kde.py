@@ -33,6 +33,9 @@ from skgen.kde._tolerance import NotResolved, within_tolerance
 
 _logger = logging.getLogger(__name__)
 
+# What products of matrices may cost an exponent in nats, however large `rtol`.
+_PRODUCT_ERROR = 1e-11
+
 _ALGORITHMS = "auto", "exact", "fourier"
 
 _RULES = *RULES, "likelihood", "isj"
@@ -128,12 +131,12 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     of the folded kernel on it.
 
     An error of a log-density is at most `rtol` and 8 units of rounding,
-    :math:`|\Delta \log p(x)| \le \mathtt{rtol} + 8 \epsilon m`, at every `x`, where `m`
-    is the largest of 1, :math:`|\log p(x)|` and its two parts, the logarithms of the sum
-    and of its normaliser. The Fourier transform [7]_ is that of a grid with three
-    steps to a bandwidth, around all rows but a few far out, and is chosen where the grid
-    fits scikit-learn's `working_memory` and costs less than exact sums. Its error is
-    measured against the largest sum there can be, and where a sum is too small for that
+    :math:`|\Delta \log p(x)| \le \mathtt{rtol} + 8 \epsilon m`, at every `x`, where
+    `m` is the largest of 1, :math:`|\log p(x)|` and its two parts, the logarithms of
+    the sum and of its normaliser. The Fourier transform [7]_ is that of a grid with
+    three steps to a bandwidth, around all rows but a few far out, and is chosen where
+    the grid fits scikit-learn's `working_memory` and costs less than exact sums. Its
+    error is a share of the largest sum there can be; where a sum is too small for that,
     exact sums serve. The answer for a row does not depend on the rows beside it.
 
     With `bounds`, a row outside has a log-density of minus infinity, and a row inside
@@ -248,19 +251,19 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
         self._sum = self._sum_of_kernels(self._coordinates(X), sample_weight)
+        self._log_normaliser = _log_normaliser(self._kernel)
         self.algorithm_ = "exact" if isinstance(self._sum, KernelSum) else "fourier"
 
     def _sum_of_kernels(self, points, sample_weight):
         """Return what sums kernels on the points: by `algorithm`, within `rtol`."""
-        log_weights = np.log(sample_weight) - np.log(sample_weight.sum())
+        log_weights = _log_shares(sample_weight)
+        error = min(_PRODUCT_ERROR, self.rtol / 8)
         origin, scale = np.zeros(points.shape[1]), np.ones(points.shape[1])
         if self._bandwidth_was_rule:
-            exact = KernelSum(points, log_weights, differences=self.rtol == 0)
+            exact = KernelSum(points, log_weights, error=error)
         else:
             origin, scale = self._kernel.mean, self._kernel.scale
-            exact = KernelSum(
-                self.X_train_, log_weights, scale, differences=self.rtol == 0
-            )
+            exact = KernelSum(self.X_train_, log_weights, scale, error=error)
         if self.algorithm == "exact":
             return exact
         forced = self.algorithm == "fourier"
@@ -366,8 +369,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             lower, upper = self._bounds
             inside = ((lower <= X) & (upper >= X)).all(axis=1)
             log_sum[inside], _ = self._folded_sum(X[inside])
-        d = X.shape[1]
-        return log_sum - 0.5 * d * np.log(2 * np.pi) + self._kernel.log_det
+        return log_sum + self._log_normaliser
 
     def _posterior_mean(self, X):
         if self._bounds is None:
@@ -420,6 +422,25 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     @property
     def _bytes_per_row(self):
         return 8 * 6 * self.n_features_in_
+
+
+def _log_shares(sample_weight):
+    """Return the logarithms of the weights over their sum, without underflow."""
+    shares = sample_weight / sample_weight.sum()
+    small = shares < np.finfo(np.float64).tiny
+    answer = np.log(np.where(small, 1.0, shares))
+    answer[small] = np.log(sample_weight[small]) - np.log(sample_weight.sum())
+    return answer
+
+
+def _log_normaliser(kernel):
+    """Return the log-density of the kernel at its centre."""
+    if isinstance(kernel, DiagonalWhitening):
+        # The logarithms may cancel: with a few digits more where there are any.
+        scale = kernel.scale.astype(np.longdouble)
+        pi = 4 * np.arctan(np.longdouble(1))
+        return -float(np.log(scale * np.sqrt(2 * pi)).sum())
+    return kernel.log_det - 0.5 * kernel.mean.size * np.log(2 * np.pi)
 
 
 def _isj_factor(X, sample_weight, whitening):

@@ -11,20 +11,18 @@ from skgen.kde._blocks import FARTHEST, boxes, neighbours_in_blocks
 _TRAINING_BLOCK = 1024
 _QUERY_BLOCK = 128
 
-# Queries farther apart than this many kernels are answered in smaller groups, down to
-# this many, for they have few neighbours in common.
-_NARROW_GROUP, _LEAST_GROUP = 32.0, 8
-
 # From so many pairs, groups of queries are shared among the cores.
 _PAIRS_FOR_THREADS = 2**22
-
-# The largest error of the exponent that squared distances by a matrix product may
-# have, in nats. Pairs that would exceed it take differences instead.
-_PRODUCT_ERROR = 1e-11
 
 # Blocks whose every kernel is smaller than the sum by this many nats are skipped: all
 # together they weigh less than rounding.
 _NEGLIGIBLE = 40.0
+
+# With so many features, each query is asked which blocks it can leave out.
+_FEATURES_FOR_EACH = 16
+
+# Squares of so many features are summed at a time.
+_FEATURES = 32
 
 # So many blocks tell how many others a block has to visit.
 _BLOCKS_FOR_COST = 32
@@ -50,14 +48,15 @@ class KernelSum:
         The logarithms of the weights.
     scale : ndarray of shape (d,), default=None
         The standard deviations :math:`h` of the kernel; None for ones.
-    differences : bool, default=False
-        Whether squared distances are always those of differences. The default takes
-        matrix products where these cost 1e-11 at most, at a multiple of the speed.
+    error : float, default=1e-11
+        The error of an exponent that is a fair price for a multiple of the speed:
+        squared distances are those of matrix products where these cost no more, and
+        else those of differences.
     """
 
-    def __init__(self, points, log_weights, scale=None, *, differences=False):
+    def __init__(self, points, log_weights, scale=None, *, error=1e-11):
         d = points.shape[1]
-        self.product_error = 0.0 if differences else _PRODUCT_ERROR
+        self.error = error
         self.scale = np.ones(d) if scale is None else scale
         scaled = points / self.scale
         groups = neighbours_in_blocks(scaled, _TRAINING_BLOCK)
@@ -115,9 +114,7 @@ class KernelSum:
             if with_mean:
                 mean[group] = of_group
 
-        groups = neighbours_in_blocks(
-            queries / self.scale, size, _NARROW_GROUP, _LEAST_GROUP
-        )
+        groups = neighbours_in_blocks(queries / self.scale, size)
         in_parallel(answer, groups, worth_it=m * n > _PAIRS_FOR_THREADS)
         return log_sum, mean
 
@@ -135,12 +132,22 @@ class KernelSum:
         n = self.log_weights.size
         return n * n * (visited / (len(some) * b))
 
-    def _most_first(self, lower, upper):
-        """Return blocks and the logarithm of the most that each weighs in a box."""
-        squares = self.boxes.squared_distances(lower / self.scale, upper / self.scale)
-        most = self.log_masses - 0.5 * squares
-        order = np.argsort(-most)
-        return order, most[order]
+    def _most_of_blocks(self, queries):
+        """Return the logarithm of the most that each block weighs at queries, (m, b).
+
+        In many dimensions where blocks are too wide to be left out one by one, the
+        most at any of the queries.
+        """
+        scaled = queries / self.scale
+        if queries.shape[1] > _FEATURES_FOR_EACH:
+            squares = self.boxes.squared_distances(
+                scaled.min(axis=0), scaled.max(axis=0)
+            )[None]
+        else:
+            squares = self.boxes.squared_distances_of_rows(scaled)
+        return np.broadcast_to(
+            self.log_masses - 0.5 * squares, (queries.shape[0], self.log_masses.size)
+        )
 
     def _stream(self, queries, with_mean, floor):
         """Accumulate the sums of one group about a running maximum."""
@@ -148,27 +155,28 @@ class KernelSum:
         centre = _centre(queries)
         top, total = np.full(m, -np.inf), np.zeros(m)
         average = np.zeros(queries.shape) if with_mean else None
-        order, most = self._most_first(queries.min(axis=0), queries.max(axis=0))
-        n_left = order.size
-        for block, most_of_block in zip(order, most, strict=True):
-            # A sum is at least its largest term.
-            reached = top if floor is None else np.maximum(top, floor)
-            if most_of_block + np.log(n_left) < reached.min() - _NEGLIGIBLE:
-                break
-            n_left -= 1
-            a = self._exponents(queries, block)  # (m, n)
-            new_top = np.maximum(top, a.max(axis=1))
+        reached = top.copy() if floor is None else floor.copy()
+        most = self._most_of_blocks(queries)  # (m, b)
+        slack = _NEGLIGIBLE + np.log(self.log_masses.size)
+        for block in np.argsort(-most.max(axis=0)):
+            needed = most[:, block] > reached - slack
+            if not needed.any():
+                continue
+            rows = slice(None) if needed.all() else np.flatnonzero(needed)
+            a = self._exponents(queries[rows], block)  # (r, n)
+            new_top = np.maximum(top[rows], a.max(axis=1))
             a -= new_top[:, None]
             np.exp(a, out=a)
-            shrink = np.exp(top - new_top)  # (m,)
-            of_block = a.sum(axis=1)  # (m,)
-            total = total * shrink + of_block
+            shrink = np.exp(top[rows] - new_top)  # (r,)
+            of_block = a.sum(axis=1)  # (r,)
+            total[rows] = total[rows] * shrink + of_block
             if with_mean:
                 shift = (self.centres[block] - centre) / self.scale  # (d,)
-                average *= shrink[:, None]
-                average += a @ self.augmented[self.blocks[block], :d]
-                average += of_block[:, None] * shift
-            top = new_top
+                sums = a @ self.augmented[self.blocks[block], :d]
+                sums += of_block[:, None] * shift
+                average[rows] = average[rows] * shrink[:, None] + sums
+            top[rows] = new_top
+            reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
         log_sum = np.full(m, -np.inf)
         np.log(total, out=log_sum, where=total > 0)  # zero: all below the floor
         if not with_mean:
@@ -186,22 +194,31 @@ class KernelSum:
         columns = self.blocks[block]
         q, squares = _about(queries, self.centres[block], self.scale)
         magnitude = squares.max() + self.radii[block]
-        if magnitude * np.finfo(np.float64).eps < self.product_error:
+        if magnitude * np.finfo(np.float64).eps < self.error:
             augmented = np.ones((m, d + 2))
             augmented[:, :d] = q
             augmented[:, d + 1] = -0.5 * squares
             return augmented @ self.augmented[columns].T
         if self.points is None:
-            p = self.augmented[columns, :d]
-            a = cdist(q, p)
+            a = _squared_distances(q, self.augmented[columns, :d], np.ones(d))
         else:
             p = self.points[self.order[columns]].astype(np.float64, copy=False)
-            a = cdist(queries, p, "seuclidean", V=self.scale**2)
-        np.minimum(a, FARTHEST, out=a)
-        a *= a
+            a = _squared_distances(queries, p, 1 / self.scale**2)
         a *= -0.5
         a += self.log_weights[columns]
         return a
+
+
+def _squared_distances(X, Y, w):
+    """Return the weighted squared distances of (m, d) and (n, d) rows by differences.
+
+    Summed over a few features at a time, for rounding grows with the terms of a sum.
+    """
+    total = cdist(X[:, :_FEATURES], Y[:, :_FEATURES], "sqeuclidean", w=w[:_FEATURES])
+    for start in range(_FEATURES, w.size, _FEATURES):
+        some = slice(start, start + _FEATURES)
+        total += cdist(X[:, some], Y[:, some], "sqeuclidean", w=w[some])
+    return np.minimum(total, FARTHEST**2, out=total)
 
 
 def _centre(points):

@@ -67,7 +67,7 @@ class ToleratedSum:
         self.least = _FINEST * absolute_error(d) / rtol
 
     def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
-        """Return the logarithm of the sum at each query, and the mean: see the exact."""
+        """Return the logarithm of the sum at each query, and the mean."""
         units = (queries - self.origin) / self.scale  # (m, d)
         log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
@@ -133,7 +133,7 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
         Where `forced` and the transform cannot keep the tolerance, and without
         `forced` where it would be the cheapest but finufft is not installed.
     """
-    n, d = points.shape
+    n = points.shape[0]
     if not forced and n < _LEAST_ROWS:
         return exact
     try:
@@ -169,18 +169,27 @@ def _cheapest_grid(points, rtol, memory):
         finest = _FINEST * absolute_error(d)
         raise NotResolved(f"has errors of up to {finest:.0e}, more than rtol={rtol:g}")
     best, least = None, np.inf
-    for box in _boxes(points):
-        grid, n_out, n_near = _grid_of_box(points, *box)
-        rounding = _STEEPEST * np.finfo(float).eps * grid.length.max()
-        if grid.n_cells * BYTES_PER_CELL > memory or rounding > rtol / 2:
+    reasons = set()
+    ends = [(column.min(), column.max()) for column in points.T.copy()]
+    least_of, most_of = np.transpose(ends)
+    for lower, upper in _boxes(points):
+        outside = np.maximum(lower - least_of, most_of - upper)  # (d,)
+        grid = Grid(lower, upper, np.minimum(outside, REACH))
+        n_out = int((~grid.contains(points)).sum())
+        n_near = int((~grid.contains(points, -REACH)).sum()) if n_out else 0
+        if grid.n_cells * BYTES_PER_CELL > memory:
+            reasons.add("needs a grid that fits scikit-learn's 'working_memory'")
+            continue
+        if _STEEPEST * np.finfo(float).eps * grid.length.max() > rtol / 2:
+            reasons.add(f"rounds coordinates by more than rtol={rtol:g} allows")
             continue
         cost = n * _COST_OF_ROW[d] + grid.n_cells * _COST_OF_CELL + n_out * n_near
         if cost < least:
             best, least = grid, cost
     if best is None:
         raise NotResolved(
-            "needs a grid that fits scikit-learn's 'working_memory', and the bandwidth "
-            "is too small a part of the range of the rows for that"
+            f"{' and '.join(sorted(reasons))}, and the bandwidth is too small a part "
+            "of the range of the rows for that"
         )
     return best, least
 
@@ -197,12 +206,3 @@ def _boxes(points):
             np.array([column[count] for column in columns]) - margin,
             np.array([column[n - 1 - count] for column in columns]) + margin,
         )
-
-
-def _grid_of_box(points, lower, upper):
-    """Return the grid for a box, the rows outside, and those that reach out of it."""
-    outside = np.maximum(lower - points.min(axis=0), points.max(axis=0) - upper)
-    grid = Grid(lower, upper, np.minimum(outside, REACH))
-    n_out = int((~grid.contains(points)).sum())
-    n_near = int((~grid.contains(points, -REACH)).sum()) if n_out else 0
-    return grid, n_out, n_near

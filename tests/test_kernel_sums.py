@@ -1,0 +1,438 @@
+"""Every way to sum kernels keeps its promise, against sums in extended precision."""
+
+import logging
+import pickle
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from estimators import rows
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.special import logsumexp
+from sklearn import config_context
+
+from skgen import GaussianKDE
+from skgen.kde import _fourier, _gaussian_kde, _tolerance
+from skgen.kde._bandwidth import scott_factor
+from skgen.kde._blocks import boxes, neighbours_in_blocks
+from skgen.kde._fourier import REACH, FourierSum, Grid, absolute_error
+from skgen.kde._kernel_sum import KernelSum
+
+EPS = np.finfo(np.float64).eps
+
+
+def naive(X, points, bandwidth, weights):
+    """Return log p(x), the log of its sum and normaliser, and the mean of the points.
+
+    Of all pairs, in extended precision where the machine has it.
+    """
+    X, points, weights, h = (
+        np.asarray(a, dtype=np.longdouble) for a in (X, points, weights, bandwidth)
+    )
+    h = np.broadcast_to(h, points.shape[1])
+    a = np.log(weights / weights.sum()) - sum(
+        ((X[:, None, j] - points[None, :, j]) / h[j]) ** 2 / 2 for j in range(h.size)
+    )  # (m, n)
+    top = a.max(axis=1)
+    shares = np.exp(a - top[:, None])
+    log_sum = top + np.log(shares.sum(axis=1))
+    log_norm = -np.log(h * np.sqrt(8 * np.arctan(np.longdouble(1)))).sum()
+    mean = shares @ points / shares.sum(axis=1)[:, None]
+    return log_sum + log_norm, log_sum, log_norm, mean
+
+
+def assert_promise(kde, problem):
+    """Assert what the docstring of GaussianKDE says of its error."""
+    expected, log_sum, log_norm, _ = naive(
+        problem.queries, problem.X, kde.bandwidth_, problem.weights
+    )
+    error = np.abs(kde.score_samples(problem.queries) - expected)
+    parts = [np.abs(expected), np.abs(log_sum), np.full(error.size, abs(log_norm))]
+    largest = np.maximum(1.0, np.max(parts, axis=0))
+    assert (error <= kde.rtol + 8 * EPS * largest).all(), error.max()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows in clusters of unlike widths, copies, weights, and queries far out."""
+
+    d: int
+    n: int
+    n_clusters: int
+    spread: int
+    copies: bool
+    weighted: bool
+    log_factor: float
+    seed: int
+
+    def __post_init__(self):
+        d, n, rng = self.d, self.n, np.random.RandomState(self.seed)
+        widths = 10.0 ** rng.uniform(-4, 1, size=self.n_clusters)
+        cluster = rng.randint(self.n_clusters, size=n)
+        centres = self.spread * rng.standard_normal((self.n_clusters, d))
+        X = centres[cluster] + widths[cluster, None] * rng.standard_normal((n, d))
+        if self.copies:
+            X[: n // 2] = X[rng.randint(n // 2, n, size=n // 2)]
+        weights = 10.0 ** rng.uniform(-6, 3, size=n) if self.weighted else np.ones(n)
+        h = 10.0**self.log_factor * scott_factor(n, d) * max(X.std(), 1e-4)
+        far = rng.standard_normal((40, d)) * h * 10.0 ** rng.uniform(-1, 4, (40, 1))
+        queries = np.vstack([X[:60], X[rng.randint(n, size=40)] + far])
+        for name, value in {
+            **{"X": X, "weights": weights, "bandwidth": h, "queries": queries}
+        }.items():
+            object.__setattr__(self, name, value)
+
+    def fitted(self, **parameters):
+        kde = GaussianKDE(self.bandwidth, **parameters)
+        return kde.fit(self.X, sample_weight=self.weights)
+
+
+def problems(dimensions, most_rows=400):
+    return st.builds(
+        Problem,
+        d=st.sampled_from(dimensions),
+        n=st.integers(1, most_rows),
+        n_clusters=st.integers(1, 3),
+        spread=st.sampled_from([0, 1, 30]),
+        copies=st.booleans(),
+        weighted=st.booleans(),
+        log_factor=st.floats(-3, 3),
+        seed=st.integers(0, 2**20),
+    )
+
+
+def transformed(problem, rtol):
+    """Return the fit by a transform; None where that takes too large a grid."""
+    try:
+        with config_context(working_memory=64):
+            return problem.fitted(algorithm="fourier", rtol=rtol)
+    except ValueError as refused:
+        if "needs a grid that fits" in str(refused) and problem.log_factor < 0:
+            return None
+        raise
+
+
+# -- the promise ---------------------------------------------------------------------
+
+
+@given(problems([1, 2, 3, 5, 16, 60, 200]), st.sampled_from([0.0, 1e-13, 1e-9, 1e-6]))
+@settings(max_examples=100, deadline=None)
+def test_exact_sums_keep_the_promise(problem, rtol):
+    assert_promise(problem.fitted(algorithm="exact", rtol=rtol), problem)
+
+
+@given(problems([1, 2, 3]), st.sampled_from([1e-9, 1e-6, 1e-3]))
+@settings(max_examples=100, deadline=None)
+def test_transforms_keep_the_promise(problem, rtol):
+    kde = transformed(problem, rtol)
+    if kde is not None:
+        assert kde.algorithm_ == "fourier"
+        assert_promise(kde, problem)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("heavy", [False, True])
+def test_many_rows_are_transformed_and_keep_the_promise(d, heavy):
+    rng = np.random.RandomState(d)
+    X = rng.standard_normal((20_000, d))
+    if heavy:
+        X[::10] = rng.standard_t(3, size=X[::10].shape)
+    algorithm = "fourier" if heavy and d == 3 else "auto"
+    kde = GaussianKDE(20_000 ** (-1 / (d + 4)), algorithm=algorithm).fit(X)
+    assert kde.algorithm_ == "fourier"
+    scores = kde.score_samples(X)
+    some = np.r_[np.argsort(scores)[:150], rng.randint(20_000, size=50)]
+    expected, *_ = naive(X[some], X, kde.bandwidth_, np.ones(20_000))
+    assert_allclose(scores[some], expected.astype(float), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+def test_rules_are_transformed_in_whitened_coordinates(covariance_type):
+    X, queries = rows(10_000, 2), rows(500, 2, seed=1) * 1.5
+    fast = GaussianKDE(covariance_type=covariance_type).fit(X)
+    exact = GaussianKDE(covariance_type=covariance_type, algorithm="exact").fit(X)
+    assert fast.algorithm_ == "fourier"
+    expected = exact.score_samples(queries)
+    assert_allclose(fast.score_samples(queries), expected, rtol=0, atol=1e-6)
+    assert_allclose(
+        fast.transform(queries), exact.transform(queries), rtol=0, atol=1e-5
+    )
+
+
+@given(problems([1, 2, 3]))
+@settings(max_examples=40, deadline=None)
+def test_means_of_transforms_are_those_of_all_pairs(problem):
+    kde = transformed(problem, 1e-6)
+    if kde is None:
+        return
+    *_, mean = naive(problem.queries, problem.X, problem.bandwidth, problem.weights)
+    error = np.abs(kde.transform(problem.queries) - mean).max()
+    assert error <= problem.bandwidth * 3e-5 + 1e-11 * np.abs(mean).max()
+
+
+# -- a row depends on that row alone ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *({"algorithm": "exact"}, {"algorithm": "exact", "rtol": 0}),
+        *({"algorithm": "fourier"}, {"algorithm": "fourier", "bounds": (-4, None)}),
+    ],
+)
+@pytest.mark.parametrize("bandwidth", [0.03, 0.3, 5.0])
+def test_an_answer_depends_on_its_row_alone(parameters, bandwidth, rng):
+    X = np.clip(rows(3000, 2), -4, None)
+    X[:100] *= 10.0
+    X = np.abs(X) - 4
+    kde = GaussianKDE(bandwidth, **parameters).fit(X)
+    queries = np.vstack([X[:300], X[:100] + 10.0])
+    together = kde.score_samples(queries)
+    order = rng.permutation(400)
+    assert_allclose(kde.score_samples(queries[order]), together[order], rtol=1e-12)
+    alone = [kde.score_samples(queries[[i]])[0] for i in range(0, 400, 9)]
+    assert_allclose(alone, together[::9], rtol=1e-12, atol=1e-12)
+    means = np.vstack([kde.transform(queries[[i]]) for i in range(0, 400, 9)])
+    assert_allclose(means, kde.transform(queries)[::9], rtol=1e-9, atol=1e-9)
+
+
+# -- exact sums, by blocks -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [1, 2**17, 2**30])
+@pytest.mark.parametrize("n_points", [1, 1023, 1024, 1025, 3000])
+@pytest.mark.parametrize("scale", [None, np.array([0.01, 3.0])])
+def test_blocks_of_any_size_give_the_sums_of_all_pairs(memory, n_points, scale, rng):
+    points, queries = rows(n_points, 2), rows(150, 2, seed=1)
+    weights = rng.uniform(0.1, 2, n_points)
+    h = np.ones(2) if scale is None else scale
+    diff = (queries[:, None] - points[None]) / h
+    a = np.log(weights) - 0.5 * (diff**2).sum(axis=2)  # (m, n)
+    expected = logsumexp(a, axis=1)
+    kernel_sum = KernelSum(points, np.log(weights), scale)
+    log_sum, mean = kernel_sum(queries, with_mean=True, memory=memory)
+    assert_allclose(log_sum, expected, rtol=1e-12, atol=1e-12)
+    expected_mean = np.exp(a - expected[:, None]) @ points
+    assert_allclose(mean, expected_mean, rtol=1e-11, atol=1e-11)
+
+
+def test_far_blocks_are_left_out_and_near_ones_are_not(monkeypatch):
+    points = np.linspace(0, 1e4, 20_000)[:, None]
+    kernel_sum = KernelSum(points, np.full(20_000, -np.log(20_000)))
+    visited = []
+    exponents = kernel_sum._exponents
+    monkeypatch.setattr(
+        kernel_sum, "_exponents", lambda q, b: visited.append(b) or exponents(q, b)
+    )
+    query = np.array([[5000.0]])
+    log_sum, _ = kernel_sum(query)
+    assert 1 <= len(visited) <= 2 < len(kernel_sum.blocks)
+    expected = logsumexp(-0.5 * (points[:, 0] - 5000) ** 2) - np.log(20_000)
+    assert_allclose(log_sum, expected, rtol=1e-14)
+    assert kernel_sum.cost() < 0.3 * 20_000**2
+
+
+def test_a_heavy_block_far_away_is_not_left_out():
+    # Two nats beat the distance: light rows near, one that weighs e^50 as much far.
+    points = np.r_[np.zeros(1024), np.full(1024, 11.0)][:, None]
+    log_weights = np.r_[np.full(1024, -100.0), np.full(1024, -38.0)]
+    log_sum, mean = KernelSum(points, log_weights)(np.zeros((1, 1)), with_mean=True)
+    expected = logsumexp(log_weights - 0.5 * points[:, 0] ** 2)
+    assert_allclose(log_sum, expected, rtol=1e-14)
+    shares = np.exp(log_weights - 0.5 * points[:, 0] ** 2 - expected)
+    assert_allclose(mean[0], shares @ points, rtol=1e-12)
+
+
+def test_sums_below_the_floor_may_be_left_out():
+    points = rows(3000, 2)
+    kernel_sum = KernelSum(points, np.full(3000, -np.log(3000)))
+    queries = np.vstack([points[:50], points[:50] + 100.0])
+    right, mean = kernel_sum(queries, with_mean=True)
+    floor = np.full(100, -60.0)
+    log_sum, of_floor = kernel_sum(queries, with_mean=True, floor=floor)
+    assert_allclose(log_sum[:50], right[:50], rtol=1e-14)
+    assert_allclose(of_floor[:50], mean[:50], rtol=1e-12)
+    assert (log_sum[50:] == -np.inf).all()
+    assert np.isfinite(of_floor).all()
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 1000])
+def test_blocks_hold_every_row_once(n):
+    X = rows(n, 3) if n else np.empty((0, 3))
+    blocks = neighbours_in_blocks(X, 64)
+    assert sorted(np.concatenate([[], *blocks]).astype(int)) == list(range(n))
+    assert all(block.size <= 64 for block in blocks)
+    assert len(blocks) == -(-n // 64)
+
+
+def test_distances_to_boxes():
+    X = rows(200, 3)
+    around = boxes(X, np.arange(0, 200, 10))
+    lower, upper = np.array([3.0, 0.0, -1.0]), np.array([4.0, 0.1, 5.0])
+    nearest = np.clip(X, lower, upper)
+    squares = ((X - nearest) ** 2).sum(axis=1).reshape(20, 10).min(axis=1)
+    assert (around.squared_distances(lower, upper) <= squares + 1e-12).all()
+    points = boxes(X, np.arange(200)).squared_distances(lower, upper)
+    assert_allclose(points, ((X - nearest) ** 2).sum(axis=1), atol=1e-15)
+    each = around.squared_distances_of_rows(X[:5])
+    for row, squares in zip(X[:5], each, strict=True):
+        assert_allclose(squares, around.squared_distances(row, row), rtol=1e-15)
+
+
+# -- the transform ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_error_of_one_kernel(d, rng):
+    # The sum of weights is one: no sum of kernels can have a larger error.
+    worst = 0.0
+    for _ in range(12):
+        lower = rng.uniform(-50, 50, d)
+        upper = lower + rng.uniform(0.1, 20, d)
+        point = rng.uniform(lower - REACH, upper + REACH, (1, d))
+        grid = Grid(lower, upper, np.full(d, REACH))
+        queries = rng.uniform(lower, upper, (4000, d))
+        near = point + rng.standard_normal((2000, d))
+        queries[:2000] = np.clip(near, lower, upper)
+        difference = queries - point
+        kernel = np.exp(-0.5 * (difference**2).sum(axis=1))
+        fourier = FourierSum(point, np.ones(1), grid)
+        worst = max(worst, np.abs(fourier(queries) - kernel).max())
+        slopes = -difference * kernel[:, None]
+        assert_allclose(fourier.gradient(queries), slopes, rtol=0, atol=1e-12)
+    assert worst < absolute_error(d) / 2
+
+
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_rows_do_not_reach_around_the_grid(d):
+    # Queries and rows at opposite ends, rows inside, on and beyond the border.
+    lower, upper = np.zeros(d), np.full(d, 5.0)
+    for outside in (-2.0, 0.0, 3.0, REACH):
+        grid = Grid(lower, upper, np.full(d, outside))
+        fourier = FourierSum(upper[None] + outside, np.ones(1), grid)
+        expected = np.exp(-0.5 * d * (5.0 + outside) ** 2)
+        assert_allclose(fourier(lower[None])[0], expected, rtol=0, atol=1e-13)
+
+
+def test_a_few_rows_far_out_do_not_size_the_grid():
+    X = rows(20_000, 2)
+    without = GaussianKDE(0.1).fit(X)
+    X[0], X[1] = 1e9, [-1e6, 3.0]
+    kde = GaussianKDE(0.1).fit(X)
+    assert kde.algorithm_ == "fourier"
+    assert kde._sum.fourier.grid.n_cells < 4 * without._sum.fourier.grid.n_cells
+    queries = np.vstack([X[:200], X[:2] + 0.05, [[1e6, 1e6]]])
+    exact = GaussianKDE(0.1, algorithm="exact").fit(X).score_samples(queries)
+    assert_allclose(kde.score_samples(queries), exact, rtol=1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [(0, None), (0, 3), [(0, 3), None]])
+def test_bounded_kernels_are_transformed_too(bounds):
+    X = np.random.RandomState(0).uniform(0, 3, size=(10_000, 2))
+    queries = np.vstack([X[:50], [[0.0, 0.0], [3.0, 3.0], [1e-9, 3.0], [0.0, 2.0]]])
+    for bandwidth in (0.05, 2.0):
+        fast = GaussianKDE(bandwidth, bounds=bounds).fit(X)
+        exact = GaussianKDE(bandwidth, bounds=bounds, algorithm="exact").fit(X)
+        assert (fast.algorithm_, exact.algorithm_) == ("fourier", "exact")
+        expected = exact.score_samples(queries)
+        assert_allclose(fast.score_samples(queries), expected, rtol=0, atol=1e-6)
+        means = exact.transform(queries)
+        assert_allclose(fast.transform(queries), means, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_fits_are_pickled_with_their_grid(dtype):
+    X = rows(10_000, 1).astype(dtype)
+    kde = GaussianKDE().fit(X)
+    again = pickle.loads(pickle.dumps(kde))
+    assert again.algorithm_ == "fourier"
+    assert_array_equal(again.score_samples(X), kde.score_samples(X))
+    assert kde.score_samples(X).dtype == dtype
+
+
+# -- the choice ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "d", "bandwidth", "rtol"),
+    [
+        (2000, 2, 0.2, 1e-6),  # few rows
+        (9000, 4, 0.5, 1e-6),  # many features
+        (9000, 2, 0.2, 0.0),
+        (9000, 2, 0.2, 1e-13),
+        (9000, 3, 1e-3, 1e-6),  # no grid fits the memory
+        (9000, 1, 1e-9, 1e-6),
+    ],
+)
+def test_auto_takes_exact_sums_where_a_transform_does_not_pay(n, d, bandwidth, rtol):
+    kde = GaussianKDE(bandwidth, rtol=rtol).fit(rows(n, d))
+    assert kde.algorithm_ == "exact"
+
+
+def test_the_grid_fits_the_working_memory():
+    X = rows(30_000, 2)
+    assert GaussianKDE(0.1).fit(X).algorithm_ == "fourier"
+    with config_context(working_memory=1):
+        assert GaussianKDE(0.1).fit(X).algorithm_ == "exact"
+        with pytest.raises(ValueError, match="'working_memory'"):
+            GaussianKDE(0.1, algorithm="fourier").fit(X)
+
+
+@pytest.mark.parametrize(
+    ("d", "parameters", "reason"),
+    [
+        (4, {}, "takes no more than 3 features, not 4"),
+        (2, {"rtol": 0.0}, "has errors of up to 6e-13, more than rtol=0"),
+        (1, {"rtol": 1e-14}, "has errors of up to 3e-13, more than rtol=1e-14"),
+        (3, {"bandwidth": 1e-4}, "needs a grid that fits scikit-learn's 'working_mem"),
+        (1, {"bandwidth": 3e-6, "rtol": 1e-10}, "rounds coordinates"),
+    ],
+)
+def test_a_forced_transform_that_cannot_keep_the_tolerance_says_why(
+    d, parameters, reason
+):
+    kde = GaussianKDE(**{"bandwidth": 0.5, "algorithm": "fourier", **parameters})
+    message = (
+        "The 'algorithm' parameter of GaussianKDE must be 'auto' or 'exact' here: the "
+        f"transform {reason}.* Got 'fourier' instead."
+    )
+    with pytest.raises(ValueError, match=message):
+        kde.fit(rows(500, d))
+
+
+def test_without_finufft_exact_sums_serve_and_the_log_says_what_would_help(
+    monkeypatch, caplog
+):
+    monkeypatch.setattr(_tolerance, "is_installed", lambda: False)
+    caplog.set_level(logging.INFO, logger="skgen")
+    X = rows(10_000, 1)
+    kde = GaussianKDE().fit(X)
+    assert kde.algorithm_ == "exact"
+    assert "pip install 'skgen[fourier]'" in caplog.text
+    with pytest.raises(ValueError, match=r"needs finufft: pip install 'skgen\[fourier"):
+        GaussianKDE(algorithm="fourier").fit(X)
+    caplog.clear()
+    GaussianKDE().fit(X[:1000])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("rtol", [-1e-9, np.nan, np.inf, "small", None, True])
+def test_a_bad_tolerance_is_named(rtol):
+    message = r"The 'rtol' parameter of GaussianKDE must be .* Got .* instead\."
+    with pytest.raises(ValueError, match=message):
+        GaussianKDE(rtol=rtol).fit(rows(9, 1))
+
+
+@pytest.mark.parametrize("algorithm", ["fft", None, 1])
+def test_a_bad_algorithm_is_named(algorithm):
+    message = "The 'algorithm' parameter of GaussianKDE must be one of 'auto', 'exact'"
+    with pytest.raises(ValueError, match=message):
+        GaussianKDE(algorithm=algorithm).fit(rows(9, 1))
+
+
+def test_constants_agree():
+    assert _gaussian_kde._PRODUCT_ERROR <= 1e-11
+    assert np.exp(-0.5 * REACH**2) < absolute_error(1)
+    assert np.exp(-0.5 * (np.pi / _fourier.STEP) ** 2) < absolute_error(1)
