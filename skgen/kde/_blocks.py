@@ -54,6 +54,9 @@ def neighbours_in_blocks(X, size):
     list of ndarray of int
         The rows of each block, neighbours in space.
     """
+    if X.shape[1] == 1:
+        order = np.argsort(X[:, 0])
+        return [order[i : i + size] for i in range(0, order.size, size)]
     blocks, stack = [], [np.arange(X.shape[0])] if X.shape[0] else []
     while stack:
         index = stack.pop()

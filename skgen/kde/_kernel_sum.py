@@ -1,5 +1,7 @@
 """Exact sums over kernels, streamed in blocks that never hold all pairs."""
 
+from functools import cached_property
+
 import numpy as np
 from scipy.spatial.distance import cdist
 
@@ -24,8 +26,54 @@ _FEATURES_FOR_EACH = 16
 # Squares of so many features are summed at a time.
 _FEATURES = 32
 
-# So many blocks tell how many others a block has to visit.
-_BLOCKS_FOR_COST = 32
+
+class Blocks:
+    """Points in blocks of neighbours, each about its own centre.
+
+    Attributes
+    ----------
+    order : ndarray of shape (n,)
+        The points of all blocks, one block after the other.
+    columns : list of slice
+        Where the points of each block are in that order.
+    boxes : Boxes
+        Around each block, in units of the kernel.
+    log_weights : ndarray of shape (n,)
+        The logarithms of the weights, in that order.
+    log_masses : ndarray of shape (b,)
+        The logarithm of what each block weighs.
+    centres : ndarray of shape (b, d)
+        The middle of each block.
+    augmented : ndarray of shape (n, d + 2)
+        What queries are multiplied by: the point `p` about the centre in units of the
+        kernel, ``log w - |p|^2 / 2``, and 1.
+    radii : ndarray of shape (b,)
+        The largest ``|p|^2`` of each block.
+    """
+
+    def __init__(self, points, log_weights, scale):
+        n, d = points.shape
+        scaled = points / scale
+        groups = neighbours_in_blocks(scaled, _TRAINING_BLOCK)
+        self.order = np.concatenate(groups)
+        ends = np.cumsum([group.size for group in groups])
+        starts = np.concatenate([[0], ends[:-1]])
+        self.columns = [slice(*pair) for pair in zip(starts, ends, strict=True)]
+        self.boxes = boxes(scaled[self.order], starts)
+        self.log_weights = log_weights[self.order]
+        top = np.maximum.reduceat(self.log_weights, starts)  # (b,)
+        shares = np.exp(self.log_weights - np.repeat(top, ends - starts))
+        self.log_masses = top + np.log(np.add.reduceat(shares, starts))
+        self.centres = np.empty((starts.size, d))
+        self.augmented = np.ones((n, d + 2))
+        self.radii = np.empty(starts.size)
+        for b, columns in enumerate(self.columns):
+            rows = points[self.order[columns]].astype(np.float64, copy=False)
+            self.centres[b] = _centre(rows)
+            p, squares = _about(rows, self.centres[b], scale)
+            self.augmented[columns, :d] = p
+            self.augmented[columns, d] = self.log_weights[columns] - 0.5 * squares
+            self.radii[b] = squares.max()
 
 
 class KernelSum:
@@ -55,32 +103,13 @@ class KernelSum:
     """
 
     def __init__(self, points, log_weights, scale=None, *, error=1e-11):
-        d = points.shape[1]
-        self.error = error
-        self.scale = np.ones(d) if scale is None else scale
-        scaled = points / self.scale
-        groups = neighbours_in_blocks(scaled, _TRAINING_BLOCK)
-        order = np.concatenate(groups)
-        ends = np.cumsum([group.size for group in groups])
-        starts = np.concatenate([[0], ends[:-1]])
-        self.blocks = [slice(*pair) for pair in zip(starts, ends, strict=True)]
-        self.boxes = boxes(scaled[order], starts)
-        self.log_weights = log_weights[order]
-        self.log_masses = np.logaddexp.reduceat(self.log_weights, starts)
-        # Each block about its own centre, in units of the kernel, with what
-        # `_exponents` multiplies by queries: p, log w - |p|^2 / 2, 1.
-        self.centres = np.empty((starts.size, d))
-        self.augmented = np.ones((points.shape[0], d + 2))
-        self.radii = np.empty(starts.size)  # squared
-        for b, columns in enumerate(self.blocks):
-            rows = points[order[columns]].astype(np.float64, copy=False)
-            self.centres[b] = _centre(rows)
-            p, squares = _about(rows, self.centres[b], self.scale)
-            self.augmented[columns, :d] = p
-            self.augmented[columns, d] = self.log_weights[columns] - 0.5 * squares
-            self.radii[b] = squares.max()
-        # Scaled points are as exact as they came; others are kept themselves.
-        self.order, self.points = (None, None) if scale is None else (order, points)
+        self.points, self.log_weights, self.error = points, log_weights, error
+        self.scale = np.ones(points.shape[1]) if scale is None else scale
+
+    @cached_property
+    def blocks(self):
+        """Return the points in blocks, which are made when they are first needed."""
+        return Blocks(self.points, self.log_weights, self.scale)
 
     def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
         """Return the logarithm of the sum at each query, and the mean.
@@ -118,20 +147,6 @@ class KernelSum:
         in_parallel(answer, groups, worth_it=m * n > _PAIRS_FOR_THREADS)
         return log_sum, mean
 
-    def cost(self):
-        """Return about how many kernels are computed to score the points themselves."""
-        b = self.log_masses.size
-        some = range(0, b, -(-b // _BLOCKS_FOR_COST))
-        visited = 0
-        for block in some:
-            least = self.log_weights[self.blocks[block]].min() - _NEGLIGIBLE
-            squares = self.boxes.squared_distances(
-                self.boxes.lower[block], self.boxes.upper[block]
-            )
-            visited += (self.log_masses - 0.5 * squares + np.log(b) > least).sum()
-        n = self.log_weights.size
-        return n * n * (visited / (len(some) * b))
-
     def _most_of_blocks(self, queries):
         """Return the logarithm of the most that each block weighs at queries, (m, b).
 
@@ -140,13 +155,14 @@ class KernelSum:
         """
         scaled = queries / self.scale
         if queries.shape[1] > _FEATURES_FOR_EACH:
-            squares = self.boxes.squared_distances(
+            squares = self.blocks.boxes.squared_distances(
                 scaled.min(axis=0), scaled.max(axis=0)
             )[None]
         else:
-            squares = self.boxes.squared_distances_of_rows(scaled)
+            squares = self.blocks.boxes.squared_distances_of_rows(scaled)
         return np.broadcast_to(
-            self.log_masses - 0.5 * squares, (queries.shape[0], self.log_masses.size)
+            self.blocks.log_masses - 0.5 * squares,
+            (queries.shape[0], self.blocks.log_masses.size),
         )
 
     def _stream(self, queries, with_mean, floor):
@@ -157,7 +173,7 @@ class KernelSum:
         average = np.zeros(queries.shape) if with_mean else None
         reached = top.copy() if floor is None else floor.copy()
         most = self._most_of_blocks(queries)  # (m, b)
-        slack = _NEGLIGIBLE + np.log(self.log_masses.size)
+        slack = _NEGLIGIBLE + np.log(self.blocks.log_masses.size)
         for block in np.argsort(-most.max(axis=0)):
             needed = most[:, block] > reached - slack
             if not needed.any():
@@ -171,8 +187,8 @@ class KernelSum:
             of_block = a.sum(axis=1)  # (r,)
             total[rows] = total[rows] * shrink + of_block
             if with_mean:
-                shift = (self.centres[block] - centre) / self.scale  # (d,)
-                sums = a @ self.augmented[self.blocks[block], :d]
+                shift = (self.blocks.centres[block] - centre) / self.scale  # (d,)
+                sums = a @ self.blocks.augmented[self.blocks.columns[block], :d]
                 sums += of_block[:, None] * shift
                 average[rows] = average[rows] * shrink[:, None] + sums
             top[rows] = new_top
@@ -191,21 +207,18 @@ class KernelSum:
         that keeps enough digits; else by differences.
         """
         m, d = queries.shape
-        columns = self.blocks[block]
-        q, squares = _about(queries, self.centres[block], self.scale)
-        magnitude = squares.max() + self.radii[block]
+        blocks, columns = self.blocks, self.blocks.columns[block]
+        q, squares = _about(queries, blocks.centres[block], self.scale)
+        magnitude = squares.max() + blocks.radii[block]
         if magnitude * np.finfo(np.float64).eps < self.error:
             augmented = np.ones((m, d + 2))
             augmented[:, :d] = q
             augmented[:, d + 1] = -0.5 * squares
-            return augmented @ self.augmented[columns].T
-        if self.points is None:
-            a = _squared_distances(q, self.augmented[columns, :d], np.ones(d))
-        else:
-            p = self.points[self.order[columns]].astype(np.float64, copy=False)
-            a = _squared_distances(queries, p, 1 / self.scale**2)
+            return augmented @ blocks.augmented[columns].T
+        p = self.points[blocks.order[columns]].astype(np.float64, copy=False)
+        a = _squared_distances(queries, p, 1 / self.scale**2)
         a *= -0.5
-        a += self.log_weights[columns]
+        a += blocks.log_weights[columns]
         return a
 
 

@@ -25,6 +25,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from skgen._threads import in_parallel
 from skgen._whitening import estimate_whitening
+from skgen.kde._blocks import boxes, neighbours_in_blocks
 
 SHAPES = ("full", "diag", "spherical")
 
@@ -37,6 +38,10 @@ _FEW_ROWS, _ROWS = 512, 4096
 
 # Shapes that score so much less than the best in the search are not looked at again.
 _FAR_BEHIND = 0.2
+
+# Points in a block of neighbours. Blocks are left out whose kernels are smaller than
+# that on some other row by so many nats.
+_BLOCK, _NEGLIGIBLE = 1024, 40.0
 
 # Pairs of rows that are looked at together: 4 MB.
 _PAIRS = 2**19
@@ -154,9 +159,18 @@ class LeftOut:
         varies = ~whitening.degenerate
         self.points = whitening.whiten(X)[:, varies]  # (n, e)
         self.weights = sample_weight / sample_weight.sum()
-        self.rows = np.arange(n)
+        rows = np.arange(n)
         if n > most:
-            self.rows = np.random.RandomState(0).permutation(n)[:most]
+            rows = np.random.RandomState(0).permutation(n)[:most]
+        chosen = np.zeros(n, dtype=bool)
+        chosen[rows] = True
+        self.blocks = neighbours_in_blocks(self.points, _BLOCK)
+        ends = np.cumsum([index.size for index in self.blocks])
+        in_order = self.points[np.concatenate(self.blocks)]
+        self.boxes = boxes(in_order, np.concatenate([[0], ends[:-1]]))
+        # The rows to leave out in each block.
+        self.left_out = [index[chosen[index]] for index in self.blocks]
+        self.rows = np.concatenate(self.left_out)
         self.constant = whitening.log_det - 0.5 * d * math.log(2 * math.pi)
 
     def scores(self, widest, n_factors, every=1):
@@ -175,25 +189,44 @@ class LeftOut:
         -------
         ndarray of shape (n_factors,)
         """
-        n = self.points.shape[0]
-        block = max(1, _PAIRS // n)
-        parts = [
-            self.rows[first : first + block]
-            for first in range(0, self.rows.size, block)
-        ]
         logs = in_parallel(
-            lambda rows: self._logs(rows, widest, n_factors, every),
-            parts,
-            worth_it=self.rows.size * n > _PAIRS,
+            lambda task: self._logs(*task, widest, n_factors, every),
+            [(b, rows) for b, rows in enumerate(self.left_out) if rows.size],
+            worth_it=self.rows.size * self.weights.size > _PAIRS,
         )
         log_density = np.concatenate(logs)  # (m, n_factors)
         return np.average(log_density, axis=0, weights=self.weights[self.rows])
 
-    def _logs(self, rows, widest, n_factors, every):
-        """Return log-densities of rows left out: (b, n_factors)."""
-        D = cdist(self.points[rows], self.points, "sqeuclidean")  # (b, n)
+    def _logs(self, b, rows, widest, n_factors, every):
+        """Return log-densities of left out rows of a block: (m, n_factors)."""
+        points = self._near(b, rows, widest)
+        size = max(1, _PAIRS // points.size)
+        return np.concatenate(
+            [
+                self._of_pairs(rows[i : i + size], points, widest, n_factors, every)
+                for i in range(0, rows.size, size)
+            ]
+        )
+
+    def _near(self, b, rows, widest):
+        """Return the points whose kernels are not nothing at rows of a block."""
+        own, left_out = self.blocks[b], self.points[rows]
+        D = cdist(left_out, self.points[own], "sqeuclidean")
+        D[D == 0] = np.inf
+        # Some other row is as near as that, and has at least the least weight.
+        nearest = D.min(axis=1).max()
+        least = max(self.weights[own].min(), np.finfo(np.float64).tiny)
+        nats = _NEGLIGIBLE - math.log(least)
+        far = self.boxes.squared_distances(left_out.min(axis=0), left_out.max(axis=0))
+        near = np.flatnonzero(~(far > nearest + 2 * widest**2 * nats))
+        return np.concatenate([self.blocks[i] for i in near])
+
+    def _of_pairs(self, rows, points, widest, n_factors, every):
+        """Return log-densities of left out rows by the points: (b, n_factors)."""
+        D = cdist(self.points[rows], self.points[points], "sqeuclidean")  # (b, n)
+        weights = self.weights[points]
         copies = D == 0
-        others = 1.0 - copies @ self.weights  # (b,)
+        others = 1.0 - copies @ weights  # (b,)
         D[copies] = np.inf
         nearest = D.min(axis=1)  # (b,)
         D -= nearest[:, None]
@@ -207,6 +240,6 @@ class LeftOut:
                 for _ in range(every):
                     np.multiply(e, e, out=e)
                     squared /= 2
-            answer[:, k] = np.log(e @ self.weights) - 0.5 * nearest / squared
+            answer[:, k] = np.log(e @ weights) - 0.5 * nearest / squared
             answer[:, k] -= 0.5 * n_varying * math.log(squared)
         return answer - np.log(others)[:, None] + self.constant

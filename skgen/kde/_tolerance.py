@@ -15,8 +15,9 @@ from skgen.kde._fourier import (
 # With fewer rows exact sums take milliseconds.
 _LEAST_ROWS = 2**13
 
-# So many rows tell what share of queries the transform resolves.
-_SOME = 1024
+# So many rows tell what share of queries the transform resolves. What exact sums cost
+# is told by some rows and how many of others are near them.
+_SOME, _FEW, _MANY = 1024, 64, 2**14
 
 # The tolerance is at least so many errors of the transform.
 _FINEST = 2
@@ -26,7 +27,7 @@ _FINEST = 2
 _MARGIN = 1.0
 
 # The shares of rows that may be left out of the grid on each side of each feature.
-_TRIMMED = 0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2
+_TRIMMED = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2
 
 # Costs in kernels of an exact sum, a nanosecond or so each: of spreading a row and of
 # interpolating a query together, by the number of features; of a cell of the grid.
@@ -143,7 +144,8 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
         if forced:
             raise
         return exact
-    at_most = exact.cost() / _WORTH_IT
+    of_exact = _cost_of_exact(units)
+    at_most = of_exact / _WORTH_IT
     if not forced and cost > at_most:
         return exact
     if not is_installed():
@@ -151,7 +153,7 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
     fourier = FourierSum(units, weights, grid)
     tolerated = ToleratedSum(exact, fourier, origin, scale, rtol)
     left = 1.0 - tolerated.resolves(points[:: -(-n // _SOME)])
-    if not forced and cost + left * exact.cost() > at_most:
+    if not forced and cost + left * of_exact > at_most:
         return exact
     return tolerated
 
@@ -170,9 +172,9 @@ def _cheapest_grid(points, rtol, memory):
         raise NotResolved(f"has errors of up to {finest:.0e}, more than rtol={rtol:g}")
     best, least = None, np.inf
     reasons = set()
-    ends = [(column.min(), column.max()) for column in points.T.copy()]
-    least_of, most_of = np.transpose(ends)
-    for lower, upper in _boxes(points):
+    columns = points.T.copy()
+    least_of, most_of = columns.min(axis=1), columns.max(axis=1)
+    for lower, upper in _boxes(columns):
         outside = np.maximum(lower - least_of, most_of - upper)  # (d,)
         grid = Grid(lower, upper, np.minimum(outside, REACH))
         n_out = int((~grid.contains(points)).sum())
@@ -186,6 +188,8 @@ def _cheapest_grid(points, rtol, memory):
         cost = n * _COST_OF_ROW[d] + grid.n_cells * _COST_OF_CELL + n_out * n_near
         if cost < least:
             best, least = grid, cost
+        if n_out == 0 and grid.n_cells * _COST_OF_CELL < n * _COST_OF_ROW[d]:
+            break
     if best is None:
         raise NotResolved(
             f"{' and '.join(sorted(reasons))}, and the bandwidth is too small a part "
@@ -194,15 +198,25 @@ def _cheapest_grid(points, rtol, memory):
     return best, least
 
 
-def _boxes(points):
-    """Yield boxes around (n, d) points, as (lower, upper), smaller and smaller."""
-    n = points.shape[0]
-    outside = sorted({int(share * n) for share in _TRIMMED})
+def _boxes(columns):
+    """Yield boxes around (d, n) coordinates, as (lower, upper), smaller and smaller."""
+    n = columns.shape[1]
+    yield columns.min(axis=1) - _MARGIN, columns.max(axis=1) + _MARGIN
+    outside = sorted({int(share * n) for share in _TRIMMED} - {0})
     order = sorted({k for count in outside for k in (count, n - 1 - count)})
-    columns = [np.partition(column, order) for column in points.T]
+    columns = np.partition(columns, order, axis=1)
     for count in outside:
-        margin = _MARGIN if count == 0 else 0.0
-        yield (
-            np.array([column[count] for column in columns]) - margin,
-            np.array([column[n - 1 - count] for column in columns]) + margin,
-        )
+        yield columns[:, count], columns[:, n - 1 - count]
+
+
+def _cost_of_exact(points):
+    """Return about how many kernels are summed exactly to score (n, d) points.
+
+    A sample is counted: for a few rows the points near enough, at least a few blocks.
+    """
+    n = points.shape[0]
+    near = np.ones((_FEW, len(points[:: -(-n // _MANY)])), dtype=bool)
+    some = points[:: -(-n // _FEW)]
+    for x, y in zip(some.T, points[:: -(-n // _MANY)].T, strict=True):
+        near[: x.size] &= np.abs(x[:, None] - y) < REACH
+    return n * max(n * near[: len(some)].mean(), _LEAST_ROWS)
