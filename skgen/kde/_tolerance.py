@@ -16,7 +16,8 @@ from skgen.kde._fourier import (
 _LEAST_ROWS = 2**13
 
 # So many rows tell what share of queries the transform resolves. What exact sums cost
-# is told by some rows and how many of others are near them.
+# is told by some rows and how many of others are near them, so many kernels away.
+_VISITED = 12.0
 _SOME, _FEW, _MANY = 1024, 64, 2**14
 
 # The tolerance is at least so many errors of the transform.
@@ -203,6 +204,8 @@ def _boxes(columns):
     n = columns.shape[1]
     yield columns.min(axis=1) - _MARGIN, columns.max(axis=1) + _MARGIN
     outside = sorted({int(share * n) for share in _TRIMMED} - {0})
+    if not outside:
+        return
     order = sorted({k for count in outside for k in (count, n - 1 - count)})
     columns = np.partition(columns, order, axis=1)
     for count in outside:
@@ -218,5 +221,5 @@ def _cost_of_exact(points):
     near = np.ones((_FEW, len(points[:: -(-n // _MANY)])), dtype=bool)
     some = points[:: -(-n // _FEW)]
     for x, y in zip(some.T, points[:: -(-n // _MANY)].T, strict=True):
-        near[: x.size] &= np.abs(x[:, None] - y) < REACH
+        near[: x.size] &= np.abs(x[:, None] - y) < _VISITED
     return n * max(n * near[: len(some)].mean(), _LEAST_ROWS)
