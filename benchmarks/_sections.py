@@ -104,6 +104,12 @@ def share(whole, options, least):
     return max(least, int(options.scale * whole)) if options.scale < 1 else whole
 
 
+def grid(heads, lines, left=1):
+    """Return a Markdown table, its first columns aligned to the left."""
+    rule = ["---"] * left + ["---:"] * (len(heads) - left)
+    return "\n".join(f"| {' | '.join(line)} |" for line in (heads, rule, *lines))
+
+
 def paragraphs(*parts):
     """Return parts of a section as one text."""
     return "\n\n".join(parts)

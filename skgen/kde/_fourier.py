@@ -41,6 +41,9 @@ _SPREADING = {"eps": 1e-13, "upsampfac": 2.0, "spreadinterponly": 1}
 # to one, and so the error of every sum is no larger.
 _ERROR = 1.5e-13
 
+# Fewer points are spread and interpolated before threads have started.
+_POINTS_FOR_THREADS = 2**15
+
 # Bytes for each cell of the grid at the worst moment: complex values to spread on, and
 # the real ones and half their spectrum before and after.
 BYTES_PER_CELL = 48
@@ -203,7 +206,8 @@ def _plan(kind, shape, cells):
     """Return a plan that spreads from (kind 1) or interpolates at (kind 2) cells."""
     import finufft
 
-    plan = finufft.Plan(kind, shape, nthreads=most_threads(), **_SPREADING)
+    n_threads = most_threads() if cells.shape[0] >= _POINTS_FOR_THREADS else 1
+    plan = finufft.Plan(kind, shape, nthreads=n_threads, **_SPREADING)
     columns = zip(cells.T, shape, strict=True)
     plan.setpts(*[(u - 0.5 * n) * (2 * np.pi / n) for u, n in columns])
     return plan
