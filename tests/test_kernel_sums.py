@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 from estimators import rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,9 +15,10 @@ from scipy.special import logsumexp
 from sklearn import config_context
 
 from skgen import GaussianKDE
-from skgen.kde import _fourier, _gaussian_kde, _tolerance
+from skgen.kde import _device_sum, _fourier, _gaussian_kde, _tolerance
 from skgen.kde._bandwidth import scott_factor
 from skgen.kde._blocks import boxes, neighbours_in_blocks
+from skgen.kde._device_sum import DeviceSum
 from skgen.kde._fourier import REACH, FourierSum, Grid, absolute_error
 from skgen.kde._kernel_sum import KernelSum
 
@@ -279,6 +281,63 @@ def test_distances_to_boxes():
     each = around.squared_distances_of_rows(X[:5])
     for row, squares in zip(X[:5], each, strict=True):
         assert_allclose(squares, around.squared_distances(row, row), rtol=1e-15)
+
+
+# -- on a device -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("error", [1e-3, 1e-7])
+@pytest.mark.parametrize("d", [2, 16])
+def test_sums_on_a_device_are_those_of_numpy(dtype, error, d, monkeypatch, rng):
+    # The arithmetic of a GPU, on the CPU.
+    monkeypatch.setattr(DeviceSum, "_device", lambda self: torch.device("cpu"))
+    monkeypatch.setattr(_device_sum, "_POINTS", 700)
+    monkeypatch.setattr(_device_sum, "_QUERIES", 100)
+    points = rows(2000, d).astype(dtype)
+    queries = np.vstack([rows(300, d, seed=1), rows(5, d, seed=2) * 1e6])
+    log_weights = np.log(rng.dirichlet(np.ones(2000)))
+    for scale in (None, rng.uniform(0.5, 2, d)):
+        exact = KernelSum(points, log_weights, scale)
+        on_device = DeviceSum(exact, "cuda", error)
+        log_sum, mean = exact(queries, with_mean=True)
+        of_device, mean_of_device = on_device(queries, with_mean=True)
+        assert_allclose(of_device, log_sum, rtol=1e-12, atol=8 * error)
+        assert_allclose(mean_of_device, mean, rtol=1e-9, atol=300 * error)
+        single = dtype == np.float32 and error == 1e-3
+        assert (np.abs(of_device[:300] - log_sum[:300]).max() > 1e-9) == single
+
+
+def test_a_device_that_is_missing_leaves_the_work_to_the_cpu(monkeypatch):
+    X = rows(100, 2)
+    monkeypatch.setattr(_gaussian_kde, "check_device", lambda model: None)
+    kde = GaussianKDE(0.5, device="cuda:7").fit(X)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    expected = GaussianKDE(0.5).fit(X).score_samples(X)
+    assert_array_equal(kde.score_samples(X), expected)
+    assert_array_equal(
+        GaussianKDE(0.5, device="auto").fit(X).score_samples(X), expected
+    )
+
+
+@pytest.mark.parametrize("device", ["gpu", None, "cuda:99"])
+def test_a_bad_device_is_named(device):
+    message = r"The 'device' parameter of GaussianKDE must be .* Got .* instead\."
+    with pytest.raises(ValueError, match=message):
+        GaussianKDE(device=device).fit(rows(9, 2))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-3), (np.float64, 1e-6)])
+def test_a_gpu_scores_as_a_cpu_does(dtype, rtol):
+    X, queries = rows(30_000, 16).astype(dtype), rows(5_000, 16, seed=1).astype(dtype)
+    cpu = GaussianKDE(rtol=rtol).fit(X)
+    gpu = GaussianKDE(rtol=rtol, device="cuda").fit(X)
+    scores = cpu.score_samples(queries)
+    assert_allclose(gpu.score_samples(queries), scores, rtol=1e-6, atol=rtol)
+    means = cpu.transform(queries)
+    assert_allclose(gpu.transform(queries), means, atol=100 * rtol)
 
 
 # -- the transform ---------------------------------------------------------------------
