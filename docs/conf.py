@@ -48,7 +48,9 @@ sphinx_gallery_conf = {
     "examples_dirs": "examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"plot_",
-    "ignore_pattern": r"__init__\.py" if with_data else r"plot_fremont_bridge\.py",
+    "ignore_pattern": r"__init__\.py"
+    if with_data
+    else r"plot_(fremont_bridge|earthquakes)\.py",
     "abort_on_example_error": True,
     "doc_module": ("skgen",),
     "reference_url": {"skgen": None},

@@ -36,15 +36,22 @@ _WIDEST, _HALVINGS = 4.0, 20
 # is as good as one over all.
 _FEW_ROWS, _ROWS = 512, 4096
 
+# So many points give them their densities in the search.
+_POINTS = 2**15
+
 # Shapes that score so much less than the best in the search are not looked at again.
-_FAR_BEHIND = 0.2
+_FAR_BEHIND = 0.5
 
 # Points in a block of neighbours. Blocks are left out whose kernels are smaller than
 # that on some other row by so many nats.
 _BLOCK, _NEGLIGIBLE = 1024, 40.0
 
-# Pairs of rows that are looked at together: 4 MB.
-_PAIRS = 2**19
+# Pairs of rows that are looked at together, half a megabyte, and factors: for narrower
+# ones more blocks are left out.
+_PAIRS, _AT_ONCE = 2**16, 4
+
+# Kernels are no smaller, relative to the nearest one. Its fourth power is a number.
+_TINY = 1e-75
 
 # With this share of rows that have copies, it is said that copies were left out.
 _MANY_COPIES = 0.01
@@ -79,12 +86,13 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     Choice
     """
     found = {}
+    some = _sample(X.shape[0], _POINTS)
     for shape in shapes:
         with warnings.catch_warnings():
             if shape != shapes[0]:  # said already
                 warnings.simplefilter("ignore")
             whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
-        rows = LeftOut(X, sample_weight, whitening, _FEW_ROWS)
+        rows = LeftOut(X[some], sample_weight[some], whitening, _FEW_ROWS)
         scores = rows.scores(_WIDEST, _HALVINGS + 1, every=2)
         found[shape] = whitening, scores
     best = max(scores.max() for _, scores in found.values())
@@ -101,10 +109,16 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
 def _settled(X, sample_weight, shape, whitening, scores):
     """Return the best factor about the best of a search by halves, and its score."""
     rows = LeftOut(X, sample_weight, whitening, _ROWS)
-    k = int(scores.argmax())
-    # Five factors about it, each the root of a half of the one before.
-    widest = _WIDEST / 2.0**k * 2.0
-    fine = rows.scores(widest, 5)
+    # Five factors about it, each the root of a half of the one before; on from there
+    # while the best of them is the first or the last.
+    k, step = int(scores.argmax()), 0
+    while True:
+        widest = _WIDEST / 2.0**k * 2.0
+        fine = rows.scores(widest, 5)
+        onward = int(fine.argmax() == 4) - int(fine.argmax() == 0)
+        if onward in (0, -step) or not 0 <= k + onward <= _HALVINGS:
+            break
+        k, step = k + onward, onward
     i = int(np.clip(fine.argmax(), 1, 3))
     low, middle, high = fine[i - 1 : i + 2]
     # The vertex of the parabola through three, in steps of half an octave.
@@ -139,6 +153,13 @@ def _warn(X, choice):
         )
 
 
+def _sample(n, most):
+    """Return the numbers of all of `n` rows, or of `most` spread over the table."""
+    if n <= most:
+        return np.arange(n)
+    return np.random.RandomState(0).permutation(n)[:most]
+
+
 class LeftOut:
     """Rows left out one by one, in whitened coordinates.
 
@@ -159,11 +180,8 @@ class LeftOut:
         varies = ~whitening.degenerate
         self.points = whitening.whiten(X)[:, varies]  # (n, e)
         self.weights = sample_weight / sample_weight.sum()
-        rows = np.arange(n)
-        if n > most:
-            rows = np.random.RandomState(0).permutation(n)[:most]
         chosen = np.zeros(n, dtype=bool)
-        chosen[rows] = True
+        chosen[_sample(n, most)] = True
         self.blocks = neighbours_in_blocks(self.points, _BLOCK)
         ends = np.cumsum([index.size for index in self.blocks])
         in_order = self.points[np.concatenate(self.blocks)]
@@ -189,6 +207,15 @@ class LeftOut:
         -------
         ndarray of shape (n_factors,)
         """
+        columns = []
+        for first in range(0, n_factors, _AT_ONCE):
+            some = min(_AT_ONCE, n_factors - first)
+            factor = widest / 2.0 ** (0.5 * every * first)
+            columns.append(self._mean_logs(factor, some, every))
+        return np.concatenate(columns)
+
+    def _mean_logs(self, widest, n_factors, every):
+        """Return what `scores` does, for a few factors."""
         logs = in_parallel(
             lambda task: self._logs(*task, widest, n_factors, every),
             [(b, rows) for b, rows in enumerate(self.left_out) if rows.size],
@@ -199,17 +226,22 @@ class LeftOut:
 
     def _logs(self, b, rows, widest, n_factors, every):
         """Return log-densities of left out rows of a block: (m, n_factors)."""
-        points = self._near(b, rows, widest)
-        size = max(1, _PAIRS // points.size)
-        return np.concatenate(
-            [
-                self._of_pairs(rows[i : i + size], points, widest, n_factors, every)
-                for i in range(0, rows.size, size)
-            ]
-        )
+        blocks = self._near(b, rows, widest)
+        size = max(1, _PAIRS // rows.size)
+        log_sum = np.full((rows.size, n_factors), -np.inf)
+        others = np.ones(rows.size)
+        points = np.concatenate([self.blocks[i] for i in blocks])
+        for start in range(0, points.size, size):
+            some = points[start : start + size]
+            of_some, copies = self._of_pairs(rows, some, widest, n_factors, every)
+            log_sum = np.logaddexp(log_sum, of_some)
+            others -= copies
+        squared = widest**2 / 2.0 ** (every * np.arange(n_factors))  # (n_factors,)
+        log_norm = self.constant - 0.5 * self.points.shape[1] * np.log(squared)
+        return log_sum - np.log(others)[:, None] + log_norm
 
     def _near(self, b, rows, widest):
-        """Return the points whose kernels are not nothing at rows of a block."""
+        """Return the blocks whose kernels are not nothing at left out rows of one."""
         own, left_out = self.blocks[b], self.points[rows]
         D = cdist(left_out, self.points[own], "sqeuclidean")
         D[D == 0] = np.inf
@@ -218,28 +250,31 @@ class LeftOut:
         least = max(self.weights[own].min(), np.finfo(np.float64).tiny)
         nats = _NEGLIGIBLE - math.log(least)
         far = self.boxes.squared_distances(left_out.min(axis=0), left_out.max(axis=0))
-        near = np.flatnonzero(~(far > nearest + 2 * widest**2 * nats))
-        return np.concatenate([self.blocks[i] for i in near])
+        return np.flatnonzero(~(far > nearest + 2 * widest**2 * nats))
 
     def _of_pairs(self, rows, points, widest, n_factors, every):
-        """Return log-densities of left out rows by the points: (b, n_factors)."""
+        """Return logarithms of sums over some points, and what copies weigh.
+
+        The first, (b, n_factors), lack what normalises kernels; the second is (b,).
+        """
         D = cdist(self.points[rows], self.points[points], "sqeuclidean")  # (b, n)
         weights = self.weights[points]
         copies = D == 0
-        others = 1.0 - copies @ weights  # (b,)
         D[copies] = np.inf
         nearest = D.min(axis=1)  # (b,)
-        D -= nearest[:, None]
+        answer = np.full((rows.size, n_factors), -np.inf)
+        some = np.isfinite(nearest)
+        D -= np.where(some, nearest, 0.0)[:, None]
         D *= -0.5 / widest**2
-        e = np.exp(D, out=D)
-        answer = np.empty((rows.size, n_factors))
-        n_varying = self.points.shape[1]
+        # Numbers too small to be normal would take a hundred times as long.
+        e = np.exp(np.maximum(D, math.log(_TINY), out=D), out=D)
         squared = widest**2
         for k in range(n_factors):
             if k:
                 for _ in range(every):
                     np.multiply(e, e, out=e)
                     squared /= 2
-            answer[:, k] = np.log(e @ weights) - 0.5 * nearest / squared
-            answer[:, k] -= 0.5 * n_varying * math.log(squared)
-        return answer - np.log(others)[:, None] + self.constant
+                np.maximum(e, _TINY, out=e)
+            total = np.log(e @ weights, out=answer[:, k].copy(), where=some)
+            answer[:, k] = total - np.where(some, 0.5 * nearest / squared, 0.0)
+        return answer, copies @ weights
