@@ -1,23 +1,19 @@
 """EM: iterations from one start that never lower the likelihood."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from skgen.mixture._covariance import AbstractCovariance
+from skgen.mixture._joint import EM_LOSS, MOST_SPREAD, Parameters
+from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
-    Parameters,
     Statistics,
     maximise,
-    moments,
-    responsibilities,
     statistics,
+    statistics_of_shares,
 )
-
-# A mean that moves so many standard deviations (squared) of its new component
-# leaves too few digits of moments about where it was.
-_FAR_MOVE = 1e6
 
 # A fall of the likelihood by this share of it is rounding.
 _ROUNDING = 1e-10
@@ -33,50 +29,64 @@ class Problem:
     floor: float  # the least variance
     degenerate: np.ndarray  # (d,) whether the rows vary along each coordinate
 
-    def statistics(self, parameters):
+    @cached_property
+    def products(self):
+        """Return the products that serve the rows; None where they do not."""
+        products = products_of(self.covariance)
+        in_range = max(self.X.max(), -self.X.min()) < MOST_SPREAD
+        return products if in_range and pays(products, self.X.shape[1]) else None
+
+    def statistics(self, parameters, moved=None):
         """Return what a pass over the rows yields under the parameters (E-step)."""
-        return statistics(self.X, self.sample_weight, parameters, self.covariance)
+        return statistics(
+            self.X,
+            self.sample_weight,
+            parameters,
+            self.covariance,
+            self.products,
+            moved,
+        )
 
     def maximise(self, collected, parameters):
         """Return the parameters after `parameters`, and which components collapsed."""
-        now = collected.counts, collected.first, collected.scatter
-        result = self._maximise(now, parameters.means, parameters.covariances)
-        if self._moved_far(parameters.means, result[0]):
-
-            def shares(rows):
-                return responsibilities(self.X[rows], parameters, self.covariance)[1]
-
-            # Once more, about the new means: no digits are lost there.
-            origins = result[0].means
-            now = moments(self.X, self.sample_weight, shares, origins, self.covariance)
-            result = self._maximise(now, origins, parameters.covariances)
-        return result
+        return self._maximise(
+            collected, parameters, lambda moved: self.statistics(parameters, moved)
+        )
 
     def from_shares(self, shares, K):
         """Return the parameters of components that hold given shares of the rows."""
-        d = self.X.shape[1]
-        counts, sums = np.zeros(K), np.zeros((K, d))
-        for rows in gen_batches(self.X.shape[0], 4096):
-            r = shares(rows) * self.sample_weight[rows, None]  # (b, K)
-            counts += r.sum(axis=0)
-            sums += r.T @ self.X[rows]
-        origins = sums / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
-        now = moments(self.X, self.sample_weight, shares, origins, self.covariance)
-        return self._maximise(now, origins, self.covariance.unit(K, d))[0]
-
-    def _maximise(self, now, origins, previous):
-        return maximise(
-            *now, origins, previous, self.covariance, self.floor, self.degenerate
+        d, covariance = self.X.shape[1], self.covariance
+        unit = covariance.unit(K, d)
+        standard = Parameters(
+            np.full(K, 1 / K), np.zeros((K, d)), unit, covariance.factors(unit)
         )
 
-    def _moved_far(self, origins, parameters):
-        """Tell whether a mean moved by very many of its standard deviations."""
-        for k in np.flatnonzero(parameters.weights):
-            move = parameters.means[k : k + 1] - origins[k]  # (1, d)
-            y = self.covariance.standardise(move, parameters.factors, k)
-            if (y**2).sum() > _FAR_MOVE:
-                return True
-        return False
+        def collect(moved=None):
+            return statistics_of_shares(
+                self.X, self.sample_weight, shares, K, covariance, self.products, moved
+            )
+
+        return self._maximise(collect(), standard, collect)[0]
+
+    def _maximise(self, collected, previous, again):
+        """Return the parameters after `previous`, and which components collapsed.
+
+        `again` collects the moments once more, about other points.
+        """
+        rest = previous, self.covariance, self.floor, self.degenerate
+        found = maximise(collected, *rest)
+        far = self._far(found[0], collected.origins)
+        if far.any():
+            # About the new means no digits are lost.
+            found = maximise(again((far, found[0].means)), *rest)
+        return found
+
+    def _far(self, parameters, origins):
+        """Tell which moments were about a point too far from the mean: (K,)."""
+        move = np.abs(parameters.means - origins)  # (K, d)
+        precisions = self.covariance.precisions(parameters.factors)
+        lost = products_of(self.covariance).magnitudes(precisions, move)
+        return (lost > EM_LOSS) & (parameters.weights > 0)
 
 
 @dataclass
