@@ -6,14 +6,19 @@ from functools import cached_property
 import numpy as np
 
 from skgen.mixture._covariance import AbstractCovariance
-from skgen.mixture._joint import EM_LOSS, MOST_SPREAD, Parameters
+from skgen.mixture._joint import MOST_SPREAD, Parameters
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
     Statistics,
+    far,
     maximise,
     statistics,
     statistics_of_shares,
 )
+
+# What matrix products may lose of log-densities, as a multiple of rounding. They may
+# lose more while the likelihood still rises by so much more.
+_LEAST_LOSS, _MOST_LOSS, _LOSS_OF_RISE = 1e4, 1e7, 1e-4
 
 # A fall of the likelihood by this share of it is rounding.
 _ROUNDING = 1e-10
@@ -36,21 +41,17 @@ class Problem:
         in_range = max(self.X.max(), -self.X.min()) < MOST_SPREAD
         return products if in_range and pays(products, self.X.shape[1]) else None
 
-    def statistics(self, parameters, moved=None):
+    def statistics(self, parameters, loss=_LEAST_LOSS, moved=None):
         """Return what a pass over the rows yields under the parameters (E-step)."""
-        return statistics(
-            self.X,
-            self.sample_weight,
-            parameters,
-            self.covariance,
-            self.products,
-            moved,
-        )
+        rows, family = (self.X, self.sample_weight), (self.covariance, self.products)
+        return statistics(*rows, parameters, *family, loss, moved)
 
     def maximise(self, collected, parameters):
         """Return the parameters after `parameters`, and which components collapsed."""
         return self._maximise(
-            collected, parameters, lambda moved: self.statistics(parameters, moved)
+            collected,
+            parameters,
+            lambda moved: self.statistics(parameters, moved=moved),
         )
 
     def from_shares(self, shares, K):
@@ -62,8 +63,9 @@ class Problem:
         )
 
         def collect(moved=None):
+            rows = self.X, self.sample_weight
             return statistics_of_shares(
-                self.X, self.sample_weight, shares, K, covariance, self.products, moved
+                *rows, shares, K, covariance, self.products, moved
             )
 
         return self._maximise(collect(), standard, collect)[0]
@@ -75,18 +77,13 @@ class Problem:
         """
         rest = previous, self.covariance, self.floor, self.degenerate
         found = maximise(collected, *rest)
-        far = self._far(found[0], collected.origins)
-        if far.any():
+        products = products_of(self.covariance)
+        moved = far(found[0], self.covariance, products, collected.origins)
+        moved &= found[0].weights > 0
+        if moved.any():
             # About the new means no digits are lost.
-            found = maximise(again((far, found[0].means)), *rest)
+            found = maximise(again((moved, found[0].means)), *rest)
         return found
-
-    def _far(self, parameters, origins):
-        """Tell which moments were about a point too far from the mean: (K,)."""
-        move = np.abs(parameters.means - origins)  # (K, d)
-        precisions = self.covariance.precisions(parameters.factors)
-        lost = products_of(self.covariance).magnitudes(precisions, move)
-        return (lost > EM_LOSS) & (parameters.weights > 0)
 
 
 @dataclass
@@ -116,16 +113,26 @@ class Run:
         """
         self.converged = self.rise < tol
         parameters, at_floor = problem.maximise(self.statistics, self.parameters)
-        found = parameters, problem.statistics(parameters)
+        loss = np.clip(
+            _LOSS_OF_RISE * self.rise / np.finfo(np.float64).eps,
+            _LEAST_LOSS,
+            _MOST_LOSS,
+        )
+        found = parameters, problem.statistics(parameters, loss)
         found = self._reseeded(problem, *found) or found
         self.rise = found[1].log_likelihood - self.bound
+        if self.rise <= 0 and loss > _LEAST_LOSS:
+            # Perhaps for what products lost: once more, with the digits that remain.
+            self.statistics = problem.statistics(self.parameters)
+            found = found[0], problem.statistics(found[0])
+            self.rise = found[1].log_likelihood - self.bound
         if self.rise >= 0:
             self.parameters, self.statistics = found
             self.at_floor = at_floor
         if self.rise <= 0:
             self.stalled = self.rise < -_ROUNDING * max(1.0, abs(self.bound))
             self.converged = not self.stalled
-        self.bounds.append(self.bound)
+        self.bounds.append(max([self.bound, *self.bounds[-1:]]))
 
     def _reseeded(self, problem, parameters, collected):
         """Set one component without rows on the row of the least density.

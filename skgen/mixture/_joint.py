@@ -9,7 +9,7 @@ from skgen.mixture._products import pays, products_of
 
 # Bytes of features and shares in a block of rows, so that it stays in the cache, and
 # its least and most rows: fewer starve the matrix products, more gain nothing.
-_BLOCK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**19, 128, 2048
+_BLOCK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**21, 128, 4096
 
 # Blocks in a task of a thread are as many as make this many tasks.
 _TASKS = 32
@@ -20,9 +20,9 @@ _WORK_FOR_THREADS = 2e7
 # Beyond these, products of two coordinates leave the range of float64.
 _LEAST_SPREAD, MOST_SPREAD = 1e-70, 1e70
 
-# What products may lose, as a multiple of rounding: in EM 1e-10 of a log-density,
-# in answers 1e-12, so that a row's do not depend on the rows beside it.
-EM_LOSS, ANSWER_LOSS = 1e5, 1e4
+# What products may lose in answers, as a multiple of rounding: 1e-12 of a log-density,
+# so that a row's does not depend on the rows beside it.
+ANSWER_LOSS = 1e4
 
 
 @dataclass(frozen=True)

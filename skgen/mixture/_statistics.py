@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skgen.mixture._joint import EM_LOSS, Blocks, Joint, Parameters, normalise
+from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
+
+# A mean so many standard deviations (squared) of its component from a point leaves
+# too few digits of moments about it.
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,7 @@ class Moments:
         return counts, first, scatter, origins
 
 
-def statistics(X, sample_weight, parameters, covariance, products, moved=None):
+def statistics(X, sample_weight, parameters, covariance, products, loss, moved=None):
     """Return the statistics of all rows under the mixture.
 
     Parameters
@@ -94,6 +98,8 @@ def statistics(X, sample_weight, parameters, covariance, products, moved=None):
         The shape of its covariances.
     products : AbstractProducts or None
         Takes the components that lose few digits by it; None goes by differences.
+    loss : float
+        What products may lose of a log-density, as a multiple of rounding.
     moved : tuple of ndarrays of shapes (K,) and (K, d), default=None
         Which components have means so far from here that their moments must be
         about other points, and the points.
@@ -102,7 +108,8 @@ def statistics(X, sample_weight, parameters, covariance, products, moved=None):
     -------
     Statistics
     """
-    joint = Joint(parameters, covariance, products, np.zeros(X.shape[1]), EM_LOSS)
+    shift = np.zeros(X.shape[1])
+    joint = Joint(parameters, covariance, products, shift, loss)
 
     def e_step(rows, F):
         r = joint(X[rows], F)  # (K, b)
@@ -110,9 +117,11 @@ def statistics(X, sample_weight, parameters, covariance, products, moved=None):
         r *= sample_weight[rows] / norm
         return r, log_density
 
-    origins, apart = parameters.means, np.ones(parameters.weights.size, dtype=bool)
-    apart[joint.near] = False
-    moments = Moments(*_about(origins, apart, moved), covariance, products)
+    apart = np.ones(parameters.weights.size, dtype=bool)
+    if products is not None:
+        apart = far(parameters, covariance, products, shift)
+    origins, apart = _about(parameters.means, apart, moved)
+    moments = Moments(origins, apart, covariance, products)
     return _collected(X, sample_weight, e_step, moments, parameters.factors)
 
 
@@ -179,6 +188,13 @@ def _collected(X, sample_weight, e_step, moments, factors):
     mean = sum(totals) / sample_weight.sum()
     lowest_row = lowest_rows[int(np.argmin(lowest))]
     return Statistics(*moments.total(parts, shift), mean, lowest_row)
+
+
+def far(parameters, covariance, products, origins):
+    """Tell for which components moments about a point lose too many digits: (K,)."""
+    move = np.abs(parameters.means - origins)  # (K, d)
+    precisions = covariance.precisions(parameters.factors)
+    return products.magnitudes(precisions, move) > _FAR
 
 
 def maximise(collected, previous, covariance, floor, degenerate):
