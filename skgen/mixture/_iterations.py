@@ -24,6 +24,12 @@ _LEAST_LOSS, _MOST_LOSS, _LOSS_OF_RISE = 1e4, 1e7, 1e-4
 _ROUNDING = 1e-10
 
 
+def allowed_loss(rise):
+    """Return what products may lose after an iteration of such a rise."""
+    loss = _LOSS_OF_RISE * rise / np.finfo(np.float64).eps
+    return min(max(loss, _LEAST_LOSS), _MOST_LOSS)
+
+
 @dataclass(frozen=True)
 class Problem:
     """Rows in whitened coordinates, and the family to fit to them."""
@@ -113,11 +119,7 @@ class Run:
         """
         self.converged = self.rise < tol
         parameters, at_floor = problem.maximise(self.statistics, self.parameters)
-        loss = np.clip(
-            _LOSS_OF_RISE * self.rise / np.finfo(np.float64).eps,
-            _LEAST_LOSS,
-            _MOST_LOSS,
-        )
+        loss = allowed_loss(self.rise)
         found = parameters, problem.statistics(parameters, loss)
         found = self._reseeded(problem, *found) or found
         self.rise = found[1].log_likelihood - self.bound

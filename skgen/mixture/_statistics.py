@@ -121,6 +121,8 @@ def statistics(X, sample_weight, parameters, covariance, products, loss, moved=N
     if products is not None:
         apart = far(parameters, covariance, products, shift)
     origins, apart = _about(parameters.means, apart, moved)
+    if apart.all() and not joint.near.size:
+        products = None  # features that nothing is made of
     moments = Moments(origins, apart, covariance, products)
     return _collected(X, sample_weight, e_step, moments, parameters.factors)
 
