@@ -14,7 +14,7 @@ from skgen import EMGaussianMixture
 from skgen.mixture import _iterations, _joint, _products, _statistics
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._iterations import Run, allowed_loss
-from skgen.mixture._joint import Joint, Parameters, answers, losses, shares
+from skgen.mixture._joint import Joint, Parameters, answers, losses, normalise, shares
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
     far,
@@ -192,6 +192,18 @@ def test_losses_do_not_depend_on_the_units_of_the_features(kind, rng):
         losses(parameters, covariance, products, shift),
         rtol=1e-9,
     )
+
+
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_nearly_collinear_features_lose_digits(kind):
+    covariances = np.ones((D, D)) + 1e-6 * np.eye(D)
+    covariances = np.tile(covariances, (K, 1, 1)) if kind == "full" else covariances
+    covariance = COVARIANCES[kind]
+    factors = covariance.factors(covariances)
+    parameters = Parameters(np.ones(K) / K, np.zeros((K, D)), covariances, factors)
+    lost = losses(parameters, covariance, products_of(covariance), np.zeros(D))
+    # The precisions are about 1e6 times 2/3 on the diagonal, -1/3 beside it.
+    np.testing.assert_allclose(lost, 4e6, rtol=1e-4)
 
 
 # -- which component goes by which form ----------------------------------------
@@ -379,11 +391,18 @@ def test_answers_are_those_of_every_block(kind, rng, monkeypatch):
     answers(X, parameters, COVARIANCES[kind], shares, out)
     np.testing.assert_allclose(out, expected, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(out.sum(axis=1), 1.0)
+    density = np.empty(len(X))
+    answers(X, parameters, COVARIANCES[kind], lambda j: normalise(j)[0], density)
     assert (out[:, 0] == 0).all()
     with np.errstate(divide="ignore"):
         joint = np.delete(log_joint(X, parameters, kind), 5, axis=0)
-    exact = np.exp(joint - joint.max(axis=1, keepdims=True))
-    exact /= exact.sum(axis=1, keepdims=True)
+    top = joint.max(axis=1, keepdims=True)
+    exact = np.exp(joint - top)
+    total = exact.sum(axis=1, keepdims=True)
+    exact /= total
+    np.testing.assert_allclose(
+        np.delete(density, 5), (top + np.log(total))[:, 0].astype(float), rtol=1e-11
+    )
     np.testing.assert_allclose(
         np.delete(out, 5, axis=0), exact.astype(float), atol=1e-10
     )
