@@ -307,6 +307,21 @@ def test_clusters_a_million_times_narrower_keep_their_digits(kind, rng):
 
 
 @every_type
+def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
+    X, r = rng.standard_normal((40, D)), rng.dirichlet(np.ones(K), size=40)
+    times, covariance = rng.randint(1, 4, size=40), COVARIANCES[kind]
+    regular = np.zeros(D, dtype=bool)
+    problem = _iterations.Problem(X, times.astype(float), covariance, 0.0, regular)
+    weighted = problem.from_shares(lambda rows: r[rows], K)
+    X, r = np.repeat(X, times, axis=0), np.repeat(r, times, axis=0)
+    problem = _iterations.Problem(X, np.ones(len(X)), covariance, 0.0, regular)
+    repeated = problem.from_shares(lambda rows: r[rows], K)
+    for name in ("weights", "means", "covariances"):
+        one, other = getattr(weighted, name), getattr(repeated, name)
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
+
+
+@every_type
 def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     parameters = mixture(kind, rng)
     X = np.repeat(np.eye(D), 40, axis=0) + 1e-7 * rng.standard_normal((3 * 40, D))
