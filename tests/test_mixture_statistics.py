@@ -331,6 +331,7 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     )
     found = problem.from_shares(lambda rows: np.eye(K)[labels[rows]], K)
     assert found.weights[3] == 0
+    assert (found.means[3] == 0).all()  # where it was
     expected = np.stack([np.cov(X[labels == k].T, ddof=0) for k in range(D)])
     variances = np.diagonal(expected, axis1=1, axis2=2)
     expected = {
@@ -367,10 +368,30 @@ def test_any_number_of_threads_finds_the_same_bits(kind, rng, monkeypatch):
     for n_threads in (1, 2, 5):
         monkeypatch.setattr("skgen._threads._most_threads", lambda n=n_threads: n)
         results.append(one_iteration(X, np.ones(len(X)), parameters, kind, 30.0)[0])
+    density = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1)
+    assert results[0].lowest_row == density.argmin()
     for result in results[1:]:
         assert result.log_likelihood == results[0].log_likelihood
         np.testing.assert_array_equal(result.scatter, results[0].scatter)
         np.testing.assert_array_equal(result.first, results[0].first)
+
+
+def test_rows_out_of_range_go_by_differences():
+    X, covariance = rows(20, D), COVARIANCES["full"]
+    rest = np.ones(20), covariance, 0.0, np.zeros(D, dtype=bool)
+    assert _iterations.Problem(X, *rest).products is products_of(covariance)
+    X[3, 1] = -1e80
+    assert _iterations.Problem(X, *rest).products is None
+
+
+@every_type
+def test_a_component_without_rows_stays_where_it_was(kind, rng):
+    parameters = mixture(kind, rng)
+    parameters.means[1] = 1e4
+    X = rng.standard_normal((50, D))
+    found = one_iteration(X, np.ones(50), parameters, kind, 1e7)[1]
+    assert found.weights[1] == 0
+    assert (found.means[1] == 1e4).all()
 
 
 @pytest.mark.parametrize("n", [1, 127, 128, 129, 4096, 200_001])
@@ -450,3 +471,14 @@ def test_a_fall_by_what_products_lost_ends_nothing(rng):
         run.step(problem, 0.0)
     assert not run.converged
     np.testing.assert_allclose(run.bounds, [1e-9, 2e-9, 3e-9], rtol=1e-6)
+
+
+def test_a_likelihood_that_products_raised_is_found_anew(rng):
+    problem, start = Rounding(), replace(mixture("full", rng), means=np.zeros((K, D)))
+    run = Run(start, replace(problem.statistics(start), log_likelihood=1e-8))
+    run.bounds = [1e-8]
+    run.step(problem, 0.0)
+    assert not run.converged
+    assert (run.parameters.means == 1).all()
+    assert run.bound == pytest.approx(1e-9)
+    assert run.bounds == [1e-8, 1e-8]  # the trace never falls
