@@ -7,13 +7,8 @@ from sklearn.utils.validation import check_is_fitted
 from skgen._parameters import invalid_parameter
 from skgen._validation import validated_rows
 from skgen.base import GenerativeModel
+from skgen.mixture._joint import Parameters, answers, normalise, shares
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._statistics import (
-    Parameters,
-    log_joint,
-    log_sum_exp,
-    responsibilities,
-)
 
 
 class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
@@ -145,13 +140,18 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         )
 
     def _log_density(self, X):
-        return log_sum_exp(log_joint(X, self._parameters, self._covariance))
+        return self._answers(X, lambda joint: normalise(joint)[0], ())
 
     def _posterior_mean(self, X):
-        return responsibilities(X, self._parameters, self._covariance)[1]
+        return self._answers(X, shares, (self._n_latent,))
 
     def _most_probable(self, X):
-        return log_joint(X, self._parameters, self._covariance).argmax(axis=1)
+        return self._answers(X, lambda joint: joint.argmax(axis=0), (), np.intp)
+
+    def _answers(self, X, function, shape, dtype=np.float64):
+        """Return what a function makes of log-densities (K, b): (n, *shape)."""
+        out = np.empty((X.shape[0], *shape), dtype)
+        return answers(X, self._parameters, self._covariance, function, out)
 
     def _conditional_mean(self, Z):
         return Z @ self.means_

@@ -209,22 +209,22 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             start = self._last_fit(X.shape[1])
         X, sample_weight = canonical_rows(X, _scaled_weights(sample_weight))
         covariance = COVARIANCES[self.covariance_type]
-        whitening = estimate_whitening(
-            X,
-            sample_weight,
-            covariance.whitening,
-            dtype=self._fit_dtype,
-            names=column_names(self),
-        )
-        problem = Problem(
-            whitening.whiten(X),
-            sample_weight,
-            covariance,
-            self.reg_covar,
-            whitening.degenerate,
-        )
         best = None
         with one_blas_thread():
+            whitening = estimate_whitening(
+                X,
+                sample_weight,
+                covariance.whitening,
+                dtype=self._fit_dtype,
+                names=column_names(self),
+            )
+            problem = Problem(
+                whitening.whiten(X),
+                sample_weight,
+                covariance,
+                self.reg_covar,
+                whitening.degenerate,
+            )
             for _ in range(self._n_fit_tasks):
                 parameters = first_parameters(self, problem, start, whitening, rng)
                 run = self._run(problem, parameters, whitening, task)

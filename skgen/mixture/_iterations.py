@@ -1,26 +1,33 @@
 """EM: iterations from one start that never lower the likelihood."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from sklearn.utils import gen_batches
 
 from skgen.mixture._covariance import AbstractCovariance
+from skgen.mixture._joint import MOST_SPREAD, Parameters
+from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
-    Parameters,
     Statistics,
+    far,
     maximise,
-    moments,
-    responsibilities,
     statistics,
+    statistics_of_shares,
 )
 
-# A mean that moves so many standard deviations (squared) of its new component
-# leaves too few digits of moments about where it was.
-_FAR_MOVE = 1e6
+# What matrix products may lose of log-densities, as a multiple of rounding. They may
+# lose more while the likelihood still rises by so much more.
+_LEAST_LOSS, _MOST_LOSS, _LOSS_OF_RISE = 1e4, 1e7, 1e-4
 
 # A fall of the likelihood by this share of it is rounding.
 _ROUNDING = 1e-10
+
+
+def allowed_loss(rise):
+    """Return what products may lose after an iteration of such a rise."""
+    loss = _LOSS_OF_RISE * rise / np.finfo(np.float64).eps
+    return min(max(loss, _LEAST_LOSS), _MOST_LOSS)
 
 
 @dataclass(frozen=True)
@@ -33,50 +40,56 @@ class Problem:
     floor: float  # the least variance
     degenerate: np.ndarray  # (d,) whether the rows vary along each coordinate
 
-    def statistics(self, parameters):
+    @cached_property
+    def products(self):
+        """Return the products that serve the rows; None where they do not."""
+        products = products_of(self.covariance)
+        in_range = max(self.X.max(), -self.X.min()) < MOST_SPREAD
+        return products if in_range and pays(products, self.X.shape[1]) else None
+
+    def statistics(self, parameters, loss=_LEAST_LOSS, moved=None):
         """Return what a pass over the rows yields under the parameters (E-step)."""
-        return statistics(self.X, self.sample_weight, parameters, self.covariance)
+        rows, family = (self.X, self.sample_weight), (self.covariance, self.products)
+        return statistics(*rows, parameters, *family, loss, moved)
 
     def maximise(self, collected, parameters):
         """Return the parameters after `parameters`, and which components collapsed."""
-        now = collected.counts, collected.first, collected.scatter
-        result = self._maximise(now, parameters.means, parameters.covariances)
-        if self._moved_far(parameters.means, result[0]):
-
-            def shares(rows):
-                return responsibilities(self.X[rows], parameters, self.covariance)[1]
-
-            # Once more, about the new means: no digits are lost there.
-            origins = result[0].means
-            now = moments(self.X, self.sample_weight, shares, origins, self.covariance)
-            result = self._maximise(now, origins, parameters.covariances)
-        return result
+        return self._maximise(
+            collected,
+            parameters,
+            lambda moved: self.statistics(parameters, moved=moved),
+        )
 
     def from_shares(self, shares, K):
         """Return the parameters of components that hold given shares of the rows."""
-        d = self.X.shape[1]
-        counts, sums = np.zeros(K), np.zeros((K, d))
-        for rows in gen_batches(self.X.shape[0], 4096):
-            r = shares(rows) * self.sample_weight[rows, None]  # (b, K)
-            counts += r.sum(axis=0)
-            sums += r.T @ self.X[rows]
-        origins = sums / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
-        now = moments(self.X, self.sample_weight, shares, origins, self.covariance)
-        return self._maximise(now, origins, self.covariance.unit(K, d))[0]
-
-    def _maximise(self, now, origins, previous):
-        return maximise(
-            *now, origins, previous, self.covariance, self.floor, self.degenerate
+        d, covariance = self.X.shape[1], self.covariance
+        unit = covariance.unit(K, d)
+        standard = Parameters(
+            np.full(K, 1 / K), np.zeros((K, d)), unit, covariance.factors(unit)
         )
 
-    def _moved_far(self, origins, parameters):
-        """Tell whether a mean moved by very many of its standard deviations."""
-        for k in np.flatnonzero(parameters.weights):
-            move = parameters.means[k : k + 1] - origins[k]  # (1, d)
-            y = self.covariance.standardise(move, parameters.factors, k)
-            if (y**2).sum() > _FAR_MOVE:
-                return True
-        return False
+        def collect(moved=None):
+            rows = self.X, self.sample_weight
+            return statistics_of_shares(
+                *rows, shares, K, covariance, self.products, moved
+            )
+
+        return self._maximise(collect(), standard, collect)[0]
+
+    def _maximise(self, collected, previous, again):
+        """Return the parameters after `previous`, and which components collapsed.
+
+        `again` collects the moments once more, about other points.
+        """
+        rest = previous, self.covariance, self.floor, self.degenerate
+        found = maximise(collected, *rest)
+        products = products_of(self.covariance)
+        moved = far(found[0], self.covariance, products, collected.origins)
+        moved &= found[0].weights > 0
+        if moved.any():
+            # About the new means no digits are lost.
+            found = maximise(again((moved, found[0].means)), *rest)
+        return found
 
 
 @dataclass
@@ -106,16 +119,22 @@ class Run:
         """
         self.converged = self.rise < tol
         parameters, at_floor = problem.maximise(self.statistics, self.parameters)
-        found = parameters, problem.statistics(parameters)
+        loss = allowed_loss(self.rise)
+        found = parameters, problem.statistics(parameters, loss)
         found = self._reseeded(problem, *found) or found
         self.rise = found[1].log_likelihood - self.bound
+        if self.rise <= 0 and loss > _LEAST_LOSS:
+            # Perhaps for what products lost: once more, with the digits that remain.
+            self.statistics = problem.statistics(self.parameters)
+            found = found[0], problem.statistics(found[0])
+            self.rise = found[1].log_likelihood - self.bound
         if self.rise >= 0:
             self.parameters, self.statistics = found
             self.at_floor = at_floor
         if self.rise <= 0:
             self.stalled = self.rise < -_ROUNDING * max(1.0, abs(self.bound))
             self.converged = not self.stalled
-        self.bounds.append(self.bound)
+        self.bounds.append(max([self.bound, *self.bounds[-1:]]))
 
     def _reseeded(self, problem, parameters, collected):
         """Set one component without rows on the row of the least density.

@@ -27,8 +27,10 @@ def canonical_rows(X, sample_weight):
     """
     key = _generic_projection(X)  # (n,)
     order = np.argsort(key, kind="stable")
-    differs = (X[order[1:]] != X[order[:-1]]).any(axis=1)  # (n - 1,)
-    if (differs & (key[order[1:]] == key[order[:-1]])).any():
+    differs = key[order[1:]] != key[order[:-1]]  # (n - 1,)
+    alike = np.flatnonzero(~differs)  # few: the others need not be looked at
+    differs[alike] = (X[order[alike + 1]] != X[order[alike]]).any(axis=1)
+    if differs[alike].any():
         # Beside a far outlier, small columns may be lost to the key.
         order = np.lexsort((*X.T[::-1], key))
         differs = (X[order[1:]] != X[order[:-1]]).any(axis=1)

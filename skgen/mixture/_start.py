@@ -6,7 +6,7 @@ from sklearn.utils import check_array
 from skgen._parameters import Described, invalid_parameter
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import initial_shares
-from skgen.mixture._statistics import Parameters
+from skgen.mixture._joint import Parameters
 
 
 def start_array(model, name, shape):

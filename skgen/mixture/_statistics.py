@@ -1,86 +1,89 @@
-"""The E-step: sufficient statistics of rows under a mixture, in one pass."""
+"""Sufficient statistics of rows under a mixture: one pass over blocks of rows."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import gen_batches
 
-# Bytes of rows and responsibilities in a block, so that a block stays in the cache.
-_BLOCK_BYTES = 2**19
+from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
 
-
-@dataclass(frozen=True)
-class Parameters:
-    """A mixture: `K` components in `d` dimensions."""
-
-    weights: np.ndarray  # (K,)
-    means: np.ndarray  # (K, d)
-    covariances: np.ndarray  # by type
-    factors: np.ndarray  # by type: U with U U^T the precision
+# A mean so many standard deviations (squared) of its component from a point leaves
+# too few digits of moments about it.
+_FAR = 1e6
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a pass over the rows yields; moments are about the means they used."""
+    """What a pass over the rows yields."""
 
     counts: np.ndarray  # (K,) sums of responsibilities
     first: np.ndarray  # (K, d)
     scatter: np.ndarray  # by type: second moments
+    origins: np.ndarray  # (K, d): what the moments of each component are about
     log_likelihood: float  # weighted mean of log p
     lowest_row: int  # the row of the least density
 
 
-def log_joint(X, parameters, covariance):
-    r"""Return :math:`\log \pi_k + \log \mathcal{N}(x; \mu_k, \Sigma_k)`.
+class Moments:
+    """Sums of weighted moments of rows, by products or by differences.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    parameters : Parameters
-        The mixture.
+    origins : ndarray of shape (K, d)
+        What the moments by differences are about. Near the new means, they keep the
+        moments free of cancellation.
+    apart : ndarray of shape (K,)
+        Whether the moments are taken by differences.
     covariance : AbstractCovariance
-        The shape of its covariances.
-
-    Returns
-    -------
-    ndarray of shape (n, K)
-        The log-density of each row together with each component.
+        The shape of the second moments.
+    products : AbstractProducts or None
+        None if all components are apart.
     """
-    (n, d), K = X.shape, parameters.weights.size
-    joint = np.empty((n, K))
-    for k in range(K):
-        y = covariance.standardise(X - parameters.means[k], parameters.factors, k)
-        with np.errstate(over="ignore"):
-            joint[:, k] = np.einsum("ij,ij->i", y, y)  # (n,)
-    # So far away that squares overflow, all components are alike.
-    np.minimum(joint, np.finfo(np.float64).max, out=joint)
-    joint *= -0.5
-    with np.errstate(divide="ignore"):  # a weight of 0 has the logarithm -inf
-        log_weights = np.log(parameters.weights)  # (K,)
-    log_det = covariance.log_det(parameters.factors, K, d)  # (K,)
-    joint += log_weights + log_det - 0.5 * d * np.log(2 * np.pi)
-    return joint
+
+    def __init__(self, origins, apart, covariance, products):
+        self.origins, self.covariance, self.products = origins, covariance, products
+        self.near, self.apart = np.flatnonzero(~apart), np.flatnonzero(apart)
+
+    def zeros(self):
+        """Return sums of no rows, for `add` to add to: a list of arrays."""
+        K, d = self.origins.shape
+        sums = [np.zeros(K), np.zeros((K, d)), self.covariance.empty_scatter(K, d)]
+        if self.near.size:
+            sums += self.products.zeros(self.near.size, d)
+        return sums
+
+    def add(self, sums, X, F, r):
+        """Add rows (b, d) of features F (p, b) and weighted shares r (K, b)."""
+        counts, first, scatter, *products = sums
+        if self.near.size:
+            near = r[self.near] if self.apart.size else r
+            self.products.add(products, F, near, X.shape[1])
+        for k in self.apart:
+            difference = X - self.origins[k]  # (b, d)
+            counts[k] += r[k].sum()
+            first[k] += r[k] @ difference
+            self.covariance.add_scatter(scatter, k, r[k], difference)
+
+    def total(self, parts, shift):
+        """Return counts, first, scatter and origins from the sums of all tasks.
+
+        `shift` (d,) is what the features were about.
+        """
+        # In one order, whichever thread was the first.
+        counts, first, scatter, *products = (
+            sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)
+        )
+        origins = self.origins.copy()
+        if self.near.size:
+            d = shift.size
+            counts[self.near], first[self.near], rest = self.products.moments(
+                products, d
+            )
+            origins[self.near] = shift
+            scatter = self.products.merged(scatter, self.near, rest)
+        return counts, first, scatter, origins
 
 
-def log_sum_exp(a):
-    """Return the logarithm of the sum of exponentials over columns: (n,)."""
-    top = a.max(axis=1)
-    return top + np.log(np.exp(a - top[:, None]).sum(axis=1))
-
-
-def responsibilities(X, parameters, covariance):
-    """Return the log-density of rows (n,), and their shares in components (n, K)."""
-    joint = log_joint(X, parameters, covariance)
-    top = joint.max(axis=1)
-    joint -= top[:, None]
-    np.exp(joint, out=joint)
-    total = joint.sum(axis=1)
-    joint /= total[:, None]
-    return top + np.log(total), joint
-
-
-def statistics(X, sample_weight, parameters, covariance):
+def statistics(X, sample_weight, parameters, covariance, products, loss, moved=None):
     """Return the statistics of all rows under the mixture.
 
     Parameters
@@ -93,31 +96,39 @@ def statistics(X, sample_weight, parameters, covariance):
         The mixture.
     covariance : AbstractCovariance
         The shape of its covariances.
+    products : AbstractProducts or None
+        Takes the components that lose few digits by it; None goes by differences.
+    loss : float
+        What products may lose of a log-density, as a multiple of rounding.
+    moved : tuple of ndarrays of shapes (K,) and (K, d), default=None
+        Which components have means so far from here that their moments must be
+        about other points, and the points.
 
     Returns
     -------
     Statistics
     """
-    total, lowest, lowest_row = 0.0, np.inf, 0
+    shift = np.zeros(X.shape[1])
+    joint = Joint(parameters, covariance, products, shift, loss)
 
-    def shares(rows):
-        nonlocal total, lowest, lowest_row
-        log_density, r = responsibilities(X[rows], parameters, covariance)
-        total += sample_weight[rows] @ log_density
-        worst = int(log_density.argmin())
-        if log_density[worst] < lowest:
-            lowest, lowest_row = log_density[worst], rows.start + worst
-        return r
+    def e_step(rows, F):
+        r = joint(X[rows], F)  # (K, b)
+        log_density, norm = normalise(r)
+        r *= sample_weight[rows] / norm
+        return r, log_density
 
-    counts, first, scatter = moments(
-        X, sample_weight, shares, parameters.means, covariance
-    )
-    mean = total / sample_weight.sum()
-    return Statistics(counts, first, scatter, mean, lowest_row)
+    apart = np.ones(parameters.weights.size, dtype=bool)
+    if products is not None:
+        apart = far(parameters, covariance, products, shift)
+    origins, apart = _about(parameters.means, apart, moved)
+    if apart.all() and not joint.near.size:
+        products = None  # features that nothing is made of
+    moments = Moments(origins, apart, covariance, products)
+    return _collected(X, sample_weight, e_step, moments, parameters.factors)
 
 
-def moments(X, sample_weight, shares, origins, covariance):
-    """Accumulate the moments of all rows about a point for each component.
+def statistics_of_shares(X, sample_weight, shares, K, covariance, products, moved=None):
+    """Return the statistics of rows whose shares in the components are given.
 
     Parameters
     ----------
@@ -126,42 +137,77 @@ def moments(X, sample_weight, shares, origins, covariance):
     sample_weight : ndarray of shape (n,)
         How many times each row counts.
     shares : callable
-        Maps a slice of rows to their (b, K) shares in the components.
-    origins : ndarray of shape (K, d)
-        The points. Near the new means, they keep the moments free of cancellation.
-    covariance : AbstractCovariance
-        The shape of the second moments.
+        Maps a slice of rows to their (b, K) shares.
+    K : int
+        The number of components.
+    covariance, products, moved
+        As in `statistics`.
 
     Returns
     -------
-    counts : ndarray of shape (K,)
-    first : ndarray of shape (K, d)
-    scatter : ndarray, by type
+    Statistics
+        Of likelihood 0.
     """
-    (n, d), K = X.shape, origins.shape[0]
-    counts, first = np.zeros(K), np.zeros((K, d))
-    scatter = covariance.empty_scatter(K, d)
-    for rows in gen_batches(n, max(1, _BLOCK_BYTES // (8 * (K + 2 * d)))):
-        r = shares(rows) * sample_weight[rows, None]  # (b, K)
-        counts += r.sum(axis=0)
-        for k in range(K):
-            diff = X[rows] - origins[k]  # (b, d)
-            first[k] += r[:, k] @ diff
-            covariance.add_scatter(scatter, k, r[:, k], diff)
-    return counts, first, scatter
+    d = X.shape[1]
+
+    def e_step(rows, F):
+        r = shares(rows).T * sample_weight[rows]  # (K, b)
+        return r, np.zeros(r.shape[1])
+
+    origins, apart = np.zeros((K, d)), np.full(K, products is None)
+    moments = Moments(*_about(origins, apart, moved), covariance, products)
+    factors = covariance.factors(covariance.unit(K, d))
+    return _collected(X, sample_weight, e_step, moments, factors)
 
 
-def maximise(counts, first, scatter, origins, previous, covariance, floor, degenerate):
+def _about(origins, apart, moved):
+    """Return the origins and components of moments by differences, where moved."""
+    if moved is None:
+        return origins, apart
+    return np.where(moved[0][:, None], moved[1], origins), apart | moved[0]
+
+
+def _collected(X, sample_weight, e_step, moments, factors):
+    """Return the statistics of shares that `e_step` finds block by block."""
+    n, d = X.shape
+    products, shift = moments.products, np.zeros(d)
+    blocks = Blocks(n, d, moments.origins.shape[0], products)
+
+    def collect(task):
+        buffer, sums = blocks.buffer(), moments.zeros()
+        total, lowest, lowest_row = 0.0, np.inf, 0
+        for rows in task:
+            F = products and products.features(X[rows], shift, factors, buffer)
+            r, log_density = e_step(rows, F)  # (K, b), (b,)
+            moments.add(sums, X[rows], F, r)
+            total += sample_weight[rows] @ log_density
+            worst = int(log_density.argmin())
+            if log_density[worst] < lowest:
+                lowest, lowest_row = log_density[worst], rows.start + worst
+        return sums, total, lowest, lowest_row
+
+    parts, totals, lowest, lowest_rows = zip(*blocks(collect), strict=True)
+    mean = sum(totals) / sample_weight.sum()
+    lowest_row = lowest_rows[int(np.argmin(lowest))]
+    return Statistics(*moments.total(parts, shift), mean, lowest_row)
+
+
+def far(parameters, covariance, products, origins):
+    """Tell for which components moments about a point lose too many digits: (K,)."""
+    move = np.abs(parameters.means - origins)  # (K, d)
+    precisions = covariance.precisions(parameters.factors)
+    return products.magnitudes(precisions, move) > _FAR
+
+
+def maximise(collected, previous, covariance, floor, degenerate):
     """Return the parameters that maximise the expected log-likelihood (M-step).
 
     Parameters
     ----------
-    counts, first, scatter : ndarrays
-        The moments about `origins`.
-    origins : ndarray of shape (K, d)
-        The points that the moments are about.
-    previous : ndarray, by type
-        Covariances for components that no row belongs to.
+    collected : Statistics
+        Its moments.
+    previous : Parameters
+        The means and covariances of components that no row belongs to.
     covariance : AbstractCovariance
         The shape of the covariances.
     floor : float
@@ -175,18 +221,15 @@ def maximise(counts, first, scatter, origins, previous, covariance, floor, degen
     at_floor : ndarray of shape (K,)
         Whether the covariance had to be raised to the floor.
     """
-    total = counts.sum()
+    counts, origins = collected.counts, collected.origins
     # Shares below rounding are no rows at all.
-    counts = np.where(counts > 10 * np.finfo(np.float64).eps * total, counts, 0.0)
-    shift = first / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
+    least = 10 * np.finfo(np.float64).eps * counts.sum()
+    counts = np.where(counts > least, counts, 0.0)
+    shift = collected.first / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
     shift[counts == 0] = 0.0
     covariances, at_floor = covariance.from_scatter(
-        scatter, counts, shift, previous, floor, degenerate
+        collected.scatter, counts, shift, previous.covariances, floor, degenerate
     )
-    parameters = Parameters(
-        counts / counts.sum(),
-        origins + shift,
-        covariances,
-        covariance.factors(covariances),
-    )
-    return parameters, at_floor
+    means = np.where((counts > 0)[:, None], origins + shift, previous.means)
+    factors = covariance.factors(covariances)
+    return Parameters(counts / counts.sum(), means, covariances, factors), at_floor

@@ -1,0 +1,251 @@
+r"""Densities and moments of all components at once, as products of two matrices.
+
+The logarithm of a normal density is linear in features of a row: with
+:math:`z = x - s` and :math:`m_k = \mu_k - s` about any point `s`
+
+.. math:: \log \mathcal{N}(x; \mu_k, \Lambda_k^{-1}) = c_k + (\Lambda_k m_k)^\top z
+          - \tfrac{1}{2} z^\top \Lambda_k z,
+
+so that densities are coefficients (K, p) times features (p, b), and the moments about
+`s` are shares (K, b) times the features transposed. Rows are columns here: NumPy's
+loops over features then run along memory.
+
+**What is lost.** Of the quadratic form the products lose rounding of
+:math:`|z|^\top |\Lambda| |z|`. With :math:`v = \operatorname{diag} \Sigma` and
+
+.. math:: q = t^\top |\Lambda| t, \qquad t_j = \sqrt{m_j^2 + v_j},
+
+it is at most :math:`2 q \max(1, D)` for a row at the squared distance `D`, for
+:math:`(x_j - \mu_j)^2 \le D v_j`. A covariance from the moments is off by
+:math:`\epsilon q` in its own metric. So `q`, which no scaling of the features changes,
+says of parameters alone how many digits any row loses.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from skgen.mixture._covariance import Diagonal, Full, Spherical, Tied
+
+
+class AbstractProducts(ABC):
+    """The features of one shape of covariances, and what follows from their sums.
+
+    The first features are 1 and `z`.
+    """
+
+    @abstractmethod
+    def n_features(self, d):
+        """Return the number `p` of features."""
+
+    @abstractmethod
+    def fill(self, F, d, factors):
+        """Fill in the features (p, b) after the first 1 + d."""
+
+    @abstractmethod
+    def quadratic(self, precisions, K):
+        """Return the coefficients of what `fill` fills in: (K, p - 1 - d)."""
+
+    @abstractmethod
+    def linear(self, precisions, m):
+        """Return the coefficients of `z`: the precisions times m (K, d)."""
+
+    @abstractmethod
+    def variances(self, covariances, K, d):
+        """Return the variance of each feature: (K, d)."""
+
+    @abstractmethod
+    def magnitudes(self, precisions, t):
+        """Return ``t' |precision| t`` of each component, for t (K, d)."""
+
+    @abstractmethod
+    def scatter(self, sums, d):
+        """Return the second moments, by type, from sums."""
+
+    def features(self, X, shift, factors, out):
+        """Return the features (p, b) of rows (b, d) about a point, in `out`."""
+        b, d = X.shape
+        F = out[:, :b]
+        F[0] = 1.0
+        np.subtract(X.T, shift[:, None], out=F[1 : 1 + d])
+        self.fill(F, d, factors)
+        return F
+
+    def zeros(self, K, d):
+        """Return sums of no rows: a list of arrays, the first of features (p, K)."""
+        return [np.zeros((self.n_features(d), K))]
+
+    def add(self, sums, F, r, d):
+        """Add rows of features F (p, b) and weighted shares r (K, b) to the sums."""
+        # OpenBLAS takes half as long again with the shares as they lie.
+        sums[0] += F @ np.ascontiguousarray(r.T)
+
+    def moments(self, sums, d):
+        """Return counts (K,), first (K, d) and second moments from sums."""
+        counts, first = sums[0][0], sums[0][1 : 1 + d].T
+        return counts, first, self.scatter(sums, d)
+
+    def merged(self, scatter, components, part):
+        """Return second moments with those of some components, `part`, put in."""
+        scatter[components] = part
+        return scatter
+
+    def coefficients(self, means, factors, covariance):
+        r"""Return what the features are multiplied by: (K, p).
+
+        Parameters
+        ----------
+        means : ndarray of shape (K, d)
+            About the point that the features are about.
+        factors : ndarray, by type
+        covariance : AbstractCovariance
+            The shape of the covariances.
+        """
+        K, d = means.shape
+        precisions = covariance.precisions(factors)
+        linear = self.linear(precisions, means)  # (K, d)
+        constant = covariance.log_det(factors, K, d) - 0.5 * d * np.log(2 * np.pi)
+        constant -= 0.5 * np.einsum("kd,kd->k", means, linear)
+        return np.hstack([constant[:, None], linear, self.quadratic(precisions, K)])
+
+
+class FullProducts(AbstractProducts):
+    """Features `z_i z_j` for i <= j, by rows of the upper triangle."""
+
+    def n_features(self, d):
+        return 1 + d + d * (d + 1) // 2
+
+    def fill(self, F, d, factors):
+        start = 1 + d
+        for i in range(d):
+            np.multiply(F[1 + i], F[1 + i : 1 + d], out=F[start : start + d - i])
+            start += d - i
+
+    def quadratic(self, precisions, K):
+        i, j = np.triu_indices(precisions.shape[1])
+        return np.where(i == j, -0.5, -1.0) * precisions[:, i, j]
+
+    def linear(self, precisions, m):
+        return np.einsum("kij,kj->ki", precisions, m)
+
+    def variances(self, covariances, K, d):
+        return np.diagonal(covariances, axis1=1, axis2=2)
+
+    def magnitudes(self, precisions, t):
+        return np.einsum("ki,kij,kj->k", t, np.abs(precisions), t)
+
+    def scatter(self, sums, d):
+        i, j = np.triu_indices(d)
+        scatter = np.empty((sums[0].shape[1], d, d))
+        scatter[:, i, j] = scatter[:, j, i] = sums[0][1 + d :].T
+        return scatter
+
+
+class TiedProducts(AbstractProducts):
+    """One feature, the quadratic form, which is the same for all components."""
+
+    def n_features(self, d):
+        return 2 + d
+
+    def fill(self, F, d, factors):
+        y = factors.T @ F[1 : 1 + d]  # (d, b)
+        np.einsum("ib,ib->b", y, y, out=F[1 + d])
+
+    def quadratic(self, precisions, K):
+        return np.full((K, 1), -0.5)
+
+    def linear(self, precisions, m):
+        return m @ precisions
+
+    def variances(self, covariances, K, d):
+        return np.tile(np.diagonal(covariances), (K, 1))
+
+    def magnitudes(self, precisions, t):
+        # One matrix for all: it is as good as the worst of them.
+        worst = np.einsum("ki,ij,kj->k", t, np.abs(precisions), t).max()
+        return np.full(t.shape[0], worst)
+
+    def zeros(self, K, d):
+        return [*super().zeros(K, d), np.zeros((d, d))]
+
+    def add(self, sums, F, r, d):
+        super().add(sums, F, r, d)
+        z = F[1 : 1 + d]
+        sums[1] += (z * r.sum(axis=0)) @ z.T
+
+    def scatter(self, sums, d):
+        return sums[1]
+
+    def merged(self, scatter, components, part):
+        return scatter + part
+
+
+class DiagonalProducts(AbstractProducts):
+    """Features `z_j^2`."""
+
+    def n_features(self, d):
+        return 1 + 2 * d
+
+    def fill(self, F, d, factors):
+        np.square(F[1 : 1 + d], out=F[1 + d :])
+
+    def quadratic(self, precisions, K):
+        return -0.5 * precisions
+
+    def linear(self, precisions, m):
+        return precisions * m
+
+    def variances(self, covariances, K, d):
+        return covariances
+
+    def magnitudes(self, precisions, t):
+        return (precisions * t**2).sum(axis=1)
+
+    def scatter(self, sums, d):
+        return sums[0][1 + d :].T
+
+
+class SphericalProducts(AbstractProducts):
+    """One feature, the square of the length."""
+
+    def n_features(self, d):
+        return 2 + d
+
+    def fill(self, F, d, factors):
+        np.einsum("ib,ib->b", F[1 : 1 + d], F[1 : 1 + d], out=F[1 + d])
+
+    def quadratic(self, precisions, K):
+        return -0.5 * precisions[:, None]
+
+    def linear(self, precisions, m):
+        return precisions[:, None] * m
+
+    def variances(self, covariances, K, d):
+        return np.tile(covariances[:, None], d)
+
+    def magnitudes(self, precisions, t):
+        return precisions * (t**2).sum(axis=1)
+
+    def scatter(self, sums, d):
+        return sums[0][1 + d]
+
+
+_PRODUCTS = {
+    Full: FullProducts(),
+    Tied: TiedProducts(),
+    Diagonal: DiagonalProducts(),
+    Spherical: SphericalProducts(),
+}
+
+# With more features of rows than this, products wait for memory.
+_MOST_FEATURES = 2**13
+
+
+def products_of(covariance):
+    """Return the products of a shape of covariances, None where there are none."""
+    return _PRODUCTS.get(type(covariance))
+
+
+def pays(products, d):
+    """Tell whether there are products, and so few features that they stay cached."""
+    return products is not None and products.n_features(d) <= _MOST_FEATURES
