@@ -14,9 +14,7 @@ from skgen._parameters import (
 from skgen._tensors import check_device
 from skgen._ties import list_columns
 from skgen._validation import column_names
-from skgen._whitening import DiagonalWhitening, estimate_whitening, weighted_mean
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
-from skgen.kde._bandwidth import RULES
 from skgen.kde._bounds import (
     check_images,
     checked_bounds,
@@ -28,9 +26,9 @@ from skgen.kde._bounds import (
     within_reach,
 )
 from skgen.kde._device_sum import DeviceSum
-from skgen.kde._improved_sheather_jones import improved_sheather_jones
+from skgen.kde._kernel import check_bandwidth, fitted_kernel
 from skgen.kde._kernel_sum import KernelSum
-from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
+from skgen.kde._leave_one_out import SHAPES
 from skgen.kde._tolerance import NotResolved, ToleratedSum, within_tolerance
 
 _logger = logging.getLogger(__name__)
@@ -39,11 +37,6 @@ _logger = logging.getLogger(__name__)
 _PRODUCT_ERROR = 1e-11
 
 _ALGORITHMS = "auto", "exact", "fourier"
-
-_RULES = *RULES, "likelihood", "isj"
-
-# The bandwidths whose squares are numbers.
-_BANDWIDTHS = 1e-150, 1e150
 
 
 class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
@@ -216,65 +209,35 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         check_nonnegative(self, "rtol")
         if self.device != "cpu":  # PyTorch is not loaded for nothing
             check_device(self)
-        if not self._bandwidth_is_rule():
-            self._bandwidth_numbers()
-
-    def _bandwidth_is_rule(self):
-        return isinstance(self.bandwidth, str) and self.bandwidth in _RULES
-
-    def _bandwidth_numbers(self, n_features=None):
-        """Return the bandwidth as an array of zero or one dimensions."""
-        least, most = _BANDWIDTHS
-        rule = (
-            f"a number from {least:g} to {most:g}, one such number for each feature, "
-            f"or one of {', '.join(map(repr, _RULES))}"
-        )
-        wrong = invalid_parameter(self, "bandwidth", rule, self.bandwidth)
-        try:
-            numbers = np.asarray(self.bandwidth)
-        except ValueError:  # rows of different lengths
-            raise wrong from None
-        if numbers.dtype.kind not in "iuf" or numbers.ndim > 1:
-            raise wrong
-        numbers = numbers.astype(np.float64)
-        if not ((numbers >= least) & (numbers <= most)).all():
-            raise wrong
-        if n_features is not None and numbers.ndim and numbers.shape != (n_features,):
-            rule = f"one number, or one for each of the {n_features} features"
-            raise invalid_parameter(self, "bandwidth", rule, self.bandwidth)
-        return numbers
+        check_bandwidth(self)
 
     def _fit(self, X, sample_weight, rng, task):
         self._check_inside(X)
-        # Not asked of `bandwidth` later, which may be set anew.
-        self._bandwidth_was_rule = self._bandwidth_is_rule()
-        self.loo_score_ = None
-        self._shape = "full" if self.covariance_type == "auto" else self.covariance_type
-        if self._bandwidth_was_rule:
-            self._kernel = self._kernel_by_rule(X, sample_weight)
-        else:
-            self._kernel = self._kernel_by_numbers(X, sample_weight)
-        self.bandwidth_, self.covariance_ = self._describe_kernel()
+        self._kernel = fitted_kernel(self, X, sample_weight, self._fit_dtype)
+        self.bandwidth_ = self._kernel.bandwidth
+        self.covariance_ = self._kernel.covariance
+        self.loo_score_ = self._kernel.loo_score
         if self._bounds is not None:
             reached = within_reach(X, *self._bounds, self._deviations)
             self._images = image_maps(*reached, self._deviations)
             check_images(self, self._images)
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
-        self._sum = self._sum_of_kernels(self._coordinates(X), sample_weight)
-        self._log_normaliser = _log_normaliser(self._kernel)
+        self._sum = self._sum_of_kernels(X, sample_weight)
         exact = not isinstance(self._sum, ToleratedSum)
         self.algorithm_ = "exact" if exact else "fourier"
 
-    def _sum_of_kernels(self, points, sample_weight):
-        """Return what sums kernels on the points: by `algorithm`, within `rtol`."""
+    def _sum_of_kernels(self, X, sample_weight):
+        """Return what sums kernels on the rows: by `algorithm`, within `rtol`."""
         log_weights = _log_shares(sample_weight)
         error = min(_PRODUCT_ERROR, self.rtol / 8)
-        origin, scale = np.zeros(points.shape[1]), np.ones(points.shape[1])
-        if self._bandwidth_was_rule:
+        points = self._kernel.coordinates(X)
+        origin, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
+        if self._kernel.by_rule:
             exact = KernelSum(points, log_weights, error=error)
         else:
-            origin, scale = self._kernel.mean, self._kernel.scale
+            whitening = self._kernel.whitening
+            origin, scale = whitening.mean, whitening.scale
             exact = KernelSum(self.X_train_, log_weights, scale, error=error)
         if self.device != "cpu":
             exact = DeviceSum(exact, self.device, self.rtol / 8)
@@ -294,68 +257,6 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
                 raise invalid_parameter(self, "algorithm", rule, "fourier") from None
             _logger.info("GaussianKDE would be faster: the transform %s", reason)
             return exact
-
-    def _coordinates(self, X):
-        """Return the coordinates in which kernels are summed.
-
-        For a rule those of the kernel. A bandwidth of numbers may be a tiny part of
-        the spread of the data, and coordinates in its units then lose what tells
-        neighbours apart: the rows themselves do not.
-        """
-        return self._kernel.whiten(X) if self._bandwidth_was_rule else X
-
-    def _kernel_by_rule(self, X, sample_weight):
-        """Scale the covariance of the data by the factor of the rule."""
-        n = sample_weight.sum()
-        rule = f"bandwidth={self.bandwidth!r} of {type(self).__name__}"
-        if X.shape[0] < 2 and n < 2:
-            raise ValueError(
-                f"{rule} needs the covariance of at least 2 rows with a positive "
-                "weight. Got 1 sample instead: give the bandwidth as a number."
-            )
-        if n <= 1:
-            raise ValueError(
-                f"{rule} needs weights that sum to more than 1, for a weight says "
-                "how many times a row counts (2 is the row twice). Got a "
-                f"'sample_weight' argument that sums to {n:.6g} instead: rescale it, "
-                "or give the bandwidth as a number."
-            )
-        if self.bandwidth == "isj" and X.shape[1] != 1:
-            raise invalid_parameter(
-                self, "bandwidth", "another than 'isj' for more than one feature", "isj"
-            )
-        options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        if self.bandwidth == "likelihood" and (X != X[0]).any():
-            shapes = SHAPES if self.covariance_type == "auto" else [self._shape]
-            choice = choose_by_likelihood(X, sample_weight, shapes, **options)
-            self._shape, self.loo_score_ = choice.shape, choice.score
-            return choice.whitening.rescaled(choice.factor)
-        whitening = estimate_whitening(X, sample_weight, self._shape, ddof=1, **options)
-        # Directions at the floor are no dimensions to smooth over.
-        d = max(1, int((~whitening.degenerate).sum()))
-        if self.bandwidth == "isj":
-            return whitening.rescaled(_isj_factor(X, sample_weight, whitening))
-        rule = RULES.get(self.bandwidth, RULES["scott"])
-        return whitening.rescaled(rule(n, d))
-
-    def _kernel_by_numbers(self, X, sample_weight):
-        """Take the standard deviations that the user gave."""
-        bandwidth = self._bandwidth_numbers(X.shape[1])
-        scale = np.broadcast_to(bandwidth, X.shape[1]).copy()
-        mean = weighted_mean(X, sample_weight)
-        return DiagonalWhitening(mean, scale, np.zeros(X.shape[1], dtype=bool))
-
-    def _describe_kernel(self):
-        """Return the fitted attributes `bandwidth_` and `covariance_`."""
-        covariance = self._kernel.covariance  # (d,) or (d, d)
-        if covariance.ndim == 2:
-            return np.sqrt(np.diagonal(covariance)), covariance
-        same = self._shape == "spherical"
-        if not self._bandwidth_was_rule:
-            same = np.ndim(self.bandwidth) == 0
-        if same:
-            return float(self._kernel.scale[0]), float(covariance[0])
-        return self._kernel.scale.copy(), covariance
 
     def _check_inside(self, X):
         """Keep the bounds; raise for rows of a fit outside of them."""
@@ -383,14 +284,14 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             lower, upper = self._bounds
             inside = ((lower <= X) & (upper >= X)).all(axis=1)
             log_sum[inside], _ = self._folded_sum(X[inside])
-        return log_sum + self._log_normaliser
+        return log_sum + self._kernel.log_normaliser
 
     def _posterior_mean(self, X):
         if self._bounds is None:
             _, mean = self._kernel_sum(X, with_mean=True)
         else:
             _, mean = self._folded_sum(np.clip(X, *self._bounds), with_mean=True)
-        return self._kernel.unwhiten(mean) if self._bandwidth_was_rule else mean
+        return self._kernel.from_coordinates(mean)
 
     def _folded_sum(self, X, with_mean=False):
         """Sum over the images of rows within the bounds; return the mean of all."""
@@ -407,7 +308,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def _kernel_sum(self, X, with_mean=False, floor=None):
         return self._sum(
-            self._coordinates(X),
+            self._kernel.coordinates(X),
             with_mean=with_mean,
             floor=floor,
             memory=working_memory(),
@@ -421,8 +322,9 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     def _draw(self, n_samples, rng):
         rows = rng.choice(self.weights_.size, size=n_samples, p=self.weights_)
         noise = rng.standard_normal((n_samples, self.n_features_in_))
-        points = self._kernel.whiten(self.X_train_[rows].astype(np.float64, copy=False))
-        drawn = self._kernel.unwhiten(points + noise)
+        points = self.X_train_[rows].astype(np.float64, copy=False)
+        whitening = self._kernel.whitening
+        drawn = whitening.unwhiten(whitening.whiten(points) + noise)
         return drawn if self._bounds is None else fold(drawn, *self._bounds)
 
     @property
@@ -445,23 +347,3 @@ def _log_shares(sample_weight):
     answer = np.log(np.where(small, 1.0, shares))
     answer[small] = np.log(sample_weight[small]) - np.log(sample_weight.sum())
     return answer
-
-
-def _log_normaliser(kernel):
-    """Return the log-density of the kernel at its centre."""
-    if isinstance(kernel, DiagonalWhitening):
-        # The logarithms may cancel: with a few digits more where there are any.
-        scale = kernel.scale.astype(np.longdouble)
-        pi = 4 * np.arctan(np.longdouble(1))
-        return -float(np.log(scale * np.sqrt(2 * pi)).sum())
-    return kernel.log_det - 0.5 * kernel.mean.size * np.log(2 * np.pi)
-
-
-def _isj_factor(X, sample_weight, whitening):
-    """Return the factor of Botev's rule; Silverman's where it has none."""
-    n, factor = sample_weight.sum(), None
-    if not whitening.degenerate.any():
-        z = whitening.whiten(X)[:, 0]
-        n_distinct = np.unique(z).size
-        factor = improved_sheather_jones(z, sample_weight, min(n, n_distinct))
-    return factor or RULES["silverman"](n, 1)
