@@ -228,3 +228,17 @@ def test_the_rule_of_botev_is_for_one_feature():
         ValueError, match=r"'bandwidth' parameter .* more than one feature"
     ):
         GaussianKDE("isj").fit(rows(20, 2))
+
+
+@pytest.mark.parametrize("n", [300, 6000])
+def test_the_likelihood_counts_rows_not_lines(n):
+    # More rows than are left out: which ones is told by the rows, not by their order.
+    X = np.vstack([rows(n // 2, 2), 0.1 * rows(n // 2, 2, seed=1)])
+    weights = np.random.RandomState(2).randint(1, 4, size=n)
+    weighted = GaussianKDE("likelihood").fit(X, sample_weight=weights)
+    order = np.random.RandomState(3).permutation(weights.sum())
+    doubled = np.repeat(X, weights, axis=0)[order]
+    with pytest.warns(UndefinedMetricWarning, match="copies of others"):
+        repeated = GaussianKDE("likelihood").fit(doubled)
+    np.testing.assert_allclose(repeated.covariance_, weighted.covariance_, rtol=1e-9)
+    assert repeated.loo_score_ == pytest.approx(weighted.loo_score_, rel=1e-9)

@@ -228,3 +228,48 @@ def test_ties_at_a_bound_are_told_of():
     X = np.maximum(rows(90, 1), 0.0)
     with pytest.warns(UndefinedMetricWarning):
         GaussianKDE(0.1, bounds=(0, None)).fit(np.round(X))
+
+
+@pytest.mark.parametrize("bandwidth", [0.02, 0.12, 0.3, 1.0, 5.0])
+@pytest.mark.parametrize("algorithm", ["exact", "fourier"])
+def test_images_that_matter_anywhere_between_two_bounds_are_summed(
+    bandwidth, algorithm, rng
+):
+    # Rows at one end, queries at the other: images are as near as the point itself.
+    X = 0.1 * rng.uniform(size=(60, 1))
+    if bandwidth >= 0.1:
+        X[:6] = 1 - 0.01 * rng.uniform(size=(6, 1))
+    queries = np.linspace(0, 1, 201)[:, None]
+    kde = GaussianKDE(bandwidth, bounds=(0, 1), algorithm=algorithm).fit(X)
+    images = np.concatenate(
+        [s * queries + 2 * k for k in range(-60, 61) for s in (1, -1)]
+    )
+    a = -0.5 * ((images - X.T) / bandwidth) ** 2  # (images, n)
+    log_sum = logsumexp(a.reshape(-1, 201, X.shape[0]), axis=(0, 2))
+    expected = log_sum - np.log(X.shape[0] * bandwidth * np.sqrt(2 * np.pi))
+    np.testing.assert_allclose(kde.score_samples(queries), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("distance", [8.0, 21.0, 30.0])
+def test_at_a_bound_far_from_all_rows_the_density_is_doubled(distance, rng):
+    X = distance + rng.standard_normal((50, 1)) ** 2
+    free = GaussianKDE(1.0).fit(X)
+    for algorithm in ("exact", "fourier"):
+        kde = GaussianKDE(1.0, bounds=(0, None), algorithm=algorithm).fit(X)
+        expected = np.logaddexp(
+            free.score_samples([[0.0], [0.1]]), free.score_samples([[0.0], [-0.1]])
+        )
+        np.testing.assert_allclose(
+            kde.score_samples([[0.0], [0.1]]), expected, rtol=0, atol=1e-6
+        )
+
+
+def test_five_features_with_two_bounds_each_have_few_enough_images(rng):
+    X = rng.uniform(size=(200, 5))
+    kde = GaussianKDE(0.05, bounds=(0, 1)).fit(X)
+    assert n_images(kde._images) == 5**5
+    corner = GaussianKDE(0.05).fit(X[:1]).score_samples(X[:1])
+    at_corner = GaussianKDE(0.05, bounds=(0, 1)).fit(np.zeros((1, 5)))
+    np.testing.assert_allclose(
+        at_corner.score_samples(np.zeros((1, 5))), corner + 5 * np.log(2)
+    )

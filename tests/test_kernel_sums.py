@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import tracemalloc
 from dataclasses import dataclass
 
 import numpy as np
@@ -489,6 +490,51 @@ def test_a_bad_algorithm_is_named(algorithm):
     message = "The 'algorithm' parameter of GaussianKDE must be one of 'auto', 'exact'"
     with pytest.raises(ValueError, match=message):
         GaussianKDE(algorithm=algorithm).fit(rows(9, 1))
+
+
+def test_the_threshold_of_the_transform_is_where_its_error_is_the_tolerance():
+    # Of one kernel, at the distances where the transform is left for exact sums.
+    for rtol, nearest in ((1e-6, 5.0), (1e-9, 3.5)):
+        for offset in np.linspace(0.0, 0.35, 40):
+            kde = GaussianKDE(1.0, algorithm="fourier", rtol=rtol)
+            kde.fit([[offset], [offset + 1e-9]])
+            queries = np.linspace(nearest, 7.0, 500)[:, None]
+            expected, *_ = naive(queries, kde.X_train_, 1.0, np.ones(2))
+            assert np.abs(kde.score_samples(queries) - expected).max() < rtol
+
+
+@pytest.mark.parametrize("far", [1e12, 1e15, 1e20, 1e38])
+@pytest.mark.parametrize("algorithm", ["auto", "exact"])
+def test_an_outlier_costs_other_rows_no_digits(far, algorithm):
+    X = rows(10_000, 1)
+    with_outlier = X.copy()
+    with_outlier[0] = far
+    kde = GaussianKDE(0.5, algorithm=algorithm).fit(with_outlier)
+    without = GaussianKDE(0.5, algorithm="exact", rtol=0).fit(X[1:])
+    shift = np.log(9999 / 10_000)
+    queries = X[1:200]
+    expected = without.score_samples(queries) + shift
+    assert_allclose(kde.score_samples(queries), expected, rtol=0, atol=1e-6)
+    means = without.transform(queries)
+    assert_allclose(kde.transform(queries), means, rtol=0, atol=1e-5)
+    assert_allclose(kde.transform([[far]]), [[far]])
+
+
+def test_a_bandwidth_far_below_all_distances_needs_no_grid():
+    X = rows(9000, 2)
+    for bandwidth in (1e-18, [1e-20, 1.0], [1e-150, 1e150]):
+        assert GaussianKDE(bandwidth).fit(X).algorithm_ == "exact"
+
+
+def test_large_grids_of_one_feature_take_the_memory_that_they_say():
+    X = np.random.RandomState(0).uniform(size=(50_000, 1))
+    kde = GaussianKDE(1e-5, algorithm="fourier")
+    tracemalloc.start()
+    kde.fit(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    rows_bytes = 30 * X.nbytes
+    assert kde._sum.fourier.grid.n_cells * _fourier.BYTES_PER_CELL + rows_bytes > peak
 
 
 def test_constants_agree():

@@ -17,12 +17,13 @@ from scipy.special import ndtr
 
 from skgen._parameters import invalid_parameter, is_real
 
-# Kernels are taken to reach so many of their standard deviations: beyond, they weigh
-# less than rounding.
-_REACH = 9.0
+# An image is left out whose kernels are smaller than those of the point itself by so
+# many nats: they weigh less than rounding.
+NEGLIGIBLE = 45.0
 
-# A bound farther than this from every row of the fit folds nothing back.
-_OUT_OF_REACH = 20.0
+# A bound farther than this from every row of the fit is none: the density there is
+# less than the least number, e^-745.
+_OUT_OF_REACH = 39.0
 
 # The most images of a row: every one costs as much as the row.
 _MOST_IMAGES = 2**12
@@ -79,7 +80,7 @@ def fold(Y, lower, upper):
     return np.clip(X, lower, upper)
 
 
-def image_maps(lower, upper, deviations):
+def image_maps(lower, upper, deviations, correlated=False):
     """Return the maps of each feature onto its images: a list of (sign, shift) each.
 
     Parameters
@@ -88,6 +89,8 @@ def image_maps(lower, upper, deviations):
         The bounds.
     deviations : ndarray of shape (d,)
         The standard deviations of the kernel.
+    correlated : bool, default=False
+        Whether the kernel is wider in some direction that is no feature.
 
     Returns
     -------
@@ -97,13 +100,8 @@ def image_maps(lower, upper, deviations):
     maps = []
     for a, b, h in zip(lower, upper, deviations, strict=True):
         if np.isfinite(a) and np.isfinite(b):
-            length = b - a
-            most = int(np.ceil(_REACH * h / (2 * length))) + 1
-            turns = sorted(range(-most, most + 1), key=abs)
-            maps.append(
-                [(1.0, 2 * k * length) for k in turns]
-                + [(-1.0, 2 * a + 2 * k * length) for k in turns]
-            )
+            turns = _turns((b - a) / h, correlated)
+            maps.append([(sign, 2 * (b - a) * k + a - sign * a) for sign, k in turns])
         elif np.isfinite(a):
             maps.append([(1.0, 0.0), (-1.0, 2 * a)])
         elif np.isfinite(b):
@@ -111,6 +109,23 @@ def image_maps(lower, upper, deviations):
         else:
             maps.append([(1.0, 0.0)])
     return maps
+
+
+def _turns(length, correlated):
+    """Return the images between two bounds, as (sign, turns), the point itself first.
+
+    With a point and a row `length` kernels apart at most, the image after `k` turns is
+    farther from the row, by a square of at least ``4 length^2`` times ``k^2 - |k|``
+    where it is shifted, and ``min(k^2, (k - 1)^2)`` where it is reflected too.
+    """
+    most = int(np.sqrt(0.5 * NEGLIGIBLE) / length) + 2
+    images = []
+    for k in sorted(range(-most, most + 1), key=abs):
+        for sign, farther in ((1.0, k * k - abs(k)), (-1.0, min(k * k, (k - 1) ** 2))):
+            # Across correlated features a row may be nearer to an image than that.
+            if correlated or 2 * length**2 * farther <= NEGLIGIBLE:
+                images.append((sign, k))
+    return images
 
 
 def within_reach(X, lower, upper, deviations):

@@ -13,10 +13,11 @@ error over the tolerance, in tails and holes, exact sums serve.
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 
 import numpy as np
+from numpy.polynomial import Chebyshev
 from scipy import fft
 
 from skgen._threads import most_threads
@@ -69,12 +70,21 @@ class Grid:
     overhang: np.ndarray  # (d,) how far rows lie outside; negative: inside
 
     @property
+    def least_cells(self):
+        """Return how many cells there are at least, a float that may be infinite."""
+        return float(np.prod(self._steps))
+
+    @property
     def shape(self):
         """Return the number of cells in each dimension."""
+        halves = [int(n + 1) // 2 for n in self._steps]
+        return tuple(2 * fft.next_fast_len(half, real=True) for half in halves)
+
+    @property
+    def _steps(self):
         # A row that lies outside on one side must not reach in from the other.
         width = self.upper - self.lower + self.overhang + REACH
-        steps = np.maximum(np.ceil(width / STEP), _LEAST_STEPS)
-        return tuple(2 * fft.next_fast_len(int(n + 1) // 2, real=True) for n in steps)
+        return np.maximum(np.ceil(width / STEP), _LEAST_STEPS)
 
     @property
     def length(self):
@@ -128,15 +138,17 @@ class FourierSum:
 
     def gradient(self, queries):
         """Return the gradient of the sum at each of (m, d) queries, (m, d)."""
-        return np.column_stack(self._interpolated(self._slopes(), queries))
+        return np.column_stack(self._interpolated(self._slopes, queries))
 
+    @cached_property
     def _slopes(self):
-        """Yield the values of the derivative along each axis."""
-        shape = self.grid.shape
+        """Return the values of the derivative along each axis, when first needed."""
+        shape, grids = self.grid.shape, []
         spectrum = fft.rfftn(self.values, workers=most_threads())
         for axis in range(len(shape)):
             slopes = 1j * _frequencies(shape, axis) / STEP
-            yield fft.irfftn(spectrum * slopes, shape, workers=most_threads())
+            grids.append(fft.irfftn(spectrum * slopes, shape, workers=most_threads()))
+        return grids
 
     def _interpolated(self, grids, queries):
         """Return the values at (m, d) queries of each of some grids, (m,) each."""
@@ -173,10 +185,24 @@ def _frequencies(shape, axis):
 
 def _transform_of_kernel(frequencies, d):
     """Return what a spectrum is multiplied by, for frequencies in radians per step."""
-    offsets, values = _spreading_kernel(d)
-    phi = np.tensordot(np.cos(frequencies[..., None] * offsets), values, axes=1)
+    phi = _transform_of_spreading(d)(np.abs(frequencies))
     normal = np.sqrt(2 * np.pi) / STEP * np.exp(-0.5 * (frequencies / STEP) ** 2)
     return normal / phi**2
+
+
+@cache
+def _transform_of_spreading(d):
+    """Return the transform of the spreading kernel as a polynomial on [0, pi].
+
+    The transform of what is no wider than 16 steps oscillates no faster than a cosine
+    of eight times the frequency, for which a degree of 64 is enough.
+    """
+    offsets, values = _spreading_kernel(d)
+    return Chebyshev.interpolate(
+        lambda frequency: np.cos(np.multiply.outer(frequency, offsets)) @ values,
+        64,
+        domain=[0, np.pi],
+    )
 
 
 @cache

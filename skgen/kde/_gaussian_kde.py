@@ -15,7 +15,9 @@ from skgen._tensors import check_device
 from skgen._ties import list_columns
 from skgen._validation import column_names
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
+from skgen.kde._blocks import boxes
 from skgen.kde._bounds import (
+    NEGLIGIBLE,
     check_images,
     checked_bounds,
     fold,
@@ -26,6 +28,7 @@ from skgen.kde._bounds import (
     within_reach,
 )
 from skgen.kde._device_sum import DeviceSum
+from skgen.kde._fourier import REACH
 from skgen.kde._kernel import check_bandwidth, fitted_kernel
 from skgen.kde._kernel_sum import KernelSum
 from skgen.kde._leave_one_out import SHAPES
@@ -137,7 +140,8 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     three steps to a bandwidth, around all rows but a few far out, and is chosen where
     the grid fits scikit-learn's `working_memory` and costs less than exact sums. Its
     error is a share of the largest sum there can be; where a sum is too small for that,
-    exact sums serve. The answer for a row does not depend on the rows beside it.
+    exact sums serve. The answer for a row does not depend on the rows beside it. With
+    a full covariance, the error is that of whitened rows.
 
     With `bounds`, a row outside has a log-density of minus infinity, and a row inside
     is scored at every reflection of it: twice the cost for every feature with one
@@ -219,8 +223,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         self.loo_score_ = self._kernel.loo_score
         if self._bounds is not None:
             reached = within_reach(X, *self._bounds, self._deviations)
-            self._images = image_maps(*reached, self._deviations)
+            correlated = np.ndim(self.covariance_) == 2
+            self._images = image_maps(*reached, self._deviations, correlated)
             check_images(self, self._images)
+            scaled = self._kernel.coordinates(X) / self._scale
+            self._box = boxes(scaled, [0])
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
         self._sum = self._sum_of_kernels(X, sample_weight)
@@ -232,13 +239,10 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         log_weights = _log_shares(sample_weight)
         error = min(_PRODUCT_ERROR, self.rtol / 8)
         points = self._kernel.coordinates(X)
-        origin, scale = np.zeros(X.shape[1]), np.ones(X.shape[1])
         if self._kernel.by_rule:
             exact = KernelSum(points, log_weights, error=error)
         else:
-            whitening = self._kernel.whitening
-            origin, scale = whitening.mean, whitening.scale
-            exact = KernelSum(self.X_train_, log_weights, scale, error=error)
+            exact = KernelSum(self.X_train_, log_weights, self._scale, error=error)
         if self.device != "cpu":
             exact = DeviceSum(exact, self.device, self.rtol / 8)
         if self.algorithm == "exact":
@@ -246,10 +250,12 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         forced = self.algorithm == "fourier"
         try:
             return within_tolerance(
-                *(exact, points, self.weights_, origin, scale),
+                *(exact, points, self.weights_, self._scale),
                 rtol=self.rtol,
                 memory=working_memory(),
                 forced=forced,
+                # Images of rows between bounds lie outside.
+                margin=1.0 if self._bounds is None else REACH,
             )
         except NotResolved as reason:
             if forced:
@@ -270,6 +276,12 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
                 f"The 'X' argument of {type(self).__name__} must lie within the "
                 f"bounds. Got values outside in the columns {names} instead."
             )
+
+    @property
+    def _scale(self):
+        """Return the standard deviation of the kernel in its coordinates, (d,)."""
+        by_rule = self._kernel.by_rule
+        return np.ones(self.n_features_in_) if by_rule else self._kernel.whitening.scale
 
     @property
     def _deviations(self):
@@ -300,11 +312,19 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         share = np.log(n_images(self._images))
         for image in images(X, self._images):
             # What the images before sum to says how much of this one matters.
-            log_sum, of_image = self._kernel_sum(image, with_mean, total - share)
-            total = np.logaddexp(total, log_sum)
+            floor = total - share
+            near = np.flatnonzero(self._most(image) > floor - NEGLIGIBLE)
+            log_sum, of_image = self._kernel_sum(image[near], with_mean, floor[near])
+            total[near] = np.logaddexp(total[near], log_sum)
             if with_mean:
-                mean += np.exp(log_sum - total)[:, None] * (of_image - mean)
+                weight = np.exp(log_sum - total[near])[:, None]
+                mean[near] += weight * (of_image - mean[near])
         return total, mean
+
+    def _most(self, X):
+        """Return the logarithm of the most that kernels can sum to at rows, (n,)."""
+        rows = self._kernel.coordinates(X) / self._scale
+        return -0.5 * self._box.squared_distances_of_rows(rows)[:, 0]
 
     def _kernel_sum(self, X, with_mean=False, floor=None):
         return self._sum(

@@ -167,8 +167,7 @@ class KernelSum:
 
     def _stream(self, queries, with_mean, floor):
         """Accumulate the sums of one group about a running maximum."""
-        m, d = queries.shape
-        centre = _centre(queries)
+        m = queries.shape[0]
         top, total = np.full(m, -np.inf), np.zeros(m)
         average = np.zeros(queries.shape) if with_mean else None
         reached = top.copy() if floor is None else floor.copy()
@@ -179,18 +178,16 @@ class KernelSum:
             if not needed.any():
                 continue
             rows = slice(None) if needed.all() else np.flatnonzero(needed)
-            a = self._exponents(queries[rows], block)  # (r, n)
+            q = queries[rows]
+            a = self._exponents(q, block)  # (r, n)
             new_top = np.maximum(top[rows], a.max(axis=1))
             a -= new_top[:, None]
             np.exp(a, out=a)
             shrink = np.exp(top[rows] - new_top)  # (r,)
-            of_block = a.sum(axis=1)  # (r,)
-            total[rows] = total[rows] * shrink + of_block
+            total[rows] = total[rows] * shrink + a.sum(axis=1)
             if with_mean:
-                shift = (self.blocks.centres[block] - centre) / self.scale  # (d,)
-                sums = a @ self.blocks.augmented[self.blocks.columns[block], :d]
-                sums += of_block[:, None] * shift
-                average[rows] = average[rows] * shrink[:, None] + sums
+                average[rows] *= shrink[:, None]
+                average[rows] += self._differences(a, q, block)
             top[rows] = new_top
             reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
         log_sum = np.full(m, -np.inf)
@@ -198,7 +195,7 @@ class KernelSum:
         if not with_mean:
             return top + log_sum, None
         average /= np.where(total > 0, total, 1.0)[:, None]
-        return top + log_sum, centre + average * self.scale
+        return top + log_sum, queries + average * self.scale
 
     def _exponents(self, queries, block):
         """Return `a` for the queries and a block of points, (m, n).
@@ -207,19 +204,43 @@ class KernelSum:
         that keeps enough digits; else by differences.
         """
         m, d = queries.shape
-        blocks, columns = self.blocks, self.blocks.columns[block]
-        q, squares = _about(queries, blocks.centres[block], self.scale)
-        magnitude = squares.max() + blocks.radii[block]
-        if magnitude * np.finfo(np.float64).eps < self.error:
+        q, squares = _about(queries, self.blocks.centres[block], self.scale)
+        columns = self.blocks.columns[block]
+        if self._product_is_exact(squares, block):
             augmented = np.ones((m, d + 2))
             augmented[:, :d] = q
             augmented[:, d + 1] = -0.5 * squares
-            return augmented @ blocks.augmented[columns].T
-        p = self.points[blocks.order[columns]].astype(np.float64, copy=False)
-        a = _squared_distances(queries, p, 1 / self.scale**2)
+            return augmented @ self.blocks.augmented[columns].T
+        a = _squared_distances(queries, self._points(block), 1 / self.scale**2)
         a *= -0.5
-        a += blocks.log_weights[columns]
+        a += self.blocks.log_weights[columns]
         return a
+
+    def _differences(self, a, queries, block):
+        """Return the sums of points less the query, weighted by (m, n) kernels: (m, d).
+
+        In units of the kernel.
+        """
+        q, squares = _about(queries, self.blocks.centres[block], self.scale)
+        if self._product_is_exact(squares, block):
+            p = self.blocks.augmented[self.blocks.columns[block], :-2]
+            return a @ p - a.sum(axis=1)[:, None] * q
+        sums = np.empty(queries.shape)
+        for j, p in enumerate(self._points(block).T):
+            difference = (p - queries[:, j, None]) / self.scale[j]  # (m, n)
+            np.clip(difference, -FARTHEST, FARTHEST, out=difference)
+            sums[:, j] = np.einsum("ij,ij->i", a, difference)
+        return sums
+
+    def _product_is_exact(self, squares, block):
+        """Tell whether no exponent loses more than the error to a product."""
+        magnitude = squares.max() + self.blocks.radii[block]
+        return magnitude * np.finfo(np.float64).eps < self.error
+
+    def _points(self, block):
+        """Return the points of a block, (n, d)."""
+        columns = self.blocks.columns[block]
+        return self.points[self.blocks.order[columns]].astype(np.float64, copy=False)
 
 
 def _squared_distances(X, Y, w):

@@ -86,24 +86,33 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     Choice
     """
     found = {}
-    some = _sample(X.shape[0], _POINTS)
+    # Distinct rows in an order of their own: a row that counts twice is the row twice.
+    n = X.shape[0]
+    rows, weights = _distinct(X, sample_weight)
+    some = _sample(rows.shape[0], _POINTS)
     for shape in shapes:
         with warnings.catch_warnings():
             if shape != shapes[0]:  # said already
                 warnings.simplefilter("ignore")
             whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
-        rows = LeftOut(X[some], sample_weight[some], whitening, _FEW_ROWS)
-        scores = rows.scores(_WIDEST, _HALVINGS + 1, every=2)
+        left_out = LeftOut(rows[some], weights[some], whitening, _FEW_ROWS)
+        scores = left_out.scores(_WIDEST, _HALVINGS + 1, every=2)
         found[shape] = whitening, scores
     best = max(scores.max() for _, scores in found.values())
     choices = [
-        _settled(X, sample_weight, shape, whitening, scores)
+        _settled(rows, weights, shape, whitening, scores)
         for shape, (whitening, scores) in found.items()
         if scores.max() > best - _FAR_BEHIND
     ]
     choice = max(choices, key=lambda choice: choice.score)
-    _warn(X, choice)
+    _warn(n, n - rows.shape[0], choice)
     return choice
+
+
+def _distinct(X, sample_weight):
+    """Return the distinct rows, sorted, and the sums of their weights."""
+    rows, index = np.unique(X, axis=0, return_inverse=True)
+    return rows, np.bincount(index.ravel(), weights=sample_weight)
 
 
 def _settled(X, sample_weight, shape, whitening, scores):
@@ -132,10 +141,8 @@ def _settled(X, sample_weight, shape, whitening, scores):
     return Choice(shape, whitening, factor, score)
 
 
-def _warn(X, choice):
+def _warn(n, n_copies, choice):
     """Say where the likelihood rises without end, and where copies were left out."""
-    n = X.shape[0]
-    n_distinct = np.unique(X, axis=0).shape[0]
     if choice.factor < 2 * _WIDEST / 2.0**_HALVINGS:
         warnings.warn(
             "The leave-one-out likelihood rises up to the narrowest kernel that was "
@@ -144,9 +151,9 @@ def _warn(X, choice):
             UndefinedMetricWarning,
             stacklevel=2,
         )
-    elif n - n_distinct > _MANY_COPIES * n:
+    elif n_copies > _MANY_COPIES * n:
         warnings.warn(
-            f"Of {n} rows {n - n_distinct} are copies of others, which would drive the "
+            f"Of {n} rows {n_copies} are copies of others, which would drive the "
             "bandwidth to zero: with each row its copies were left out.",
             UndefinedMetricWarning,
             stacklevel=2,

@@ -23,10 +23,6 @@ _SOME, _FEW, _MANY = 1024, 64, 2**14
 # The tolerance is at least so many errors of the transform.
 _FINEST = 2
 
-# Queries are answered by the transform so far outside of the rows, in kernels. Farther
-# out sums are small, and left to exact ones in any case.
-_MARGIN = 1.0
-
 # The shares of rows that may be left out of the grid on each side of each feature.
 _TRIMMED = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2
 
@@ -105,7 +101,7 @@ class NotResolved(Exception):  # noqa: N818
     """Says why a transform cannot answer within the tolerance."""
 
 
-def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, forced):
+def within_tolerance(exact, points, weights, scale, *, rtol, memory, forced, margin):
     """Return sums of rows by the cheapest method that keeps a tolerance.
 
     Parameters
@@ -116,7 +112,7 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
         The centres of the kernels, in the coordinates of `exact`.
     weights : ndarray of shape (n,)
         Their weights, which sum to one.
-    origin, scale : ndarray of shape (d,)
+    scale : ndarray of shape (d,)
         What takes points to units of the kernel.
     rtol : float
         The relative error that a sum may have.
@@ -124,6 +120,9 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
         Bytes that the grid of a transform may take.
     forced : bool
         Whether to take the transform at whatever cost.
+    margin : float
+        Queries are answered by the transform so far outside of the rows, in kernels.
+        Farther out sums are small, and left to exact ones in any case.
 
     Returns
     -------
@@ -138,9 +137,11 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
     n = points.shape[0]
     if not forced and n < _LEAST_ROWS:
         return exact
+    # Where most rows are, so that no digits are lost to a few far out.
+    origin = np.median(points[:: -(-n // _SOME)], axis=0)
+    units = (points - origin) / scale
     try:
-        units = (points - origin) / scale
-        grid, cost = _cheapest_grid(units, rtol, memory)
+        grid, cost = _cheapest_grid(units, rtol, memory, margin)
     except NotResolved:
         if forced:
             raise
@@ -159,7 +160,7 @@ def within_tolerance(exact, points, weights, origin, scale, *, rtol, memory, for
     return tolerated
 
 
-def _cheapest_grid(points, rtol, memory):
+def _cheapest_grid(points, rtol, memory, margin):
     """Return the cheapest grid around (n, d) points, and its cost in kernels.
 
     A few rows far out never size the grid: of boxes that leave out more and more of
@@ -175,14 +176,14 @@ def _cheapest_grid(points, rtol, memory):
     reasons = set()
     columns = points.T.copy()
     least_of, most_of = columns.min(axis=1), columns.max(axis=1)
-    for lower, upper in _boxes(columns):
+    for lower, upper in _boxes(columns, margin):
         outside = np.maximum(lower - least_of, most_of - upper)  # (d,)
         grid = Grid(lower, upper, np.minimum(outside, REACH))
-        n_out = int((~grid.contains(points)).sum())
-        n_near = int((~grid.contains(points, -REACH)).sum()) if n_out else 0
-        if grid.n_cells * BYTES_PER_CELL > memory:
+        if not grid.least_cells * BYTES_PER_CELL <= memory:
             reasons.add("needs a grid that fits scikit-learn's 'working_memory'")
             continue
+        n_out = int((~grid.contains(points)).sum())
+        n_near = int((~grid.contains(points, -REACH)).sum()) if n_out else 0
         if _STEEPEST * np.finfo(float).eps * grid.length.max() > rtol / 2:
             reasons.add(f"rounds coordinates by more than rtol={rtol:g} allows")
             continue
@@ -199,10 +200,10 @@ def _cheapest_grid(points, rtol, memory):
     return best, least
 
 
-def _boxes(columns):
+def _boxes(columns, margin):
     """Yield boxes around (d, n) coordinates, as (lower, upper), smaller and smaller."""
     n = columns.shape[1]
-    yield columns.min(axis=1) - _MARGIN, columns.max(axis=1) + _MARGIN
+    yield columns.min(axis=1) - margin, columns.max(axis=1) + margin
     outside = sorted({int(share * n) for share in _TRIMMED} - {0})
     if not outside:
         return
