@@ -230,7 +230,7 @@ def test_ties_at_a_bound_are_told_of():
         GaussianKDE(0.1, bounds=(0, None)).fit(np.round(X))
 
 
-@pytest.mark.parametrize("bandwidth", [0.02, 0.12, 0.3, 1.0, 5.0])
+@pytest.mark.parametrize("bandwidth", [0.03, 0.12, 0.3, 1.0, 5.0])
 @pytest.mark.parametrize("algorithm", ["exact", "fourier"])
 def test_images_that_matter_anywhere_between_two_bounds_are_summed(
     bandwidth, algorithm, rng

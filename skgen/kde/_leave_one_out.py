@@ -39,16 +39,17 @@ _FEW_ROWS, _ROWS = 512, 4096
 # So many points give them their densities in the search.
 _POINTS = 2**15
 
-# Shapes that score so much less than the best in the search are not looked at again.
-_FAR_BEHIND = 0.5
+# Shapes that score so much less than the best in the search are not looked at again:
+# by all points, or by some of them.
+_FAR_BEHIND = 0.2, 0.5
 
 # Points in a block of neighbours. Blocks are left out whose kernels are smaller than
 # that on some other row by so many nats.
 _BLOCK, _NEGLIGIBLE = 1024, 40.0
 
-# Pairs of rows that are looked at together, half a megabyte, and factors: for narrower
+# Pairs of rows that are looked at together, a megabyte, and factors: for narrower
 # ones more blocks are left out.
-_PAIRS, _AT_ONCE = 2**16, 4
+_PAIRS, _AT_ONCE = 2**17, 5
 
 # Kernels are no smaller, relative to the nearest one. Its fourth power is a number.
 _TINY = 1e-75
@@ -102,7 +103,7 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     choices = [
         _settled(rows, weights, shape, whitening, scores)
         for shape, (whitening, scores) in found.items()
-        if scores.max() > best - _FAR_BEHIND
+        if scores.max() > best - _FAR_BEHIND[rows.shape[0] > _POINTS]
     ]
     choice = max(choices, key=lambda choice: choice.score)
     _warn(n, n - rows.shape[0], choice)
@@ -219,6 +220,12 @@ class LeftOut:
             some = min(_AT_ONCE, n_factors - first)
             factor = widest / 2.0 ** (0.5 * every * first)
             columns.append(self._mean_logs(factor, some, every))
+            # Narrower kernels gain no more than what normalises them.
+            left = n_factors - first - some
+            gain = 0.5 * every * left * self.points.shape[1] * math.log(2)
+            if columns[-1][-1] + gain < max(map(np.max, columns)):
+                columns.append(np.full(left, -np.inf))
+                break
         return np.concatenate(columns)
 
     def _mean_logs(self, widest, n_factors, every):
