@@ -144,9 +144,10 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     a full covariance, the error is that of whitened rows.
 
     With `bounds`, a row outside has a log-density of minus infinity, and a row inside
-    is scored at every reflection of it that is near: twice the cost for a feature with one
-    bound, and more for two bounds and wide kernels. A bound that is farther than 39
-    bandwidths from all rows is none. Rules choose the bandwidth as without bounds.
+    is scored at every reflection of it that kernels reach: twice the cost for a feature
+    with one bound, and more for two bounds and wide kernels. A bound that is farther
+    than 39 bandwidths from all rows is none. Rules choose the bandwidth as without
+    bounds.
 
     A constant feature, or one that others determine, has no covariance for a rule
     to scale. Across such a direction the kernel has the shared floor, 1e-6 of the

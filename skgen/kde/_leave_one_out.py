@@ -97,7 +97,7 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
                 warnings.simplefilter("ignore")
             whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
         left_out = LeftOut(rows[some], weights[some], whitening, _FEW_ROWS)
-        scores = left_out.scores(_WIDEST, _HALVINGS + 1, every=2)
+        scores = left_out.scores(_WIDEST, _HALVINGS + 1, every=2, all_of_them=False)
         found[shape] = whitening, scores
     best = max(scores.max() for _, scores in found.values())
     choices = [
@@ -199,7 +199,7 @@ class LeftOut:
         self.rows = np.concatenate(self.left_out)
         self.constant = whitening.log_det - 0.5 * d * math.log(2 * math.pi)
 
-    def scores(self, widest, n_factors, every=1):
+    def scores(self, widest, n_factors, every=1, *, all_of_them=True):
         """Return the mean log-density of rows left out, for falling factors.
 
         Parameters
@@ -210,6 +210,9 @@ class LeftOut:
             How many: each is the one before over the root of two.
         every : int, default=1
             How many such steps lie between two factors.
+        all_of_them : bool, default=True
+            Whether to go on where no narrower kernel can be the best. The others then
+            score minus infinity.
 
         Returns
         -------
@@ -220,8 +223,10 @@ class LeftOut:
             some = min(_AT_ONCE, n_factors - first)
             factor = widest / 2.0 ** (0.5 * every * first)
             columns.append(self._mean_logs(factor, some, every))
-            # Narrower kernels gain no more than what normalises them.
             left = n_factors - first - some
+            if all_of_them:
+                continue
+            # Narrower kernels gain no more than what normalises them.
             gain = 0.5 * every * left * self.points.shape[1] * math.log(2)
             if columns[-1][-1] + gain < max(map(np.max, columns)):
                 columns.append(np.full(left, -np.inf))
