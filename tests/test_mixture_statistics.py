@@ -366,7 +366,7 @@ def test_any_number_of_threads_finds_the_same_bits(kind, rng, monkeypatch):
     X = draws(parameters, kind, 200, rng)
     results = []
     for n_threads in (1, 2, 5):
-        monkeypatch.setattr("skgen._threads._most_threads", lambda n=n_threads: n)
+        monkeypatch.setattr("skgen._threads.most_threads", lambda n=n_threads: n)
         results.append(one_iteration(X, np.ones(len(X)), parameters, kind, 30.0)[0])
     density = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1)
     assert results[0].lowest_row == density.argmin()
