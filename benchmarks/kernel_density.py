@@ -20,7 +20,7 @@ from benchmarks._sections import grid, paragraphs, write_sections
 from skgen import GaussianKDE
 
 # The tree is asked for so many queries, and the seconds of all are taken in proportion.
-_QUERIES_OF_TREE = 10_000
+_QUERIES_OF_TREE = 1_000
 
 # Log-densities are compared at so many of the least dense queries, and of others.
 _CHECKED = 100
