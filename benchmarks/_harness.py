@@ -81,10 +81,15 @@ def table(rows):
         low, high = row.ratios
         lines.append(
             f"| {row.work} | {row.peer} | {row.ours_seconds:.3g} s | "
-            f"{row.peer_seconds:.3g} s | **{row.ratio:.1f}** | "
-            f"{low:.1f} to {high:.1f} | {row.agreement} |"
+            f"{row.peer_seconds:.3g} s | **{_times(row.ratio)}** | "
+            f"{_times(low)} to {_times(high)} | {row.agreement} |"
         )
     return "\n".join(lines)
+
+
+def _times(ratio):
+    """Return a ratio in words, with a digit that says something."""
+    return f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}"
 
 
 def environment(command):
