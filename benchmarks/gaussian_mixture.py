@@ -39,6 +39,7 @@ def clusters(n, d, K):
 
 
 def _iterations(n, d, K, covariance_type, pairs):
+    n = max(n, 200 * K)  # fewer have no covariance of their own
     X, means = clusters(n, d, K)
     precisions = {
         "full": np.tile(np.eye(d), (K, 1, 1)),
