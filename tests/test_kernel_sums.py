@@ -501,6 +501,8 @@ def test_the_threshold_of_the_transform_is_where_its_error_is_the_tolerance():
             queries = np.linspace(nearest, 7.0, 500)[:, None]
             expected, *_ = naive(queries, kde.X_train_, 1.0, np.ones(2))
             assert np.abs(kde.score_samples(queries) - expected).max() < rtol
+            # What errors could be, and not only what they are here.
+            assert kde._sum.least * rtol >= absolute_error(1)
 
 
 @pytest.mark.parametrize("far", [1e12, 1e15, 1e20, 1e38])
