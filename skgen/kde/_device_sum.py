@@ -3,6 +3,7 @@
 import numpy as np
 
 from skgen._tensors import resolved_device
+from skgen.kde._kernel_sum import fill_in
 
 # Points and queries in a block of pairs: large, for a GPU is idle between two of them.
 _POINTS, _QUERIES = 2**14, 2**12
@@ -48,16 +49,12 @@ class DeviceSum:
                 keeps = magnitude * np.finfo(dtype).eps < self.error
                 rows = np.flatnonzero(left & keeps)
                 left[rows] = False
-                for block in np.array_split(rows, -(-rows.size // _QUERIES) or 1):
+                for start in range(0, rows.size, _QUERIES):
+                    block = rows[start : start + _QUERIES]
                     log_sum[block], of_block = self._stream(q[block], device, dtype)
                     if with_mean:
                         mean[block] = self.centre + of_block * self.exact.scale
-        if left.any():
-            below = None if floor is None else floor[left]
-            options = {"with_mean": with_mean, "floor": below, "memory": memory}
-            log_sum[left], of_rest = self.exact(queries[left], **options)
-            if with_mean:
-                mean[left] = of_rest
+        fill_in(self.exact, left, queries, log_sum, mean, floor, memory)
         return log_sum, mean
 
     def _coordinates(self, rows):

@@ -243,6 +243,18 @@ class KernelSum:
         return self.points[self.blocks.order[columns]].astype(np.float64, copy=False)
 
 
+def fill_in(exact, rest, queries, log_sum, mean, floor, memory):
+    """Put exact sums, and means if there are any, where `rest` (m,) says so."""
+    if not rest.any():
+        return
+    with_mean, below = mean is not None, None if floor is None else floor[rest]
+    log_sum[rest], of_rest = exact(
+        queries[rest], with_mean=with_mean, floor=below, memory=memory
+    )
+    if with_mean:
+        mean[rest] = of_rest
+
+
 def _squared_distances(X, Y, w):
     """Return the weighted squared distances of (m, d) and (n, d) rows by differences.
 

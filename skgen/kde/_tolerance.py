@@ -11,6 +11,7 @@ from skgen.kde._fourier import (
     absolute_error,
     is_installed,
 )
+from skgen.kde._kernel_sum import fill_in
 
 # With fewer rows exact sums take milliseconds.
 _LEAST_ROWS = 2**13
@@ -59,10 +60,8 @@ class ToleratedSum:
     def __init__(self, exact, fourier, origin, scale, rtol):
         self.exact, self.fourier = exact, fourier
         self.origin, self.scale = origin, scale
-        d = origin.size
-        self.rtol = rtol
         # A sum with that error may be this small; coordinates take the other half.
-        self.least = _FINEST * absolute_error(d) / rtol
+        self.least = _FINEST * absolute_error(origin.size) / rtol
 
     def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
         """Return the logarithm of the sum at each query, and the mean."""
@@ -81,13 +80,7 @@ class ToleratedSum:
         if with_mean:
             slopes = self.fourier.gradient(inside[resolved])
             mean[known] = queries[known] + slopes / total[:, None] * self.scale
-        rest = ~known
-        if rest.any():
-            below = None if floor is None else floor[rest]
-            options = {"with_mean": with_mean, "floor": below, "memory": memory}
-            log_sum[rest], of_rest = self.exact(queries[rest], **options)
-            if with_mean:
-                mean[rest] = of_rest
+        fill_in(self.exact, ~known, queries, log_sum, mean, floor, memory)
         return log_sum, mean
 
     def resolves(self, queries):
