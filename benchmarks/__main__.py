@@ -9,7 +9,6 @@ from pathlib import Path
 from benchmarks._harness import environment, table
 
 SCRIPTS = (
-    "gaussian_mixture",
     "gradient_mixture",
     "training_engine",
 )

@@ -44,13 +44,13 @@ def compare(work, peer, ours, theirs, agreement, pairs):
     Row
     """
     answers = ours(), theirs()
-    seconds = [(_timed(ours)[0], _timed(theirs)[0]) for _ in range(pairs)]
+    seconds = [(timed(ours)[0], timed(theirs)[0]) for _ in range(pairs)]
     return _row(work, peer, seconds, agreement(*answers))
 
 
 def compare_once(work, peer, ours, theirs, agreement):
     """Time what takes minutes once each, as `compare` does; return a row."""
-    (mine, answer), (other, peer_answer) = _timed(ours), _timed(theirs)
+    (mine, answer), (other, peer_answer) = timed(ours), timed(theirs)
     said = f"{agreement(answer, peer_answer)}; one run"
     return _row(work, peer, [(mine, other)], said)
 
@@ -63,7 +63,7 @@ def _row(work, peer, seconds, agreement):
     return Row(work, peer, mine, other, other / mine, ratios, agreement)
 
 
-def _timed(function):
+def timed(function):
     """Return how many seconds a call took, and its answer."""
     gc.collect()
     start = perf_counter()

@@ -20,6 +20,9 @@ _SHARED_WORK = 10_000_000
 # The states of generators before the first fit of several threads.
 _SEEDED, _BEFORE = threading.Lock(), {}
 
+# The precision of CUDA's matrix products before the first pass of several threads.
+_COUNTED, _PRODUCTS = threading.Lock(), {}
+
 _DEVICE = re.compile(r"cpu|mps|auto|cuda(:\d+)?")
 
 
@@ -121,6 +124,24 @@ def threads_for(work):
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def without_tf32():
+    """Run the body with all digits of float32 in matrix products, whatever is set."""
+    import torch
+
+    settings = torch.backends.cuda.matmul
+    with _COUNTED:
+        _PRODUCTS.setdefault(settings, [settings.fp32_precision, 0])[1] += 1
+        settings.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        with _COUNTED:
+            _PRODUCTS[settings][1] -= 1
+            if not _PRODUCTS[settings][1]:
+                settings.fp32_precision = _PRODUCTS.pop(settings)[0]
 
 
 def float64_copy(module):

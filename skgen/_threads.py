@@ -1,11 +1,15 @@
 """Threads: blocks of work side by side, and one for the linear algebra of each."""
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 
 from joblib import cpu_count
 from threadpoolctl import ThreadpoolController
+
+_here = threading.local()
 
 
 @cache
@@ -51,9 +55,35 @@ def in_parallel(function, tasks, *, worth_it=True):
     list
         The answers, in the order of the tasks.
     """
+    if _is_one_of_many():
+        return [function(task) for task in tasks]
     n_threads = min(most_threads(), len(tasks)) if worth_it else 1
     with one_blas_thread():
         if n_threads <= 1:
             return [function(task) for task in tasks]
+
+        def run(task):
+            with one_of_many():
+                return function(task)
+
         with ThreadPoolExecutor(n_threads) as pool:
-            return list(pool.map(function, tasks))
+            return list(pool.map(run, tasks))
+
+
+@contextmanager
+def one_of_many():
+    """Mark this thread as one of many that work: it starts no others.
+
+    Nor does it set the number of threads of BLAS, which is that of the process: two
+    threads that set it and set it back in turn would leave it wrong.
+    """
+    before = _is_one_of_many()
+    _here.one_of_many = True
+    try:
+        yield
+    finally:
+        _here.one_of_many = before
+
+
+def _is_one_of_many():
+    return getattr(_here, "one_of_many", False)

@@ -36,14 +36,18 @@ def validated_rows(model, X, *, reset=False):
     """
     what = f"The 'X' argument of {type(model).__name__}"
     X = numbers_only(what, validate_data, model, X, reset=reset)
-    # Squares of larger numbers are no longer numbers.
+    check_magnitude(what, X)
+    return X
+
+
+def check_magnitude(what, X):
+    """Raise for rows whose squares are no longer numbers."""
     largest = float(max(-X.min(), X.max()))
     if largest > LARGEST:
         raise InvalidParameterError(
             f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} instead: "
             "rescale it."
         )
-    return X
 
 
 def column_names(model):

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
+from skgen._spread import spread_of
 from skgen._ties import list_columns
 
 # The variance given to a direction without any, as a fraction of the variance of
@@ -103,15 +104,12 @@ class FullWhitening:
         )
 
 
-def weighted_mean(X, sample_weight):
-    """Return the mean of the rows, exact also on data far from the origin."""
-    # Summing differences keeps the digits that an offset of 1e8 would cost.
-    return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
+def rounding_resolution(largest, dtype=np.float64):
+    """Return what rounding leaves of the standard deviation of constants, (d,).
 
-
-def rounding_resolution(X, dtype=np.float64):
-    """Return what rounding leaves of the standard deviation of constants, (d,)."""
-    return ROUNDING_STEPS * np.finfo(dtype).eps * np.abs(X).max(axis=0)
+    `largest` (d,) is the largest magnitude of each feature.
+    """
+    return ROUNDING_STEPS * np.finfo(dtype).eps * largest
 
 
 def estimate_whitening(
@@ -138,20 +136,33 @@ def estimate_whitening(
     -------
     DiagonalWhitening or FullWhitening
     """
-    mean = weighted_mean(X, sample_weight)
-    centred = X - mean
-    # Far from the origin, the mean itself is rounded.
-    centred -= np.average(centred, axis=0, weights=sample_weight)
-    total = sample_weight.sum()
-    variances = np.einsum("i,ij,ij->j", sample_weight, centred, centred) / total
-    resolution = rounding_resolution(X, dtype)
+    spread = spread_of(X, sample_weight, full=covariance_type == "full")
+    return whitening_of(spread, covariance_type, ddof=ddof, dtype=dtype, names=names)
+
+
+def whitening_of(spread, covariance_type, *, ddof=0, dtype=np.float64, names=None):
+    """Find the coordinates in which rows of a given spread have unit variance.
+
+    Parameters
+    ----------
+    spread : Spread
+        The moments of all rows.
+    covariance_type, ddof, dtype, names
+        As in `estimate_whitening`.
+
+    Returns
+    -------
+    DiagonalWhitening or FullWhitening
+    """
+    mean, variances = spread.mean, spread.variances
+    resolution = rounding_resolution(spread.largest, dtype)
     constant = variances <= resolution**2
-    variances[constant] = 0.0
-    unbiased = total / (total - ddof)
+    variances = np.where(constant, 0.0, variances)
+    unbiased = spread.weight / (spread.weight - ddof)
     if covariance_type == "spherical":
         scale = _spherical_scale(variances) * np.sqrt(unbiased)
-        never = np.zeros(X.shape[1], dtype=bool)
-        return DiagonalWhitening(mean, np.full(X.shape[1], scale), never)
+        never = np.zeros(mean.size, dtype=bool)
+        return DiagonalWhitening(mean, np.full(mean.size, scale), never)
 
     # The floor is the same for every model: it takes no notice of `ddof`.
     reference = variances.max() or 1.0
@@ -163,8 +174,7 @@ def estimate_whitening(
         return DiagonalWhitening(mean, np.sqrt(floored), constant)
 
     scale = np.sqrt(np.where(constant, reference, variances))
-    standardised = centred / scale * ~constant  # (n, d)
-    correlation = (standardised * sample_weight[:, None]).T @ standardised / total
+    correlation = spread.correlation(np.where(constant, np.inf, scale))
     noise = (resolution / scale) ** 2  # (d,)
     return _full_whitening(mean, scale, correlation, noise, unbiased, constant, names)
 

@@ -70,29 +70,50 @@ class GenerativeModel(
     def _learn_with_callbacks(self, X, sample_weight, **more):
         self._check_parameters()
         check_random_state_parameter(self)
-        X = validated_rows(self, X, reset=True)
+        rows, sample_weight = self._rows_to_fit(X, sample_weight)
+        seen = rows if isinstance(rows, np.ndarray) else X
+        task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
+        task.call_on_fit_task_begin(estimator=self, X=seen)
+        self._fit(rows, sample_weight, generator(self.random_state), task, **more)
+        task.call_on_fit_task_end(estimator=self, X=seen, reconstruction_attributes={})
+        return self
+
+    def _rows_to_fit(self, X, sample_weight):
+        """Return checked rows and weights, or a table as it is."""
+        if self._table_elsewhere is not None:
+            table = self._table_elsewhere(self, X, sample_weight)
+            if table is not None:
+                self._fit_dtype = table.dtype
+                return table, None
+        return self._rows_to_learn(X, sample_weight, reset=True)
+
+    def _rows_to_learn(self, X, sample_weight, *, reset):
+        """Return checked float64 rows and positive weights.
+
+        `reset` says that they are the first: their features, names and data type are
+        those of the model.
+        """
+        X = validated_rows(self, X, reset=reset)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
         # A weight of 0 is the row absent.
         present = sample_weight > 0
         if not present.all():
             X, sample_weight = X[present], sample_weight[present]
-        if self._is_continuous:
-            warn_about_ties(X, column_names(self))
-        self._fit_dtype = X.dtype
-        rows = X.astype(np.float64, copy=False)
-        task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
-        task.call_on_fit_task_begin(estimator=self, X=rows)
-        self._fit(rows, sample_weight, generator(self.random_state), task, **more)
-        task.call_on_fit_task_end(estimator=self, X=rows, reconstruction_attributes={})
-        return self
+        if reset:
+            if self._is_continuous:
+                warn_about_ties(X, column_names(self))
+            self._fit_dtype = X.dtype
+        return X.astype(np.float64, copy=False), sample_weight
 
-    def _learn_more(self, X):
+    def _learn_more(self, X, sample_weight=None):
         """Go on learning from a block of rows; where that fails, lose nothing.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
             The rows, unchecked.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts, unchecked. None counts each once.
 
         Returns
         -------
@@ -102,13 +123,8 @@ class GenerativeModel(
             self._check_parameters()
             check_random_state_parameter(self)
             first = not hasattr(self, "n_features_in_")
-            X = validated_rows(self, X, reset=first)
-            if first:
-                if self._is_continuous:
-                    warn_about_ties(X, column_names(self))
-                self._fit_dtype = X.dtype
-            rows = X.astype(np.float64, copy=False)
-            self._fit_more(rows, generator(self.random_state))
+            X, sample_weight = self._rows_to_learn(X, sample_weight, reset=first)
+            self._fit_more(X, sample_weight, generator(self.random_state))
         return self
 
     # -- what every model answers ----------------------------------------------
@@ -268,6 +284,11 @@ class GenerativeModel(
 
     # Whether rows have a density, which ties let grow without bound.
     _is_continuous = True
+
+    # For a model that fits rows which are not in memory: a function of the model, `X`
+    # and weights, unchecked, that returns such rows as a table with a `dtype`, sets
+    # the number and names of the features, and returns None for arrays in memory.
+    _table_elsewhere = None
 
     @property
     @abstractmethod

@@ -11,15 +11,17 @@ from scipy.stats import multivariate_normal
 from sklearn.exceptions import ConvergenceWarning
 
 from skgen import EMGaussianMixture
-from skgen.mixture import _iterations, _joint, _products, _statistics
+from skgen.mixture import _joint, _products, _statistics
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._iterations import Run, allowed_loss
 from skgen.mixture._joint import Joint, Parameters, answers, losses, normalise, shares
+from skgen.mixture._problem import Problem
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
+    Expectation,
+    Family,
     far,
     maximise,
-    statistics,
     statistics_of_shares,
 )
 
@@ -108,9 +110,10 @@ def one_iteration(X, weights, parameters, kind, loss):
     """Return what a pass collects, and the parameters that follow from it."""
     covariance = COVARIANCES[kind]
     products = products_of(covariance)
-    found = statistics(X, weights, parameters, covariance, products, loss)
-    rest = covariance, 0.0, np.zeros(D, dtype=bool)
-    return found, maximise(found, parameters, *rest)[0]
+    family = Family(covariance, products, 0.0, np.zeros(D, dtype=bool))
+    expectation = Expectation(parameters, family, loss)
+    found = expectation.statistics(expectation.sums(X, weights))
+    return found, maximise(found, parameters, family)[0]
 
 
 # -- formulas ------------------------------------------------------------------
@@ -286,7 +289,7 @@ def test_an_iteration_is_that_of_a_plain_loop(kind, loss, rng):
     )
     assert collected.log_likelihood == pytest.approx(float(bound), rel=1e-12)
     density = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1)
-    assert collected.lowest_row == density.argmin()
+    np.testing.assert_array_equal(collected.lowest_row, X[density.argmin()])
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
@@ -311,10 +314,10 @@ def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
     X, r = rng.standard_normal((40, D)), rng.dirichlet(np.ones(K), size=40)
     times, covariance = rng.randint(1, 4, size=40), COVARIANCES[kind]
     regular = np.zeros(D, dtype=bool)
-    problem = _iterations.Problem(X, times.astype(float), covariance, 0.0, regular)
+    problem = Problem(X, times.astype(float), covariance, 0.0, regular)
     weighted = problem.from_shares(lambda rows: r[rows], K)
     X, r = np.repeat(X, times, axis=0), np.repeat(r, times, axis=0)
-    problem = _iterations.Problem(X, np.ones(len(X)), covariance, 0.0, regular)
+    problem = Problem(X, np.ones(len(X)), covariance, 0.0, regular)
     repeated = problem.from_shares(lambda rows: r[rows], K)
     for name in ("weights", "means", "covariances"):
         one, other = getattr(weighted, name), getattr(repeated, name)
@@ -326,7 +329,7 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     parameters = mixture(kind, rng)
     X = np.repeat(np.eye(D), 40, axis=0) + 1e-7 * rng.standard_normal((3 * 40, D))
     labels = np.repeat(np.arange(D), 40)
-    problem = _iterations.Problem(
+    problem = Problem(
         X, np.ones(len(X)), COVARIANCES[kind], 0.0, np.zeros(D, dtype=bool)
     )
     found = problem.from_shares(lambda rows: np.eye(K)[labels[rows]], K)
@@ -343,17 +346,16 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     covariances = found.covariances if kind == "tied" else found.covariances[:3]
     np.testing.assert_allclose(covariances, expected, rtol=1e-8, atol=1e-21)
     # About the origin they are not.
-    products = products_of(COVARIANCES[kind])
+    covariance, regular = COVARIANCES[kind], np.zeros(D, dtype=bool)
+    family = Family(covariance, products_of(covariance), 0.0, regular)
     collected = statistics_of_shares(
         X,
         np.ones(len(X)),
         lambda rows: np.eye(K)[labels[rows]],
         K,
-        COVARIANCES[kind],
-        products,
+        family,
     )
-    rest = COVARIANCES[kind], 0.0, np.zeros(D, dtype=bool)
-    rough = maximise(collected, parameters, *rest)[0].covariances
+    rough = maximise(collected, parameters, family)[0].covariances
     assert np.abs(rough - found.covariances)[:3].max() > 1e-18
 
 
@@ -369,7 +371,7 @@ def test_any_number_of_threads_finds_the_same_bits(kind, rng, monkeypatch):
         monkeypatch.setattr("skgen._threads.most_threads", lambda n=n_threads: n)
         results.append(one_iteration(X, np.ones(len(X)), parameters, kind, 30.0)[0])
     density = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1)
-    assert results[0].lowest_row == density.argmin()
+    np.testing.assert_array_equal(results[0].lowest_row, X[density.argmin()])
     for result in results[1:]:
         assert result.log_likelihood == results[0].log_likelihood
         np.testing.assert_array_equal(result.scatter, results[0].scatter)
@@ -379,9 +381,9 @@ def test_any_number_of_threads_finds_the_same_bits(kind, rng, monkeypatch):
 def test_rows_out_of_range_go_by_differences():
     X, covariance = rows(20, D), COVARIANCES["full"]
     rest = np.ones(20), covariance, 0.0, np.zeros(D, dtype=bool)
-    assert _iterations.Problem(X, *rest).products is products_of(covariance)
+    assert Problem(X, *rest).family.products is products_of(covariance)
     X[3, 1] = -1e80
-    assert _iterations.Problem(X, *rest).products is None
+    assert Problem(X, *rest).family.products is None
 
 
 @every_type
@@ -461,7 +463,7 @@ class Rounding:
 
     def statistics(self, parameters, loss=1e4):
         rise = 1e-9 * parameters.means[0, 0] - 1e-14 * (loss - 1e4)
-        return _statistics.Statistics(None, None, None, None, rise, 0)
+        return _statistics.Statistics(None, None, None, None, rise, None, 0.0)
 
 
 def test_a_fall_by_what_products_lost_ends_nothing(rng):
@@ -482,3 +484,17 @@ def test_a_likelihood_that_products_raised_is_found_anew(rng):
     assert (run.parameters.means == 1).all()
     assert run.bound == pytest.approx(1e-9)
     assert run.bounds == [1e-8, 1e-8]  # the trace never falls
+
+
+@pytest.mark.parametrize("d", range(1, 9))
+def test_each_product_of_two_coordinates_is_a_feature_once(d, rng):
+    products, X = _products.FullProducts(), rng.standard_normal((7, d))
+    room = np.full((products.n_features(d), 10), np.nan)  # for more rows than there are
+    features = products.features(X, np.zeros(d), None, room)
+    i, j = _products.pairs(d)
+    assert {tuple(sorted(pair)) for pair in zip(i, j, strict=True)} == {
+        (a, b) for a in range(d) for b in range(a, d)
+    }
+    np.testing.assert_array_equal(features[1 + d :], (X[:, i] * X[:, j]).T)
+    scatter = products.scatter([features.sum(axis=1, keepdims=True)], d)
+    np.testing.assert_allclose(scatter[0], X.T @ X, rtol=1e-13, atol=1e-13)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from estimators import rows
 
-from skgen._whitening import DEGENERATE_VARIANCE, estimate_whitening, weighted_mean
+from skgen._spread import weighted_mean
+from skgen._whitening import DEGENERATE_VARIANCE, estimate_whitening
 
 TYPES = ["full", "diag", "spherical"]
 

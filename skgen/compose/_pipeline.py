@@ -163,7 +163,7 @@ class GenerativePipeline(AbstractPipeline):
         cached = check_memory(self.memory).cache(
             fit_within, ignore=["caller", "subtask"]
         )
-        resolution = rounding_resolution(X, self._fit_dtype)
+        resolution = rounding_resolution(np.abs(X).max(axis=0), self._fit_dtype)
         X, constant = without_jitter(X, resolution)
         codes = framed(X, getattr(self, "feature_names_in_", None), kind)
         trace = RoundingTrace(resolution)

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from skgen._parameters import invalid_parameter
+from skgen._spread import weighted_mean
 from skgen._validation import column_names
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
     estimate_whitening,
-    weighted_mean,
 )
 from skgen.kde._bandwidth import RULES
 from skgen.kde._improved_sheather_jones import improved_sheather_jones

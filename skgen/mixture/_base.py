@@ -4,14 +4,19 @@ import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted
 
+from skgen._blockwise import is_dask
 from skgen._parameters import invalid_parameter
 from skgen._validation import validated_rows
 from skgen.base import GenerativeModel
-from skgen.mixture._joint import Parameters, answers, normalise, shares
+from skgen.mixture._answers import log_density, most_probable, posterior
+from skgen.mixture._joint import Parameters
+from skgen.mixture._lazy import DaskAnswersMixin
 from skgen.mixture._lowrank import ALL_COVARIANCES
 
 
-class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
+class AbstractGaussianMixture(
+    DaskAnswersMixin, ClassNamePrefixFeaturesOutMixin, GenerativeModel
+):
     """The answers of a mixture with `weights_`, `means_` and `precisions_cholesky_`.
 
     Abstract: a model fills in how it is fitted, which sets those three and
@@ -23,15 +28,18 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The rows.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
-            The number of the component, from 0.
+        ndarray or Dask array of shape (n_samples,)
+            The number of the component, from 0. For rows on Dask, a Dask array that
+            is not computed yet.
         """
         check_is_fitted(self)
+        if is_dask(X):
+            return self._lazy(X, most_probable, (), np.intp)
         return self._by_chunks(self._most_probable, validated_rows(self, X))
 
     def predict_proba(self, X):
@@ -39,12 +47,12 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The rows.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_components)
+        ndarray or Dask array of shape (n_samples, n_components)
             The responsibilities, as `transform` returns them.
         """
         return self._posterior(X)
@@ -57,9 +65,9 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The rows that the mixture was fitted to.
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like or Dask array of shape (n_samples,), default=None
             How many times each row counts. None counts each once.
 
         Returns
@@ -77,9 +85,9 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The rows that the mixture was fitted to.
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like or Dask array of shape (n_samples,), default=None
             How many times each row counts. None counts each once.
 
         Returns
@@ -89,16 +97,16 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return 2 * self._n_parameters() - 2 * log_likelihood
 
-    def _check_rows(self, X, sample_weight):
-        """Raise for too few rows to fit anything to."""
+    def _check_rows(self, n_rows, weight):
+        """Raise for too few rows, or weights of too small a sum, to fit anything."""
         name = type(self).__name__
-        if X.shape[0] < 2 and sample_weight.sum() < 2:
+        if n_rows < 2 and weight < 2:
             raise ValueError(
                 f"The 'X' argument of {name} must have at least 2 rows with a "
                 "positive weight. Got 1 sample instead."
             )
         # A weight of 2 is the row twice.
-        n_samples = int(max(X.shape[0], min(sample_weight.sum(), 2**62)))
+        n_samples = int(max(n_rows, min(weight, 2**62)))
         if n_samples < self.n_components:
             rule = (
                 "at most the number of rows with a positive weight, "
@@ -120,6 +128,8 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
     def _log_likelihood(self, X, sample_weight):
         """Return the log-likelihood of all rows, and how many they are."""
+        if is_dask(X):
+            return self._sums_on_dask(X, sample_weight)
         log_density, sample_weight = self._weighted_log_density(X, sample_weight)
         return float(sample_weight @ log_density), float(sample_weight.sum())
 
@@ -127,6 +137,9 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         """Return the number of free parameters: weights, means, covariances."""
         K, d = self.means_.shape
         return K - 1 + K * d + self._covariance.n_parameters(self.covariances_)
+
+    # The name of the device that answers are computed on.
+    _answering_device = "cpu"
 
     @property
     def _covariance(self):
@@ -140,18 +153,18 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         )
 
     def _log_density(self, X):
-        return self._answers(X, lambda joint: normalise(joint)[0], ())
+        return log_density(X, *self._mixture)
 
     def _posterior_mean(self, X):
-        return self._answers(X, shares, (self._n_latent,))
+        return posterior(X, *self._mixture)
 
     def _most_probable(self, X):
-        return self._answers(X, lambda joint: joint.argmax(axis=0), (), np.intp)
+        return most_probable(X, *self._mixture)
 
-    def _answers(self, X, function, shape, dtype=np.float64):
-        """Return what a function makes of log-densities (K, b): (n, *shape)."""
-        out = np.empty((X.shape[0], *shape), dtype)
-        return answers(X, self._parameters, self._covariance, function, out)
+    @property
+    def _mixture(self):
+        """Return what free functions of rows take: parameters, shape and device."""
+        return self._parameters, self._covariance, self._answering_device
 
     def _conditional_mean(self, Z):
         return Z @ self.means_

@@ -81,6 +81,10 @@ class AbstractEstimatedCovariance(AbstractCovariance):
         """Add the second moments of (n, d) differences with weights r (n,)."""
 
     @abstractmethod
+    def scatter(self, covariances, counts, d):
+        """Return the second moments about the means, of so many rows: by type."""
+
+    @abstractmethod
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         """Return the covariances (or `previous` for no rows), and which hit a floor.
 
@@ -132,6 +136,9 @@ class Full(AbstractEstimatedCovariance):
 
     def add_scatter(self, scatter, k, r, diff):
         scatter[k] += (diff * r[:, None]).T @ diff
+
+    def scatter(self, covariances, counts, d):
+        return counts[:, None, None] * covariances
 
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         covariances = previous.copy()  # (K, d, d)
@@ -196,6 +203,9 @@ class Tied(AbstractEstimatedCovariance):
 
     def add_scatter(self, scatter, k, r, diff):
         scatter += (diff * r[:, None]).T @ diff
+
+    def scatter(self, covariances, counts, d):
+        return counts.sum() * covariances
 
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         moved = (shift * counts[:, None]).T @ shift  # (d, d)
@@ -275,6 +285,9 @@ class Diagonal(AbstractVariances):
     def add_scatter(self, scatter, k, r, diff):
         scatter[k] += r @ diff**2
 
+    def scatter(self, covariances, counts, d):
+        return counts[:, None] * covariances
+
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         floor = max(floor, _LEAST_VARIANCE)
         filled = counts > 0
@@ -321,6 +334,9 @@ class Spherical(AbstractVariances):
 
     def add_scatter(self, scatter, k, r, diff):
         scatter[k] += r @ np.einsum("ij,ij->i", diff, diff)
+
+    def scatter(self, covariances, counts, d):
+        return d * counts * covariances
 
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         floor = max(floor, _LEAST_VARIANCE)

@@ -1,6 +1,7 @@
 """Gaussian mixture fitted by expectation and maximisation."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -11,16 +12,21 @@ from skgen._parameters import (
     check_integer,
     check_nonnegative,
 )
+from skgen._tensors import check_device
 from skgen._threads import one_blas_thread
 from skgen._validation import column_names
-from skgen._whitening import estimate_whitening
+from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
+from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._elsewhere import table_elsewhere
 from skgen.mixture._init import INIT_PARAMS
-from skgen.mixture._iterations import Problem, Run
-from skgen.mixture._rows import canonical_rows
-from skgen.mixture._start import first_parameters, start_array, user_start
+from skgen.mixture._iterations import Run
+from skgen.mixture._race import Levels, first_run
+from skgen.mixture._start import completed, start_array, user_start
+from skgen.mixture._stepwise import Stepwise, step_size
+from skgen.mixture._tables import ArrayTable
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -33,8 +39,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     The latent is the component, one-hot. EM [1]_ raises the likelihood in every
     iteration; it runs in whitened coordinates, so that the scale of the data does
-    not matter, and gives the same answer for rows in any order. Read more in the
-    :doc:`/guide/gaussian_mixture`.
+    not matter, and gives the same answer for rows in any order. Rows may also be a
+    memory-mapped file, a Dask array or a Dask dataframe (:doc:`/guide/large_data`).
+    Read more in the :doc:`/guide/gaussian_mixture`.
 
     Parameters
     ----------
@@ -45,21 +52,25 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         one variance for each component and feature, or one for each component.
     tol : float, default=1e-3
         EM ends with the iteration after one that raised the mean log-likelihood
-        by less than this, in nats per row, as scikit-learn does. 0 goes on until
-        rounding ends the rise.
+        by less than this, in nats per row, as scikit-learn does; where steps are made
+        longer, the step of EM must be small as well. 0 goes on until rounding ends
+        the rise.
     reg_covar : float, default=1e-6
         The least variance that a component may have in any direction, as a share
         of the variance of the data in that direction. Covariances that would fall
         below are raised to it, which keeps EM monotone [2]_. It is relative,
         while scikit-learn adds an absolute number to the variances.
     max_iter : int, default=100
-        The most iterations. 0 returns the start.
+        The most iterations over all rows. 0 returns the first start.
     n_init : int, default=1
-        How many starts to try; the one of the highest likelihood is kept.
+        How many starts to try, twice or four times as many for "kmeans". They race: the
+        half of the higher likelihood goes on after a few iterations, and so on; those
+        with a few rows that collapsed only where there is no other.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         The start: the clusters of k-means; the rows nearest to each of
         `n_components` seeds that k-means++ or chance draws from the rows; or
-        random responsibilities. All in whitened coordinates, all by the weights.
+        random responsibilities. All in whitened coordinates ("kmeans" in coordinates
+        of unit variance as well), by the weights, and on a sample of many rows.
     weights_init : array-like of shape (n_components,), default=None
         Weights to start from, which sum to one. None takes those of `init_params`.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -71,6 +82,13 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         Whether a second `fit` starts where the first ended; `n_init` is then 1.
     random_state : int, RandomState instance or None, default=None
         Seeds the start, and the draws of `sample`.
+    device : str, default="cpu"
+        Where iterations and answers are computed: "cpu" by NumPy, or "cuda",
+        "cuda:1" and so on by PyTorch, or "mps"; "auto" takes the fastest there is.
+        On a device float32 rows are iterated over in float32, never in TF32; others,
+        and all answers, in float64. "mps", which has none, iterates in float32 and
+        leaves answers to the CPU, as does a device that is missing when rows are
+        scored. A start is looked for on the CPU, in a sample of many rows.
 
     Attributes
     ----------
@@ -90,12 +108,13 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     converged_ : bool
         Whether EM stopped by `tol`.
     n_iter_ : int
-        The number of iterations of the best start.
+        The number of iterations over all rows, after the race of starts.
     lower_bound_ : float
         The mean log-likelihood of the fitted parameters, in nats per row:
         ``score(X, sample_weight=sample_weight)``.
     lower_bounds_ : list of float
-        The mean log-likelihood after each iteration; it never falls.
+        The mean log-likelihood after each iteration; it never falls. What
+        `partial_fit` adds may.
     n_features_in_ : int
         The number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -108,6 +127,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     Notes
     -----
+    Steps are those of EM, or longer ones that L-BFGS makes of them [4]_ where these
+    raise the likelihood. From a start that is given whole (`weights_init`,
+    `means_init` and `precisions_init`), they are made longer only when the optimum is
+    near, so that the fit ends in that of EM.
+
     A component that loses its rows is set on the row of the least density if that
     raises the likelihood; one that shrinks onto a few points stays at the floor of
     `reg_covar`. Either is named in a
@@ -117,6 +141,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     normal density with 1e-6 of the variance of a feature across that direction
     (not for "spherical", whose one variance needs none).
 
+    `partial_fit` is stepwise EM [3]_.
+
     References
     ----------
     .. [1] Dempster, A. P., Laird, N. M. and Rubin, D. B. (1977). Maximum
@@ -125,6 +151,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     .. [2] Ingrassia, S. and Rocci, R. (2007). Constrained monotone EM algorithms
        for finite mixture of multivariate Gaussians. Computational Statistics and
        Data Analysis 51, 5339-5351.
+    .. [3] Cappe, O. and Moulines, E. (2009). On-line expectation-maximization
+       algorithm for latent data models. Journal of the Royal Statistical Society B
+       71, 593-613.
+    .. [4] Jamshidian, M. and Jennrich, R. I. (1997). Acceleration of the EM algorithm
+       by using quasi-Newton methods. Journal of the Royal Statistical Society B 59,
+       569-587.
 
     Examples
     --------
@@ -154,6 +186,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         precisions_init=None,
         warm_start=False,
         random_state=None,
+        device="cpu",
     ):
         self.n_components = n_components
         self.covariance_type = covariance_type
@@ -167,6 +200,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         self.precisions_init = precisions_init
         self.warm_start = warm_start
         self.random_state = random_state
+        self.device = device
 
     def fit_predict(self, X, y=None, sample_weight=None):
         """Fit the mixture and return the most probable component of each row.
@@ -187,6 +221,43 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         """
         return self._learn(X, sample_weight).predict(X)
 
+    def partial_fit(self, X, y=None, sample_weight=None):
+        r"""Go on learning from a block of rows: one step of stepwise EM.
+
+        The first block is fitted as `fit` would. Every later one is seen once: its
+        moments move those of the rows before by the share
+
+        .. math:: \gamma = (w / W)^{0.6},
+
+        where :math:`w` is the weight of the block and :math:`W` that of all rows so
+        far, its own included (Cappe and Moulines, 2009). After `fit`, the blocks go on
+        from there.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The block. The more rows it has, the less the parameters scatter; the first
+            should have hundreds of rows for every component, in random order.
+        y : None
+            Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How many times each row counts: 2 is the row twice, 0 the row absent.
+            None counts each row once.
+
+        Returns
+        -------
+        self : object
+            The mixture. A later block adds one to `n_iter_`, and to `lower_bounds_`
+            its mean log-density before it was learned from, which is `lower_bound_`.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, `X` or `sample_weight` is not what it must be; the mixture
+            stays what it was.
+        """
+        return self._learn_more(X, sample_weight)
+
     # -- checks ----------------------------------------------------------------
 
     def _check_parameters(self):
@@ -199,71 +270,101 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         check_choice(self, "init_params", INIT_PARAMS)
         check_boolean(self, "warm_start")
         start_array(self, "weights_init", (self.n_components,))
+        if self.device != "cpu":  # PyTorch is not loaded for nothing
+            check_device(self)
+
+    @property
+    def _answering_device(self):
+        return self.device
 
     # -- fitting ----------------------------------------------------------------
 
+    _table_elsewhere = staticmethod(table_elsewhere)
+
     def _fit(self, X, sample_weight, rng, task):
-        self._check_rows(X, sample_weight)
-        start = user_start(self, X.shape[1])
+        table = X
+        if isinstance(X, np.ndarray):
+            table = ArrayTable(self, X, sample_weight)
+        start = user_start(self, table.n_features)
         if self._continues():
-            start = self._last_fit(X.shape[1])
-        X, sample_weight = canonical_rows(X, _scaled_weights(sample_weight))
+            start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
         covariance = COVARIANCES[self.covariance_type]
-        best = None
         with one_blas_thread():
-            whitening = estimate_whitening(
-                X,
-                sample_weight,
-                covariance.whitening,
-                dtype=self._fit_dtype,
-                names=column_names(self),
-            )
-            problem = Problem(
-                whitening.whiten(X),
-                sample_weight,
-                covariance,
-                self.reg_covar,
-                whitening.degenerate,
-            )
-            for _ in range(self._n_fit_tasks):
-                parameters = first_parameters(self, problem, start, whitening, rng)
-                run = self._run(problem, parameters, whitening, task)
-                if best is None or run.bound > best.bound:
-                    best = run
-        for name, value in self._fitted(best, whitening).items():
+            spread = table.spread(full=covariance.whitening == "full")
+            n_rows, weight = table.counted(spread)
+            self._check_rows(n_rows, weight)
+            whitening = self._coordinates(spread, covariance)
+            family = whitening, covariance, self.reg_covar
+            problem = table.problem(*family)
+            levels = Levels(table, problem, spread, family)
+            run = first_run(self, levels, start, whitening, rng)
+            self._run(run, problem, whitening, task)
+        for name, value in self._fitted(run, whitening).items():
             setattr(self, name, value)
         # Of the parameters as they are returned, rounded to the data's units.
-        log_density = self._by_chunks(self._log_density, X)
-        self.lower_bound_ = float(np.average(log_density, weights=sample_weight))
-        self._warn(best)
+        mixture = {
+            "parameters": self._parameters,
+            "covariance": self._covariance,
+            "device": self.device,
+        }
+        self.lower_bound_ = table.mean(partial(log_density, **mixture))
+        self._spread = spread.rescaled(weight / spread.weight)
+        self._warn(run)
+
+    def _fit_more(self, X, sample_weight, rng):
+        if not hasattr(self, "means_"):
+            self._fit(X, sample_weight, rng, NoTask())
+            return
+        start = self._last_fit(X.shape[1], ".partial_fit must go on")
+        covariance, table = self._covariance, ArrayTable(self, X, sample_weight)
+        with one_blas_thread():
+            spread = table.spread(full=covariance.whitening == "full")
+            weight = table.counted(spread)[1]
+            self._spread += spread.rescaled(weight / spread.weight)
+            whitening = self._coordinates(self._spread, covariance)
+            block = table.problem(whitening, covariance, self.reg_covar)
+            before = completed(start, None, block, whitening)
+            problem = Stepwise(block, before, step_size(weight, self._spread.weight))
+            collected = problem.statistics(before)
+            parameters, at_floor = problem.maximise(collected, before)
+        run = Run(parameters, collected, at_floor=at_floor)
+        run.bounds = [collected.log_likelihood]
+        fitted = self._fitted(run, whitening)
+        fitted["n_iter_"] += self.n_iter_
+        fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]
+        vars(self).update(fitted)
+
+    def _coordinates(self, spread, covariance):
+        """Return the whitened coordinates of rows of a given spread."""
+        options = {"dtype": self._fit_dtype, "names": column_names(self)}
+        return whitening_of(spread, covariance.whitening, **options)
 
     def _continues(self):
         return self.warm_start and hasattr(self, "converged_")
 
     @property
     def _n_fit_tasks(self):
-        return 1 if self._continues() else self.n_init
+        return 1
 
-    def _last_fit(self, d):
+    def _last_fit(self, d, what):
         """Return where the last fit ended, in the units of the data."""
         if (
             self.means_.shape != (self.n_components, d)
             or self._fitted_covariance_type != self.covariance_type
         ):
             raise ValueError(
-                f"{type(self).__name__}(warm_start=True) must be fitted again with the "
-                "same n_components, covariance_type and number of features. Got "
+                f"{type(self).__name__}{what} with the same n_components, "
+                "covariance_type and number of features as before. Got "
                 f"{self.n_components}, {self.covariance_type!r} and {d} after "
                 f"{self.means_.shape[0]}, {self._fitted_covariance_type!r} and "
-                f"{self.means_.shape[1]}. Set warm_start=False to start afresh."
+                f"{self.means_.shape[1]}: start afresh with a new estimator."
             )
         return self.weights_, self.means_, self.precisions_cholesky_
 
-    def _run(self, problem, parameters, whitening, task):
-        """Iterate from one start, reporting to callbacks."""
+    def _run(self, run, problem, whitening, task):
+        """Iterate over all rows, reporting to callbacks."""
         subtask = task.subcontext("EM", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self)
-        run = Run(parameters, problem.statistics(parameters))
         for _ in range(self.max_iter):
             iteration = subtask.subcontext("iteration")
             iteration.call_on_fit_task_begin(estimator=self)
@@ -278,7 +379,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             estimator=self,
             reconstruction_attributes=lambda: self._fitted(run, whitening),
         )
-        return run
 
     def _fitted(self, run, whitening):
         """Return the fitted attributes of a run, in the units of the data."""
@@ -320,7 +420,16 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
 
 
-def _scaled_weights(sample_weight):
-    """Return the weights over a power of two, so that no sum of them overflows."""
-    _, exponent = np.frexp(sample_weight.max())
-    return np.ldexp(sample_weight, -exponent)
+class NoTask:
+    """Stand in for a callback's task where none listens."""
+
+    def subcontext(self, *args, **kwargs):
+        """Return itself: there is nothing beneath either."""
+        return self
+
+    def call_on_fit_task_begin(self, **kwargs):
+        """Tell nobody."""
+
+    def call_on_fit_task_end(self, **kwargs):
+        """Tell nobody, who asks for nothing."""
+        return False

@@ -9,7 +9,7 @@ from skgen.mixture._products import pays, products_of
 
 # Bytes of features and shares in a block of rows, so that it stays in the cache, and
 # its least and most rows: fewer starve the matrix products, more gain nothing.
-_BLOCK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**21, 128, 4096
+_BLOCK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**21, 256, 4096
 
 # Blocks in a task of a thread are as many as make this many tasks.
 _TASKS = 32
@@ -104,10 +104,10 @@ class Joint:
         self.near, self.apart = np.flatnonzero(near), np.flatnonzero(~near)
         if self.near.size:
             with np.errstate(all="ignore"):  # of components that go apart
-                self._coefficients = products.coefficients(
+                self.coefficients = products.coefficients(
                     parameters.means - shift, parameters.factors, covariance
                 )[self.near]
-            self._coefficients[:, 0] += np.log(parameters.weights[self.near])
+            self.coefficients[:, 0] += np.log(parameters.weights[self.near])
 
     def features(self, X, buffer):
         """Return the features (p, b) of a block of rows (b, d), in a buffer."""
@@ -116,10 +116,10 @@ class Joint:
     def __call__(self, X, F):
         """Return the log-densities (K, b) of rows (b, d) with features F (p, b)."""
         if not self.apart.size:
-            return self._coefficients @ F
+            return self.coefficients @ F
         joint = np.empty((self.parameters.weights.size, X.shape[0]))
         if self.near.size:
-            joint[self.near] = self._coefficients @ F
+            joint[self.near] = self.coefficients @ F
         joint[self.apart] = joint_by_differences(
             X, self.parameters, self.covariance, self.apart
         )
@@ -180,6 +180,24 @@ def shares(joint):
     return joint.T
 
 
+def log_densities(joint):
+    """Return the log-densities (b,) of log-densities (K, b), which it overwrites."""
+    return normalise(joint)[0]
+
+
+def strongest(joint):
+    """Return the largest (b,) of log-densities (K, b)."""
+    return joint.argmax(axis=0)
+
+
+def joint_of_answers(parameters, covariance):
+    """Return what computes log-densities of rows in the units of the data."""
+    products = products_of(covariance)
+    products = products if pays(products, parameters.means.shape[1]) else None
+    shift = parameters.weights @ parameters.means
+    return Joint(parameters, covariance, products, shift, ANSWER_LOSS)
+
+
 def answers(X, parameters, covariance, function, out):
     """Fill in an answer for every row, whatever the rows beside it.
 
@@ -197,11 +215,8 @@ def answers(X, parameters, covariance, function, out):
         The answers.
     """
     (n, d), K = X.shape, parameters.weights.size
-    products = products_of(covariance)
-    products = products if pays(products, d) else None
-    shift = parameters.weights @ parameters.means
-    joint = Joint(parameters, covariance, products, shift, ANSWER_LOSS)
-    products = products if joint.near.size else None
+    joint = joint_of_answers(parameters, covariance)
+    products = joint.products if joint.near.size else None
     blocks = Blocks(n, d, K, products)
 
     def answer(task):

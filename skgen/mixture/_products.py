@@ -24,6 +24,7 @@ says of parameters alone how many digits any row loses.
 from abc import ABC, abstractmethod
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from skgen.mixture._covariance import Diagonal, Full, Spherical, Tied
 
@@ -109,20 +110,34 @@ class AbstractProducts(ABC):
         return np.hstack([constant[:, None], linear, self.quadratic(precisions, K)])
 
 
+def pairs(d):
+    """Return the two coordinates of each of the d (d + 1) / 2 products.
+
+    The products of a vector and itself turned by 0, by 1, ..., by half its length:
+    one array times overlapping windows of another.
+    """
+    turn, i = np.divmod(np.arange(d * (d + 1) // 2), d)
+    return i, (i + turn) % d
+
+
 class FullProducts(AbstractProducts):
-    """Features `z_i z_j` for i <= j, by rows of the upper triangle."""
+    """Features `z_i z_j`, each pair once, in the order of `pairs`."""
 
     def n_features(self, d):
         return 1 + d + d * (d + 1) // 2
 
     def fill(self, F, d, factors):
-        start = 1 + d
-        for i in range(d):
-            np.multiply(F[1 + i], F[1 + i : 1 + d], out=F[start : start + d - i])
-            start += d - i
+        # Two calls, whatever d: threads would queue for the interpreter between more.
+        z, rest = F[1 : 1 + d], F[1 + d :]
+        turned = np.concatenate([z, z[: (d - 1) // 2]])  # a turn by s starts at row s
+        turns = sliding_window_view(turned, d, axis=0).swapaxes(1, 2)  # (turns, d, b)
+        filled = turns.shape[0] * d
+        np.multiply(z, turns, out=rest[:filled].reshape(turns.shape))
+        if d % 2 == 0:  # half of the pairs of half a turn are the other half
+            np.multiply(z[: d // 2], z[d // 2 :], out=rest[filled:])
 
     def quadratic(self, precisions, K):
-        i, j = np.triu_indices(precisions.shape[1])
+        i, j = pairs(precisions.shape[1])
         return np.where(i == j, -0.5, -1.0) * precisions[:, i, j]
 
     def linear(self, precisions, m):
@@ -135,7 +150,7 @@ class FullProducts(AbstractProducts):
         return np.einsum("ki,kij,kj->k", t, np.abs(precisions), t)
 
     def scatter(self, sums, d):
-        i, j = np.triu_indices(d)
+        i, j = pairs(d)
         scatter = np.empty((sums[0].shape[1], d, d))
         scatter[:, i, j] = scatter[:, j, i] = sums[0][1 + d :].T
         return scatter

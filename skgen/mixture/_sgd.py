@@ -276,7 +276,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         from skgen.mixture._modules import MODULES
 
         n, d = X.shape
-        self._check_rows(X, np.ones(n))
+        self._check_rows(n, n)
         kind, rank = self.covariance_type, self._resolved_rank(d)
         self._fitted_covariance_type = kind
         self._set_coordinates(X)

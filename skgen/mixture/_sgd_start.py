@@ -5,7 +5,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import initial_shares
-from skgen.mixture._iterations import Problem
+from skgen.mixture._problem import Problem
 from skgen.mixture._rows import canonical_rows
 
 # Rows that the clusters are looked for in: so many, and so many a component.

@@ -5,7 +5,6 @@ from sklearn.utils import check_array
 
 from skgen._parameters import Described, invalid_parameter
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import initial_shares
 from skgen.mixture._joint import Parameters
 
 
@@ -69,38 +68,32 @@ def user_start(model, d):
         raise invalid_parameter(model, "precisions_init", rule, given) from None
 
 
-def first_parameters(model, problem, start, whitening, rng):
-    """Return the first parameters, in whitened coordinates.
+def completed(start, found, problem, whitening):
+    """Return what the user gave, and the rest from other parameters.
 
     Parameters
     ----------
-    model : EMGaussianMixture
-        Its parameters `n_components` and `init_params`.
-    problem : Problem
-        The rows in whitened coordinates, and the family to fit to them.
     start : tuple of weights, means and factors
-        As `user_start` returns them; None takes what `init_params` says.
+        As `user_start` returns them.
+    found : Parameters or None
+        What None in `start` stands for, in whitened coordinates.
+    problem : Problem
+        The family.
     whitening : FullWhitening or DiagonalWhitening
         The coordinates.
-    rng : RandomState
-        Where random choices come from.
 
     Returns
     -------
     parameters : Parameters
+        In whitened coordinates.
     """
     weights, means, factors = start
-    covariances = None
-    if means is not None:
-        means = whitening.whiten(means)
-    if factors is not None:
-        covariances = problem.covariance.to_white(factors, whitening)
-    if weights is None or means is None or covariances is None:
-        X, sample_weight, K = problem.X, problem.sample_weight, model.n_components
-        shares = initial_shares(X, sample_weight, K, model.init_params, rng)
-        found = problem.from_shares(shares, K)
-        weights = found.weights if weights is None else weights
-        means = found.means if means is None else means
-        covariances = found.covariances if covariances is None else covariances
-    factors = problem.covariance.factors(covariances)
+    weights = found.weights if weights is None else weights
+    means = found.means if means is None else whitening.whiten(means)
+    covariance = problem.family.covariance
+    if factors is None:
+        covariances = found.covariances
+    else:
+        covariances = covariance.to_white(factors, whitening)
+    factors = covariance.factors(covariances)
     return Parameters(weights / weights.sum(), means, covariances, factors)

@@ -1,10 +1,18 @@
-"""Sufficient statistics of rows under a mixture: one pass over blocks of rows."""
+"""Sufficient statistics of rows under a mixture: one pass over blocks of rows.
+
+One primitive serves rows in memory, in a mapped file, on the workers of a cluster and
+on a GPU: what to sum (`Expectation`), sums that add up (`Sums`), and what follows from
+them (`Statistics`).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from skgen.mixture._covariance import AbstractEstimatedCovariance
 from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
+from skgen.mixture._precision import DOUBLE
+from skgen.mixture._products import AbstractProducts
 
 # A mean so many standard deviations (squared) of its component from a point leaves
 # too few digits of moments about it.
@@ -12,15 +20,54 @@ _FAR = 1e6
 
 
 @dataclass(frozen=True)
+class Family:
+    """The mixtures that are fitted to whitened rows."""
+
+    covariance: AbstractEstimatedCovariance
+    products: AbstractProducts | None  # None goes by differences
+    floor: float  # the least variance
+    degenerate: np.ndarray  # (d,) whether the rows lack variance along a coordinate
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a pass over some of the rows yields; sums of all rows add up."""
+
+    moments: list  # of arrays, by `Moments`
+    log_likelihood: float  # the sum of weight times log p
+    weight: float
+    lowest: float  # the least log p of a row, the row (d,), and its weight
+    lowest_row: np.ndarray
+    lowest_weight: float
+
+    def __add__(self, other):
+        lower = self if self.lowest <= other.lowest else other
+        return Sums(
+            [a + b for a, b in zip(self.moments, other.moments, strict=True)],
+            self.log_likelihood + other.log_likelihood,
+            self.weight + other.weight,
+            lower.lowest,
+            lower.lowest_row,
+            lower.lowest_weight,
+        )
+
+
+def added(parts):
+    """Return the sum of a list of sums, in its order."""
+    return sum(parts[1:], start=parts[0])
+
+
+@dataclass(frozen=True)
 class Statistics:
-    """What a pass over the rows yields."""
+    """What a pass over all rows yields."""
 
     counts: np.ndarray  # (K,) sums of responsibilities
     first: np.ndarray  # (K, d)
     scatter: np.ndarray  # by type: second moments
     origins: np.ndarray  # (K, d): what the moments of each component are about
     log_likelihood: float  # weighted mean of log p
-    lowest_row: int  # the row of the least density
+    lowest_row: np.ndarray  # (d,): the row of the least density
+    lowest_share: float  # its weight, as a share of all
 
 
 class Moments:
@@ -63,15 +110,12 @@ class Moments:
             first[k] += r[k] @ difference
             self.covariance.add_scatter(scatter, k, r[k], difference)
 
-    def total(self, parts, shift):
-        """Return counts, first, scatter and origins from the sums of all tasks.
+    def total(self, sums, shift):
+        """Return counts, first, scatter and origins from the sums of all rows.
 
         `shift` (d,) is what the features were about.
         """
-        # In one order, whichever thread was the first.
-        counts, first, scatter, *products = (
-            sum(arrays[1:], start=arrays[0]) for arrays in zip(*parts, strict=True)
-        )
+        counts, first, scatter, *products = sums
         origins = self.origins.copy()
         if self.near.size:
             d = shift.size
@@ -83,51 +127,58 @@ class Moments:
         return counts, first, scatter, origins
 
 
-def statistics(X, sample_weight, parameters, covariance, products, loss, moved=None):
-    """Return the statistics of all rows under the mixture.
+class Expectation:
+    """What to sum of every row in an E-step. It travels to where the rows are.
 
     Parameters
     ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    sample_weight : ndarray of shape (n,)
-        How many times each row counts.
     parameters : Parameters
         The mixture.
-    covariance : AbstractCovariance
-        The shape of its covariances.
-    products : AbstractProducts or None
-        Takes the components that lose few digits by it; None goes by differences.
+    family : Family
+        The shape of its covariances, and the products that serve the rows.
     loss : float
         What products may lose of a log-density, as a multiple of rounding.
     moved : tuple of ndarrays of shapes (K,) and (K, d), default=None
         Which components have means so far from here that their moments must be
         about other points, and the points.
-
-    Returns
-    -------
-    Statistics
     """
-    shift = np.zeros(X.shape[1])
-    joint = Joint(parameters, covariance, products, shift, loss)
 
-    def e_step(rows, F):
-        r = joint(X[rows], F)  # (K, b)
-        log_density, norm = normalise(r)
-        r *= sample_weight[rows] / norm
-        return r, log_density
+    # Of the arithmetic.
+    precision = DOUBLE
 
-    apart = np.ones(parameters.weights.size, dtype=bool)
-    if products is not None:
-        apart = far(parameters, covariance, products, shift)
-    origins, apart = _about(parameters.means, apart, moved)
-    if apart.all() and not joint.near.size:
-        products = None  # features that nothing is made of
-    moments = Moments(origins, apart, covariance, products)
-    return _collected(X, sample_weight, e_step, moments, parameters.factors)
+    def __init__(self, parameters, family, loss, moved=None):
+        d = parameters.means.shape[1]
+        covariance, products = family.covariance, family.products
+        self.parameters, self.shift = parameters, np.zeros(d)
+        loss = self.precision.allowed(loss)
+        self.joint = Joint(parameters, covariance, products, self.shift, loss)
+        apart = np.ones(parameters.weights.size, dtype=bool)
+        if products is not None:
+            most = self.precision.far
+            apart = far(parameters, covariance, products, self.shift, most)
+        origins, apart = _about(parameters.means, apart, moved)
+        if apart.all() and not self.joint.near.size:
+            products = None  # features that nothing is made of
+        self.moments = Moments(origins, apart, covariance, products)
+
+    def sums(self, X, sample_weight):
+        """Return the sums over rows (n, d) of weights (n,), in threads."""
+
+        def e_step(rows, F):
+            r = self.joint(X[rows], F)  # (K, b)
+            log_density, norm = normalise(r)
+            r *= sample_weight[rows] / norm
+            return r, log_density
+
+        factors = self.parameters.factors
+        return _collected(X, sample_weight, e_step, self.moments, factors)
+
+    def statistics(self, sums):
+        """Return the statistics that the sums over all rows make."""
+        return _statistics(self.moments, sums, self.shift)
 
 
-def statistics_of_shares(X, sample_weight, shares, K, covariance, products, moved=None):
+def statistics_of_shares(X, sample_weight, shares, K, family, moved=None):
     """Return the statistics of rows whose shares in the components are given.
 
     Parameters
@@ -140,15 +191,15 @@ def statistics_of_shares(X, sample_weight, shares, K, covariance, products, move
         Maps a slice of rows to their (b, K) shares.
     K : int
         The number of components.
-    covariance, products, moved
-        As in `statistics`.
+    family, moved
+        As `Expectation` takes them.
 
     Returns
     -------
     Statistics
         Of likelihood 0.
     """
-    d = X.shape[1]
+    d, covariance, products = X.shape[1], family.covariance, family.products
 
     def e_step(rows, F):
         r = shares(rows).T * sample_weight[rows]  # (K, b)
@@ -157,7 +208,8 @@ def statistics_of_shares(X, sample_weight, shares, K, covariance, products, move
     origins, apart = np.zeros((K, d)), np.full(K, products is None)
     moments = Moments(*_about(origins, apart, moved), covariance, products)
     factors = covariance.factors(covariance.unit(K, d))
-    return _collected(X, sample_weight, e_step, moments, factors)
+    sums = _collected(X, sample_weight, e_step, moments, factors)
+    return _statistics(moments, sums, np.zeros(d))
 
 
 def _about(origins, apart, moved):
@@ -168,7 +220,7 @@ def _about(origins, apart, moved):
 
 
 def _collected(X, sample_weight, e_step, moments, factors):
-    """Return the statistics of shares that `e_step` finds block by block."""
+    """Return the sums of shares that `e_step` finds block by block."""
     n, d = X.shape
     products, shift = moments.products, np.zeros(d)
     blocks = Blocks(n, d, moments.origins.shape[0], products)
@@ -184,22 +236,33 @@ def _collected(X, sample_weight, e_step, moments, factors):
             worst = int(log_density.argmin())
             if log_density[worst] < lowest:
                 lowest, lowest_row = log_density[worst], rows.start + worst
-        return sums, total, lowest, lowest_row
+        weight = sample_weight[task[0].start : task[-1].stop].sum()
+        # A copy: a part of `X` would keep all of it.
+        worst = X[lowest_row].copy(), sample_weight[lowest_row]
+        return Sums(sums, total, weight, lowest, *worst)
 
-    parts, totals, lowest, lowest_rows = zip(*blocks(collect), strict=True)
-    mean = sum(totals) / sample_weight.sum()
-    lowest_row = lowest_rows[int(np.argmin(lowest))]
-    return Statistics(*moments.total(parts, shift), mean, lowest_row)
+    # In one order, whichever thread was the first.
+    return added(blocks(collect))
 
 
-def far(parameters, covariance, products, origins):
+def _statistics(moments, sums, shift):
+    """Return the statistics that sums over all rows make."""
+    return Statistics(
+        *moments.total(sums.moments, shift),
+        sums.log_likelihood / sums.weight,
+        sums.lowest_row,
+        sums.lowest_weight / sums.weight,
+    )
+
+
+def far(parameters, covariance, products, origins, most=DOUBLE.far):
     """Tell for which components moments about a point lose too many digits: (K,)."""
     move = np.abs(parameters.means - origins)  # (K, d)
     precisions = covariance.precisions(parameters.factors)
-    return products.magnitudes(precisions, move) > _FAR
+    return products.magnitudes(precisions, move) > most
 
 
-def maximise(collected, previous, covariance, floor, degenerate):
+def maximise(collected, previous, family):
     """Return the parameters that maximise the expected log-likelihood (M-step).
 
     Parameters
@@ -208,12 +271,8 @@ def maximise(collected, previous, covariance, floor, degenerate):
         Its moments.
     previous : Parameters
         The means and covariances of components that no row belongs to.
-    covariance : AbstractCovariance
-        The shape of the covariances.
-    floor : float
-        The least variance in any direction.
-    degenerate : ndarray of shape (d,)
-        Whether the data lack variance along each coordinate.
+    family : Family
+        The shape of the covariances, their floor, and where rows do not vary.
 
     Returns
     -------
@@ -227,9 +286,14 @@ def maximise(collected, previous, covariance, floor, degenerate):
     counts = np.where(counts > least, counts, 0.0)
     shift = collected.first / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)
     shift[counts == 0] = 0.0
-    covariances, at_floor = covariance.from_scatter(
-        collected.scatter, counts, shift, previous.covariances, floor, degenerate
+    covariances, at_floor = family.covariance.from_scatter(
+        collected.scatter,
+        counts,
+        shift,
+        previous.covariances,
+        family.floor,
+        family.degenerate,
     )
     means = np.where((counts > 0)[:, None], origins + shift, previous.means)
-    factors = covariance.factors(covariances)
+    factors = family.covariance.factors(covariances)
     return Parameters(counts / counts.sum(), means, covariances, factors), at_floor

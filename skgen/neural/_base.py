@@ -213,7 +213,7 @@ class GradientModel(GenerativeModel):
             self._adopt(self._finish(rows, held_out is not None, rng, task))
         self._warn()
 
-    def _fit_more(self, X, rng):
+    def _fit_more(self, X, sample_weight, rng):
         order = np.arange(X.shape[0])
         if hasattr(self, "net_"):
             self._check_continues("partial_fit")

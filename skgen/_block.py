@@ -1,0 +1,76 @@
+"""What a worker does with one block of rows, and with the sums of several."""
+
+import numpy as np
+from sklearn.utils import check_array
+from sklearn.utils.validation import assert_all_finite
+
+from skgen._parameters import InvalidParameterError, numbers_only
+from skgen._threads import one_of_many
+from skgen._validation import check_magnitude
+
+# Numbers that a worker turns into float64 at a time, whatever the size of a block.
+_AT_ONCE = 2**19
+
+
+def numbers(X, dtype, name):
+    """Return a block or partition as an array of numbers, which may be no finite."""
+    if not X.shape[0]:
+        return np.empty(X.shape, dtype)
+    rest = {"ensure_all_finite": False, "input_name": "X", "estimator": name}
+    X = numbers_only(f"The 'X' argument of {name}", check_array, X, **rest)
+    return X.astype(dtype, copy=False)
+
+
+def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
+    """Return what a function sums over a block; None where no row counts."""
+    X = numbers(X, dtype_of_rows, estimator)
+    weights = _checked_weights(weights, X.shape[0], estimator)
+    size, total = max(1, _AT_ONCE // X.shape[1]), None
+    with one_of_many():
+        for start in range(0, X.shape[0], size):
+            some, w = X[start : start + size], weights[start : start + size]
+            if not w.all():
+                some, w = some[w > 0], w[w > 0]
+            if w.size:
+                part = function(some.astype(np.float64, copy=False), w)
+                total = part if total is None else total + part
+    return total
+
+
+def _checked_weights(weights, n, name):
+    """Return the weights of a block as a float64 array of shape (n,)."""
+    if np.ndim(weights) == 0:
+        return np.full(n, weights)
+    what = f"The 'sample_weight' argument of {name}"
+    if weights.shape != (n,):
+        raise InvalidParameterError(
+            f"{what} must have blocks of the lengths of those of 'X'. Got "
+            f"{weights.shape[0]} weights for a block of {n} rows instead."
+        )
+    if not n:
+        return np.empty(0)
+    given = {"input_name": "sample_weight", "estimator": name, "ensure_2d": False}
+    weights = numbers_only(what, check_array, weights, **given).astype(np.float64)
+    if weights.min() < 0:
+        raise InvalidParameterError(
+            f"{what} must be nowhere negative. Got {weights.min()} instead."
+        )
+    return weights
+
+
+def added(parts):
+    """Return the sum of those parts that are sums, in their order."""
+    parts = [part for part in parts if part is not None]
+    return sum(parts[1:], start=parts[0]) if parts else None
+
+
+def answers_of_block(X, *, function, dtype_of_rows, estimator, answer):
+    """Return what a function answers for each row of a block; `answer` is empty."""
+    if not X.shape[0]:
+        return answer
+    X = numbers(X, dtype_of_rows, estimator)
+    assert_all_finite(X, estimator_name=estimator, input_name="X")
+    check_magnitude(f"The 'X' argument of {estimator}", X)
+    with one_of_many(), np.errstate(over="ignore"):  # below the least float32: -inf
+        answers = function(X.astype(np.float64, copy=False))
+        return answers.astype(answer.dtype, copy=False)

@@ -1,0 +1,81 @@
+"""Rows in a mapped file, read block by block."""
+
+import numpy as np
+from sklearn.utils.validation import validate_data
+
+from skgen._threads import in_parallel
+from skgen._validation import validated_weight
+from skgen.base import working_memory
+from skgen.mixture._tables import AbstractTable
+
+# Numbers in a block: a few megabytes, so that every thread has its own, and tasks of
+# blocks that are added up one after the other.
+_BLOCK, _TASKS = 2**19, 64
+
+# Fitting in memory takes so many copies of the rows in float64.
+_COPIES = 3
+
+
+def is_mapped(X):
+    """Tell whether these are numbers in a mapped file, too many to copy into memory."""
+    if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind not in "fiu":
+        return False
+    if _COPIES * 8 * X.size <= working_memory():
+        return False
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
+
+
+class MappedTable(AbstractTable):
+    """A memory-mapped array.
+
+    Parameters
+    ----------
+    model : estimator
+        Whose number of features is set.
+    X : ndarray of shape (n, d)
+        The rows, on disk.
+    sample_weight : array-like of shape (n,) or None
+        How many times each row counts, unchecked.
+    """
+
+    def __init__(self, model, X, sample_weight):
+        validate_data(model, X, skip_check_array=True)
+        super().__init__(model, X.shape[1], X.dtype)
+        self.X, self.sample_weight = np.asarray(X), None
+        if sample_weight is not None:
+            self.sample_weight = validated_weight(model, sample_weight, X.shape[0])
+
+    def total(self, function):
+        n, d = self.X.shape
+        size = max(1, _BLOCK // d)
+        blocks = [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        per_task = -(-len(blocks) // _TASKS)
+
+        def run(task):
+            total = None
+            for rows in task:
+                X, weights = self._block(rows)
+                if X.shape[0]:
+                    part = function(X, weights)
+                    total = part if total is None else total + part
+            return total
+
+        tasks = [
+            blocks[first : first + per_task]
+            for first in range(0, len(blocks), per_task)
+        ]
+        parts = [part for part in in_parallel(run, tasks) if part is not None]
+        return sum(parts[1:], start=parts[0])
+
+    def _block(self, rows):
+        """Return rows in float64, and their weights, where those are positive."""
+        X = self.X[rows].astype(np.float64)
+        if self.sample_weight is None:
+            return X, np.ones(X.shape[0])
+        weights = self.sample_weight[rows]
+        present = weights > 0
+        return X[present], weights[present]
