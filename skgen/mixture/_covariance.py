@@ -135,7 +135,8 @@ class Full(AbstractEstimatedCovariance):
         return np.zeros((K, d, d))
 
     def add_scatter(self, scatter, k, r, diff):
-        scatter[k] += (diff * r[:, None]).T @ diff
+        weighted = diff * np.sqrt(r)[:, None]
+        scatter[k] += weighted.T @ weighted  # of which BLAS computes one half
 
     def scatter(self, covariances, counts, d):
         return counts[:, None, None] * covariances

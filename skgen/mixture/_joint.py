@@ -47,18 +47,18 @@ class Blocks:
     """
 
     def __init__(self, n, d, K, products):
-        self.n = n
-        self.n_features = 0 if products is None else products.n_features(d)
-        columns = self.n_features + 2 * (K + d)
+        self.n, self.d, self.products = n, d, products
+        n_features = 0 if products is None else products.n_features(d)
+        columns = n_features + 2 * (K + d)
         most = min(max(_LEAST_ROWS, _BLOCK_BYTES // (8 * columns)), _MOST_ROWS)
         self.size = min(most, n)
         blocks = -(-n // self.size)
         self._task = self.size * -(-blocks // _TASKS)
-        self._worth_it = n * K * (max(self.n_features, d * d) + 32) > _WORK_FOR_THREADS
+        self._worth_it = n * K * (max(n_features, d * d) + 32) > _WORK_FOR_THREADS
 
     def buffer(self):
-        """Return room for the features of a block."""
-        return np.empty((self.n_features, self.size))
+        """Return room for the features of a block, if there are any."""
+        return None if self.products is None else self.products.room(self.d, self.size)
 
     def __call__(self, function):
         """Apply a function to lists of slices, in threads; return its answers."""

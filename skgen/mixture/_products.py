@@ -72,6 +72,10 @@ class AbstractProducts(ABC):
         self.fill(F, d, factors)
         return F
 
+    def room(self, d, b):
+        """Return an array for the features of so many rows: (p, b)."""
+        return np.empty((self.n_features(d), b))
+
     def zeros(self, K, d):
         """Return sums of no rows: a list of arrays, the first of features (p, K)."""
         return [np.zeros((self.n_features(d), K))]
@@ -87,8 +91,8 @@ class AbstractProducts(ABC):
         return counts, first, self.scatter(sums, d)
 
     def merged(self, scatter, components, part):
-        """Return second moments with those of some components, `part`, put in."""
-        scatter[components] = part
+        """Return second moments with those of some components, `part`, added."""
+        scatter[components] += part
         return scatter
 
     def coefficients(self, means, factors, covariance):
@@ -200,6 +204,13 @@ class DiagonalProducts(AbstractProducts):
 
     def n_features(self, d):
         return 1 + 2 * d
+
+    def room(self, d, b):
+        # Row by row in memory, as the rows lie: nothing has to be turned over.
+        return np.empty((b, self.n_features(d))).T
+
+    def add(self, sums, F, r, d):
+        sums[0] += F @ r.T
 
     def fill(self, F, d, factors):
         np.square(F[1 : 1 + d], out=F[1 + d :])

@@ -30,6 +30,10 @@ _MOST_NUMBERS = 2**23
 # twice as many.
 _FIRST_HEAT = 5
 
+# Of likelihoods that are compared, in nats: starts that lead to one optimum may name its
+# components in different orders.
+_DIGITS = 9
+
 # From so many numbers in the rows times components, two of every start race: fewer take
 # less time than the calls for them.
 _WORTH_TWO = 1e5
@@ -184,8 +188,8 @@ def race(runs, problem, tol):
     while len(runs) > 1:
         for run in runs:
             advance(run, problem, tol, length)
-        # Stable: of equals the first.
-        runs.sort(key=lambda run: (_is_spurious(run, n, d), -run.bound))
+        # Stable: of equals the first, and rounding makes no difference.
+        runs.sort(key=lambda run: (_is_spurious(run, n, d), -round(run.bound, _DIGITS)))
         del runs[(len(runs) + 1) // 2 :]
         length *= 2
     return runs[0]

@@ -11,12 +11,13 @@ import numpy as np
 
 from skgen.mixture._covariance import AbstractEstimatedCovariance
 from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
+from skgen.mixture._moments import Collector, Moments
 from skgen.mixture._precision import DOUBLE
 from skgen.mixture._products import AbstractProducts
 
-# A mean so many standard deviations (squared) of its component from a point leaves
-# too few digits of moments about it.
-_FAR = 1e6
+# Shares of a row that need not count, as a multiple of a component's weight and of what
+# products may lose: rows are some hundred variances away where they are so small.
+_NEGLIGIBLE = 1e-2 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
@@ -70,63 +71,6 @@ class Statistics:
     lowest_share: float  # its weight, as a share of all
 
 
-class Moments:
-    """Sums of weighted moments of rows, by products or by differences.
-
-    Parameters
-    ----------
-    origins : ndarray of shape (K, d)
-        What the moments by differences are about. Near the new means, they keep the
-        moments free of cancellation.
-    apart : ndarray of shape (K,)
-        Whether the moments are taken by differences.
-    covariance : AbstractCovariance
-        The shape of the second moments.
-    products : AbstractProducts or None
-        None if all components are apart.
-    """
-
-    def __init__(self, origins, apart, covariance, products):
-        self.origins, self.covariance, self.products = origins, covariance, products
-        self.near, self.apart = np.flatnonzero(~apart), np.flatnonzero(apart)
-
-    def zeros(self):
-        """Return sums of no rows, for `add` to add to: a list of arrays."""
-        K, d = self.origins.shape
-        sums = [np.zeros(K), np.zeros((K, d)), self.covariance.empty_scatter(K, d)]
-        if self.near.size:
-            sums += self.products.zeros(self.near.size, d)
-        return sums
-
-    def add(self, sums, X, F, r):
-        """Add rows (b, d) of features F (p, b) and weighted shares r (K, b)."""
-        counts, first, scatter, *products = sums
-        if self.near.size:
-            near = r[self.near] if self.apart.size else r
-            self.products.add(products, F, near, X.shape[1])
-        for k in self.apart:
-            difference = X - self.origins[k]  # (b, d)
-            counts[k] += r[k].sum()
-            first[k] += r[k] @ difference
-            self.covariance.add_scatter(scatter, k, r[k], difference)
-
-    def total(self, sums, shift):
-        """Return counts, first, scatter and origins from the sums of all rows.
-
-        `shift` (d,) is what the features were about.
-        """
-        counts, first, scatter, *products = sums
-        origins = self.origins.copy()
-        if self.near.size:
-            d = shift.size
-            counts[self.near], first[self.near], rest = self.products.moments(
-                products, d
-            )
-            origins[self.near] = shift
-            scatter = self.products.merged(scatter, self.near, rest)
-        return counts, first, scatter, origins
-
-
 class Expectation:
     """What to sum of every row in an E-step. It travels to where the rows are.
 
@@ -159,7 +103,8 @@ class Expectation:
         origins, apart = _about(parameters.means, apart, moved)
         if apart.all() and not self.joint.near.size:
             products = None  # features that nothing is made of
-        self.moments = Moments(origins, apart, covariance, products)
+        least = _NEGLIGIBLE * loss * parameters.weights
+        self.moments = Moments(origins, apart, covariance, products, least)
 
     def sums(self, X, sample_weight):
         """Return the sums over rows (n, d) of weights (n,), in threads."""
@@ -206,7 +151,8 @@ def statistics_of_shares(X, sample_weight, shares, K, family, moved=None):
         return r, np.zeros(r.shape[1])
 
     origins, apart = np.zeros((K, d)), np.full(K, products is None)
-    moments = Moments(*_about(origins, apart, moved), covariance, products)
+    origins, apart = _about(origins, apart, moved)
+    moments = Moments(origins, apart, covariance, products, np.zeros(K))
     factors = covariance.factors(covariance.unit(K, d))
     sums = _collected(X, sample_weight, e_step, moments, factors)
     return _statistics(moments, sums, np.zeros(d))
@@ -226,12 +172,13 @@ def _collected(X, sample_weight, e_step, moments, factors):
     blocks = Blocks(n, d, moments.origins.shape[0], products)
 
     def collect(task):
-        buffer, sums = blocks.buffer(), moments.zeros()
+        buffer, n_rows = blocks.buffer(), task[-1].stop - task[0].start
+        collector = Collector(moments, X, sample_weight, n_rows)
         total, lowest, lowest_row = 0.0, np.inf, 0
         for rows in task:
             F = products and products.features(X[rows], shift, factors, buffer)
             r, log_density = e_step(rows, F)  # (K, b), (b,)
-            moments.add(sums, X[rows], F, r)
+            collector.add(rows, F, r)
             total += sample_weight[rows] @ log_density
             worst = int(log_density.argmin())
             if log_density[worst] < lowest:
@@ -239,7 +186,7 @@ def _collected(X, sample_weight, e_step, moments, factors):
         weight = sample_weight[task[0].start : task[-1].stop].sum()
         # A copy: a part of `X` would keep all of it.
         worst = X[lowest_row].copy(), sample_weight[lowest_row]
-        return Sums(sums, total, weight, lowest, *worst)
+        return Sums(collector.finish(), total, weight, lowest, *worst)
 
     # In one order, whichever thread was the first.
     return added(blocks(collect))
