@@ -295,8 +295,8 @@ def assert_same_end(a, b, rtol):
 @pytest.mark.parametrize("init_params", ["kmeans", "random_from_data"])
 def test_a_device_finds_what_numpy_finds(kind, init_params, device):
     X = clusters()
-    # Longer steps amplify rounding, and tell when a fit ends: ten steps are compared, to
-    # a thousand times what one pass is (above).
+    # Longer steps amplify rounding, and tell when a fit ends: ten steps are compared,
+    # to a thousand times what one pass is (above).
     same = {"covariance_type": kind, "init_params": init_params}
     same |= {"tol": 0, "max_iter": 10}
     here, there = fitted(X, **same), fitted(X, **same, device=device)

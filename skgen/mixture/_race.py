@@ -30,8 +30,8 @@ _MOST_NUMBERS = 2**23
 # twice as many.
 _FIRST_HEAT = 5
 
-# Of likelihoods that are compared, in nats: starts that lead to one optimum may name its
-# components in different orders.
+# Of likelihoods that are compared, in nats: starts that lead to one optimum may name
+# its components in different orders.
 _DIGITS = 9
 
 # From so many numbers in the rows times components, two of every start race: fewer take
