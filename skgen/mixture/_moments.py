@@ -67,12 +67,14 @@ class Moments:
         Of components that are not apart the moments are about 0.
         """
         counts, first, scatter, *_ = sums
-        apart = set(self.apart.tolist())
+        apart, room = set(self.apart.tolist()), np.empty(X.shape)
         for k, share in enumerate(r):
             held = np.flatnonzero(share > least[k])  # (h,)
             if not held.size:
                 continue
-            share, rows = share[held], X[held]  # (h,), (h, d)
+            share = share[held]
+            # Clipping, which nothing needs, spares a copy.
+            rows = np.take(X, held, axis=0, out=room[: held.size], mode="clip")
             if k in apart:
                 rows -= self.origins[k]
             counts[k] += share.sum()
@@ -131,17 +133,16 @@ class Collector:
         self._start = self._stop = 0
 
     def add(self, rows, F, r):
-        """Add a slice of rows, of features F (p, b) and weighted shares r (K, b)."""
-        if self._held is None or not self._are_few(rows, r):
-            self.finish()
+        """Add a slice of rows, of features F (p, b) and weighted shares r (K, b).
+
+        Slices follow each other.
+        """
+        if self._wait(rows, r):
+            start, stop = rows.start - self._start, rows.stop - self._start
+            self._held[:, start:stop] = r
+            self._stop = rows.stop
+        else:
             self.moments.add(self.sums, self.X[rows], F, r)
-            return
-        size = self._held.shape[1]
-        if self._stop != rows.start or rows.stop - self._start > size:
-            self.finish()
-            self._start = rows.start
-        self._stop = rows.stop
-        self._held[:, rows.start - self._start : rows.stop - self._start] = r
 
     def finish(self):
         """Add what was held back; return the sums."""
@@ -152,9 +153,17 @@ class Collector:
             self._start = self._stop
         return self.sums
 
-    def _least(self, rows):
-        return self.moments.least * self.sample_weight[rows].mean()  # (K,)
-
-    def _are_few(self, rows, r):
+    def _wait(self, rows, r):
+        """Tell whether to hold a block back, as all are that follow such a one."""
+        if self._held is None:
+            return False
+        if self._start < self._stop:
+            if rows.stop - self._start <= self._held.shape[1]:
+                return True
+            self.finish()
+        self._start = self._stop = rows.start
         many = np.count_nonzero(r > self._least(rows)[:, None])
         return many * _FEATURES_FOR_ALL < r.size * self.X.shape[1]
+
+    def _least(self, rows):
+        return self.moments.least * self.sample_weight[rows].mean()  # (K,)

@@ -16,8 +16,9 @@ from skgen.mixture._precision import DOUBLE
 from skgen.mixture._products import AbstractProducts
 
 # Shares of a row that need not count, as a multiple of a component's weight and of what
-# products may lose: rows are some hundred variances away where they are so small.
-_NEGLIGIBLE = 1e-2 * np.finfo(np.float64).eps
+# products may lose. Its rows would be some hundred variances away, and one in hundreds
+# has a share just so small: moments change by less than products may lose.
+_NEGLIGIBLE = 0.1 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
