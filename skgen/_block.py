@@ -32,7 +32,7 @@ def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
             if not w.all():
                 some, w = some[w > 0], w[w > 0]
             if w.size:
-                part = function(some.astype(np.float64, copy=False), w)
+                part = function(np.ascontiguousarray(some, np.float64), w)
                 total = part if total is None else total + part
     return total
 
@@ -72,5 +72,5 @@ def answers_of_block(X, *, function, dtype_of_rows, estimator, answer):
     assert_all_finite(X, estimator_name=estimator, input_name="X")
     check_magnitude(f"The 'X' argument of {estimator}", X)
     with one_of_many(), np.errstate(over="ignore"):  # below the least float32: -inf
-        answers = function(X.astype(np.float64, copy=False))
+        answers = function(np.ascontiguousarray(X, np.float64))
         return answers.astype(answer.dtype, copy=False)

@@ -56,8 +56,28 @@ def column_names(model):
     return None if names is None else [str(name) for name in names]
 
 
-def validated_weight(model, sample_weight, n_samples):
-    """Return the weights as a float64 array of shape (n_samples,); ones for None."""
+def rows_to_answer(model, X):
+    """Return rows as `validated_rows` does, but whole numbers as they are.
+
+    These are finite, and become floats a few at a time: a mapped file of them is never
+    in memory as a whole.
+    """
+    if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and X.ndim == 2 and X.size:
+        validate_data(model, X, reset=False, skip_check_array=True)
+        return X
+    return validated_rows(model, X)
+
+
+def dtype_of_answers(X):
+    """Return the type of answers for rows: float32 for float32, else float64."""
+    return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+
+
+def validated_weight(model, sample_weight, n_samples, *, some=True):
+    """Return the weights as a float64 array of shape (n_samples,); ones for None.
+
+    `some` says that not all of them may be 0.
+    """
     if sample_weight is None:
         return np.ones(n_samples)
     if is_real(sample_weight):
@@ -79,7 +99,7 @@ def validated_weight(model, sample_weight, n_samples):
         rule, got = f"an array of shape ({n_samples},)", f"shape {weights.shape}"
     elif weights.min() < 0:
         rule, got = "nowhere negative", weights.min()
-    elif weights.max() == 0:
+    elif some and weights.max() == 0:
         rule, got = "positive for some row", "a weight of zero for every row"
     elif not np.isfinite(total):
         rule, got = "of a finite sum", f"weights up to {weights.max():g}"

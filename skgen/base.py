@@ -25,8 +25,10 @@ from skgen._parameters import (
 from skgen._ties import warn_about_ties
 from skgen._validation import (
     column_names,
+    dtype_of_answers,
     generator,
     generator_of_draws,
+    rows_to_answer,
     validated_rows,
     validated_weight,
 )
@@ -103,7 +105,8 @@ class GenerativeModel(
             if self._is_continuous:
                 warn_about_ties(X, column_names(self))
             self._fit_dtype = X.dtype
-        return X.astype(np.float64, copy=False), sample_weight
+        # However rows lie in memory, sums over them are rounded alike.
+        return np.ascontiguousarray(X, np.float64), sample_weight
 
     def _learn_more(self, X, sample_weight=None):
         """Go on learning from a block of rows; where that fails, lose nothing.
@@ -144,10 +147,10 @@ class GenerativeModel(
             integrates to one over the space of the features.
         """
         check_is_fitted(self)
-        X = validated_rows(self, X)
+        X = rows_to_answer(self, X)
         log_density = self._by_chunks(self._log_density, X)
         with np.errstate(over="ignore"):  # below the least float32 it is -inf
-            return log_density.astype(X.dtype, copy=False)
+            return log_density.astype(dtype_of_answers(X), copy=False)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the mean log-density of the rows, in nats per row.
@@ -238,15 +241,16 @@ class GenerativeModel(
     def _weighted_log_density(self, X, sample_weight):
         """Return the log-density of unchecked rows in float64, and their weights."""
         check_is_fitted(self)
-        X = validated_rows(self, X)
+        X = rows_to_answer(self, X)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
         return self._by_chunks(self._log_density, X), sample_weight
 
     def _posterior(self, X):
         """Return E[z | x] of unchecked rows, in their own precision."""
         check_is_fitted(self)
-        X = validated_rows(self, X)
-        return self._by_chunks(self._posterior_mean, X).astype(X.dtype, copy=False)
+        X = rows_to_answer(self, X)
+        means = self._by_chunks(self._posterior_mean, X)
+        return means.astype(dtype_of_answers(X), copy=False)
 
     def _undoing(self):
         """Return a function that puts back what fitting changes in place."""
@@ -313,7 +317,7 @@ class GenerativeModel(
         chunk = max(1, working_memory() // self._bytes_per_row)
         answers = None
         for rows in gen_batches(n_samples, min(chunk, n_samples)):
-            part = hook(X[rows].astype(np.float64, copy=False))
+            part = hook(np.ascontiguousarray(X[rows], np.float64))
             if answers is None:
                 answers = np.empty((n_samples, *part.shape[1:]), dtype=part.dtype)
             answers[rows] = part

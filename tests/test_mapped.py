@@ -44,13 +44,14 @@ def table(n=20_000, d=3):
     return 100 + X * np.arange(1, d + 1)
 
 
-def assert_same(one, other):
-    np.testing.assert_allclose(one.weights_, other.weights_, rtol=1e-9)
-    np.testing.assert_allclose(one.means_, other.means_, rtol=1e-9)
+def assert_same(one, other, rtol=1e-7):
+    """Compare two fits: a race of starts, with its longer steps, amplifies rounding."""
+    np.testing.assert_allclose(one.weights_, other.weights_, rtol=rtol)
+    np.testing.assert_allclose(one.means_, other.means_, rtol=rtol)
     np.testing.assert_allclose(
-        one.covariances_, other.covariances_, rtol=1e-9, atol=1e-9
+        one.covariances_, other.covariances_, rtol=rtol, atol=rtol
     )
-    assert one.lower_bound_ == pytest.approx(other.lower_bound_, rel=1e-9)
+    assert one.lower_bound_ == pytest.approx(other.lower_bound_, rel=rtol)
     assert one.n_iter_ == other.n_iter_
 
 
@@ -69,6 +70,15 @@ def test_weights_and_rows_of_weight_0(mapped):
     assert_same(on_disk, in_memory)
 
 
+def test_the_largest_weights(mapped):
+    X = table()
+    weights = np.full(len(X), 1.7e308 / len(X))
+    on_disk = EMGaussianMixture(3, random_state=0).fit(mapped(X), sample_weight=weights)
+    assert_same(
+        on_disk, EMGaussianMixture(3, random_state=0).fit(X, sample_weight=weights)
+    )
+
+
 @every_type
 def test_a_given_start(covariance_type, mapped):
     X, K, d = table(), 2, 3
@@ -83,7 +93,7 @@ def test_a_given_start(covariance_type, mapped):
         "tol": 1e-8,
     }
     on_disk = EMGaussianMixture(K, **options).fit(mapped(X))
-    assert_same(on_disk, EMGaussianMixture(K, **options).fit(X))
+    assert_same(on_disk, EMGaussianMixture(K, **options).fit(X), 1e-9)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int16])

@@ -85,6 +85,17 @@ def test_the_few_make_the_moments_of_all(widths, apart, rng, calls, monkeypatch)
         )
 
 
+def test_moments_that_are_taken_again_stay_apart(rng):
+    _, parameters = clusters(rng, 30.0, widths=(1.0, 1e-4, *[1.0] * 6))
+    family = Family(FULL, products_of(FULL), 0.0, np.zeros(D, dtype=bool))
+    assert Expectation(parameters, family, LEAST_LOSS).moments.apart.tolist() == [1]
+    moved = np.arange(K) == 4, parameters.means + 1
+    again = Expectation(parameters, family, LEAST_LOSS, moved).moments
+    assert again.apart.tolist() == [1, 4]
+    np.testing.assert_array_equal(again.origins[4], parameters.means[4] + 1)
+    np.testing.assert_array_equal(again.origins[1], parameters.means[1])
+
+
 def test_only_what_is_next_to_nothing_is_left_out(rng, calls):
     n = 1000
     X, r = rng.standard_normal((n, D)), 10.0 ** rng.uniform(-300, 0, (K, n))

@@ -22,8 +22,9 @@ from skgen.mixture._race import (
     first_run,
     level_sizes,
     race,
+    ranked,
 )
-from skgen.mixture._tables import ArrayTable
+from skgen.mixture._tables import AbstractTable, ArrayTable
 
 NOTHING = (None, None, None)
 
@@ -104,6 +105,45 @@ def test_levels_hold_few_numbers(small_levels, monkeypatch):
     monkeypatch.setattr(_race, "_MOST_NUMBERS", 2_000)
     assert level_sizes(10**9, 3, 2) == [100, 400]
     assert level_sizes(10**9, 3_000, 2) == [6_000]
+
+
+def test_few_rows_that_are_elsewhere_are_no_reason_to_bring_them_all():
+    # In memory all rows are one level; else a sample of the most that may be brought.
+    assert level_sizes(600_000, 100, 20) == []
+    assert level_sizes(600_000, 100, 20, 83_886) == [83_886]
+    assert level_sizes(5_000_000, 200, 64, 41_943) == [41_943]
+    assert level_sizes(286_048, 10, 20, 838_860) == [16_000, 64_000]
+    assert level_sizes(286_048, 10, 20, 20_000) == [16_000, 20_000]
+    assert level_sizes(50_000, 10, 20, 838_860) == []
+
+
+def test_a_table_elsewhere_brings_no_more_than_may_be_in_memory(monkeypatch):
+    monkeypatch.setattr(_race, "_MOST_NUMBERS", 3_000)
+    X, brought = clusters(4_000), []
+    original = AbstractTable.sample
+
+    def counted(self, size, spread):
+        sample = original(self, size, spread)
+        brought.append(sample[0].size)
+        return sample
+
+    monkeypatch.setattr(AbstractTable, "sample", counted)
+    EMGaussianMixture(4, random_state=0).fit(lambda: iter(np.array_split(X, 5)))
+    assert brought == [3_000]
+
+
+@pytest.mark.parametrize(
+    ("results", "order"),
+    [
+        ([(False, 1.0), (False, 3.0), (False, 2.0)], [1, 2, 0]),
+        ([(False, 1.0), (False, 1.0 + 1e-12), (False, 0.5)], [0, 1, 2]),
+        ([(False, -1e3 - 1e-7), (False, -1e3), (True, 9.0)], [0, 1, 2]),
+        ([(True, 9.0), (True, 9.0 + 1e-12), (False, -1e9)], [2, 0, 1]),
+        ([(False, 1.0), (False, 1.0 + 1e-8)], [1, 0]),
+    ],
+)
+def test_of_starts_that_are_equal_to_rounding_the_earliest_is_the_best(results, order):
+    assert ranked(results) == order
 
 
 def test_k_means_looks_at_rows_of_unit_variance_as_well():

@@ -200,3 +200,24 @@ def test_moments_far_from_the_origin_are_taken_again(covariance_type, rng):
     after, _ = stepwise.maximise(stepwise.statistics(before), before)
     np.testing.assert_allclose(after.means, before.means, rtol=1e-14)
     np.testing.assert_allclose(after.covariances, before.covariances, rtol=1e-9)
+
+
+def test_weights_of_all_blocks_have_a_finite_sum():
+    X, weights = clusters(200, 0), np.full(200, 7e305)
+    mixture = EMGaussianMixture(3, random_state=0).partial_fit(X, sample_weight=weights)
+    before = dict(vars(mixture))
+    with pytest.raises(ValueError, match="finite sum, with those of the blocks before"):
+        mixture.partial_fit(X, sample_weight=weights)
+    assert vars(mixture) == before
+
+
+def test_components_that_die_in_a_stream_are_named():
+    mixture = EMGaussianMixture(2, random_state=0).fit(clusters(300, 0))
+    mixture.weights_ = np.array([1.0, 0.0])
+    with pytest.warns(ConvergenceWarning, match=r"Components \[1\] of .* have no rows"):
+        mixture.partial_fit(clusters(300, 1))
+    mixture = EMGaussianMixture(2, covariance_type="diag", random_state=0)
+    mixture.fit(clusters(300, 0))
+    with pytest.warns(ConvergenceWarning, match=r"collapsed"):
+        for _ in range(400):
+            mixture.partial_fit(np.repeat(clusters(20, 1)[:1], 2, axis=0) + [[0], [1]])

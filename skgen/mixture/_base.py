@@ -6,7 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._blockwise import is_dask
 from skgen._parameters import invalid_parameter
-from skgen._validation import validated_rows
+from skgen._validation import rows_to_answer
 from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._joint import Parameters
@@ -40,7 +40,7 @@ class AbstractGaussianMixture(
         check_is_fitted(self)
         if is_dask(X):
             return self._lazy(X, most_probable, (), np.intp)
-        return self._by_chunks(self._most_probable, validated_rows(self, X))
+        return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
     def predict_proba(self, X):
         """Return the probability of each component given each row.

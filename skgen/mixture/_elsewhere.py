@@ -2,6 +2,7 @@
 
 from skgen._blockwise import is_dask
 from skgen.mixture._distributed import DaskTable
+from skgen.mixture._iterated import IteratedTable, is_iterated
 from skgen.mixture._mapped import MappedTable, is_mapped
 
 
@@ -23,6 +24,8 @@ def table_elsewhere(model, X, sample_weight):
     """
     if is_dask(X):
         return DaskTable(model, X, sample_weight)
+    if is_iterated(X):
+        return IteratedTable(model, X, sample_weight)
     if is_mapped(X):
         return MappedTable(model, X, sample_weight)
     return None

@@ -1,16 +1,19 @@
 """Gaussian mixture fitted by expectation and maximisation."""
 
 import warnings
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from skgen._parameters import (
+    Described,
     check_boolean,
     check_choice,
     check_integer,
     check_nonnegative,
+    wrong_argument,
 )
 from skgen._tensors import check_device
 from skgen._threads import one_blas_thread
@@ -40,8 +43,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     The latent is the component, one-hot. EM [1]_ raises the likelihood in every
     iteration; it runs in whitened coordinates, so that the scale of the data does
     not matter, and gives the same answer for rows in any order. Rows may also be a
-    memory-mapped file, a Dask array or a Dask dataframe (:doc:`/guide/large_data`).
-    Read more in the :doc:`/guide/gaussian_mixture`.
+    memory-mapped file, a Dask array or dataframe, or blocks that a function yields
+    (:doc:`/guide/large_data`). Read more in the :doc:`/guide/gaussian_mixture`.
 
     Parameters
     ----------
@@ -320,6 +323,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         with one_blas_thread():
             spread = table.spread(full=covariance.whitening == "full")
             weight = table.counted(spread)[1]
+            with np.errstate(over="ignore"):
+                total = self._spread.weight + weight
+            if not np.isfinite(total):
+                rule = "of a finite sum, with those of the blocks before"
+                got = Described(f"{weight:g} after {self._spread.weight:g}")
+                raise wrong_argument(type(self).__name__, "sample_weight", rule, got)
             self._spread += spread.rescaled(weight / spread.weight)
             whitening = self._coordinates(self._spread, covariance)
             block = table.problem(whitening, covariance, self.reg_covar)
@@ -328,11 +337,13 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             collected = problem.statistics(before)
             parameters, at_floor = problem.maximise(collected, before)
         run = Run(parameters, collected, at_floor=at_floor)
+        run.abandoned = set(np.flatnonzero(parameters.weights == 0).tolist())
         run.bounds = [collected.log_likelihood]
         fitted = self._fitted(run, whitening)
         fitted["n_iter_"] += self.n_iter_
         fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]
         vars(self).update(fitted)
+        self._warn(replace(run, converged=True))  # of which a stream knows nothing
 
     def _coordinates(self, spread, covariance):
         """Return the whitened coordinates of rows of a given spread."""

@@ -6,7 +6,7 @@ from sklearn.utils.validation import validate_data
 from skgen._threads import in_parallel
 from skgen._validation import validated_weight
 from skgen.base import working_memory
-from skgen.mixture._tables import AbstractTable
+from skgen.mixture._tables import AbstractTable, scaled_weights
 
 # Numbers in a block: a few megabytes, so that every thread has its own, and tasks of
 # blocks that are added up one after the other.
@@ -47,7 +47,14 @@ class MappedTable(AbstractTable):
         super().__init__(model, X.shape[1], X.dtype)
         self.X, self.sample_weight = np.asarray(X), None
         if sample_weight is not None:
-            self.sample_weight = validated_weight(model, sample_weight, X.shape[0])
+            weights = validated_weight(model, sample_weight, X.shape[0])
+            self._weight = weights.sum()
+            self.sample_weight = scaled_weights(weights)
+
+    def counted(self, spread):
+        if self.sample_weight is None:
+            return super().counted(spread)
+        return spread.n_rows, self._weight
 
     def total(self, function):
         n, d = self.X.shape
@@ -73,7 +80,7 @@ class MappedTable(AbstractTable):
 
     def _block(self, rows):
         """Return rows in float64, and their weights, where those are positive."""
-        X = self.X[rows].astype(np.float64)
+        X = self.X[rows].astype(np.float64, order="C")
         if self.sample_weight is None:
             return X, np.ones(X.shape[0])
         weights = self.sample_weight[rows]

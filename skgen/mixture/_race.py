@@ -15,7 +15,7 @@ from skgen.mixture._iterations import Run
 from skgen.mixture._problem import Problem
 from skgen.mixture._rows import canonical_rows
 from skgen.mixture._start import completed
-from skgen.mixture._tables import problem_in_memory
+from skgen.mixture._tables import ArrayTable, problem_in_memory
 
 # The least rows that starts race on, and their least for each feature of a component.
 _LEAST_ROWS, _ROWS_FOR_FEATURE = 2**12, 80
@@ -30,9 +30,9 @@ _MOST_NUMBERS = 2**23
 # twice as many.
 _FIRST_HEAT = 5
 
-# Of likelihoods that are compared, in nats: starts that lead to one optimum may name
-# its components in different orders.
-_DIGITS = 9
+# Likelihoods that differ by less of themselves, or nats, are equal: starts that lead to
+# one optimum may name its components in different orders, and rounding must not tell.
+_EQUAL = 1e-9
 
 # From so many numbers in the rows times components, two of every start race: fewer take
 # less time than the calls for them.
@@ -50,13 +50,18 @@ _FINER, _MOST_ITERATIONS = 0.3, 200
 _FROM_GIVEN, _FROM_OURS = 1e-5, np.inf
 
 
-def level_sizes(n, d, K):
-    """Return how many of `n` rows each level has: none where all of them are few."""
-    sizes, size = [], max(_LEAST_ROWS, _ROWS_FOR_FEATURE * K * d)
+def level_sizes(n, d, K, most=np.inf):
+    """Return how many of `n` rows each level has: none where all of them are few.
+
+    `most` is how many may be in memory.
+    """
+    sizes, size = [], min(max(_LEAST_ROWS, _ROWS_FOR_FEATURE * K * d), most)
     while size * _LEAST_GROWTH <= n and (not sizes or size * d <= _MOST_NUMBERS):
+        if size in sizes:
+            break
         sizes.append(size)
-        size *= _GROWTH
-    return sizes
+        size = min(size * _GROWTH, most)
+    return sizes if sizes or n <= most else [most]
 
 
 class Levels:
@@ -94,12 +99,14 @@ class Levels:
             Whether that one has all rows.
         """
         n, d = self._spread.n_rows, self._table.n_features
-        sizes = level_sizes(n, d, n_components)
+        in_memory = isinstance(self._table, ArrayTable)
+        most = np.inf if in_memory else max(1, _MOST_NUMBERS // d)
+        sizes = level_sizes(n, d, n_components, most)
         if not sizes and isinstance(self.all, Problem):
             return [self.all], True
-        most = sizes[-1] if sizes else n
-        X, sample_weight = self._table.sample(most, self._spread)
-        if X.shape[0] < most:  # rows repeat each other: these are all that differ
+        size = sizes[-1] if sizes else n
+        X, sample_weight = self._table.sample(size, self._spread)
+        if X.shape[0] < size:  # rows repeat each other: these are all that differ
             sizes = level_sizes(X.shape[0], d, n_components)
         problems = [
             problem_in_memory(
@@ -188,11 +195,29 @@ def race(runs, problem, tol):
     while len(runs) > 1:
         for run in runs:
             advance(run, problem, tol, length)
-        # Stable: of equals the first, and rounding makes no difference.
-        runs.sort(key=lambda run: (_is_spurious(run, n, d), -round(run.bound, _DIGITS)))
-        del runs[(len(runs) + 1) // 2 :]
+        best = ranked([(_is_spurious(run, n, d), run.bound) for run in runs])
+        runs = [runs[i] for i in sorted(best[: (len(runs) + 1) // 2])]
         length *= 2
     return runs[0]
+
+
+def ranked(results):
+    """Return the order of pairs of whether spurious, and a likelihood: the best first.
+
+    Of those that are equal, to rounding, the earliest is the first.
+    """
+    order = sorted(range(len(results)), key=lambda i: (results[i][0], -results[i][1]))
+    groups = []
+    for i in order:
+        spurious, bound = results[i]
+        if groups:
+            last = results[groups[-1][-1]]
+            equal = last[1] - bound <= _EQUAL * max(1.0, abs(bound))
+            if last[0] == spurious and equal:
+                groups[-1].append(i)
+                continue
+        groups.append([i])
+    return [i for group in groups for i in sorted(group)]
 
 
 def _is_spurious(run, n, d):

@@ -1,0 +1,87 @@
+"""Rows that a function yields block by block, anew for every pass."""
+
+import numpy as np
+
+from skgen._parameters import Described, wrong_argument
+from skgen._validation import validated_rows, validated_weight
+from skgen.mixture._tables import AbstractTable
+
+_RULE = (
+    "rows, or a function without arguments that returns an iterator over blocks of "
+    "rows, or over pairs of rows and their weights"
+)
+
+
+def is_iterated(X):
+    """Tell whether this is a function that returns blocks, or blocks to read once."""
+    return callable(X) or hasattr(X, "__next__")
+
+
+class IteratedTable(AbstractTable):
+    """Blocks of rows that a function yields.
+
+    Parameters
+    ----------
+    model : estimator
+        Whose number and names of features are set.
+    blocks : callable
+        Returns an iterator over arrays or dataframes (b, d), or over pairs of one and
+        weights (b,): the same whenever it is called.
+    sample_weight : None
+        Weights come with the blocks.
+    """
+
+    def __init__(self, model, blocks, sample_weight):
+        name = type(model).__name__
+        if not callable(blocks):
+            got = "an iterator, which is read but once (partial_fit takes its blocks)"
+            raise wrong_argument(name, "X", _RULE, Described(got))
+        if sample_weight is not None:
+            rule = "None where 'X' is a function: let it return pairs"
+            got = Described(type(sample_weight).__name__)
+            raise wrong_argument(name, "sample_weight", rule, got)
+        self._model, self._blocks, self._n_rows = model, blocks, None
+        first = next(self._pairs(), None)
+        if first is None:
+            raise self._wrong("returns no rows")
+        X = validated_rows(model, first[0], reset=True)
+        super().__init__(model, X.shape[1], X.dtype)
+
+    def total(self, function):
+        total, n_rows, given = None, 0, 0
+        for X, sample_weight in self._pairs():
+            X = validated_rows(self._model, X)
+            n_rows += X.shape[0]
+            weights = np.ones(X.shape[0])
+            if sample_weight is not None:
+                weights = validated_weight(
+                    self._model, sample_weight, X.shape[0], some=False
+                )
+            present = weights > 0
+            if not present.all():
+                X, weights = X[present], weights[present]
+            if weights.size:
+                given += weights.size
+                part = function(np.ascontiguousarray(X, np.float64), weights)
+                total = part if total is None else total + part
+        if self._n_rows not in (None, n_rows):
+            raise self._wrong(f"returned {self._n_rows} rows, and then {n_rows}")
+        self._n_rows = n_rows
+        if not given:
+            raise self._wrong("returns a weight of zero for every row")
+        return total
+
+    def _pairs(self):
+        """Yield some rows and their weights, unchecked; the latter may be None."""
+        blocks = self._blocks()
+        if not hasattr(blocks, "__iter__"):
+            raise self._wrong(f"returns {type(blocks).__name__}")
+        for block in blocks:
+            is_pair = isinstance(block, tuple) and len(block) == 2
+            X, sample_weight = block if is_pair else (block, None)
+            if np.shape(X)[:1] != (0,):
+                yield X, sample_weight
+
+    def _wrong(self, got):
+        name = type(self._model).__name__
+        return wrong_argument(name, "X", _RULE, Described(f"one that {got}"))

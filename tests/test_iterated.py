@@ -1,0 +1,187 @@
+"""Fits of blocks that a function yields, against fits of all rows in memory."""
+
+import tracemalloc
+
+import numpy as np
+import pandas as pd
+import pytest
+from estimators import rows
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
+
+from skgen import EMGaussianMixture
+from skgen.mixture import _race
+from skgen.mixture._covariance import COVARIANCES
+
+N = 12_000
+
+
+def table(n=N, d=3):
+    rng = np.random.RandomState(0)
+    X = rng.standard_normal((n, d)) + 4 * rng.randint(3, size=(n, 1))
+    return 100 + X * np.arange(1, d + 1)
+
+
+def in_blocks(*tables, size=1_700):
+    """Return a function that yields blocks of tables, side by side, in a new order."""
+    n = len(tables[0])
+
+    def blocks():
+        for start in reversed(range(0, n, size)):
+            parts = tuple(t[start : start + size] for t in tables)
+            yield parts if len(parts) > 1 else parts[0]
+
+    return blocks
+
+
+def assert_same(one, other, rtol=1e-7):
+    """Compare two fits: a race of starts, with its longer steps, amplifies rounding."""
+    assert_allclose(one.weights_, other.weights_, rtol=rtol)
+    assert_allclose(one.means_, other.means_, rtol=rtol)
+    assert_allclose(one.covariances_, other.covariances_, rtol=rtol, atol=rtol)
+    assert one.lower_bound_ == pytest.approx(other.lower_bound_, rel=rtol)
+    assert one.n_iter_ == other.n_iter_
+
+
+@pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+def test_blocks_are_fitted_as_rows_in_memory(covariance_type):
+    X, options = table(), {"covariance_type": covariance_type, "random_state": 0}
+    blockwise = EMGaussianMixture(3, **options).fit(in_blocks(X))
+    assert_same(blockwise, EMGaussianMixture(3, **options).fit(X))
+
+
+@pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+def test_a_given_start(covariance_type):
+    X, K, d = table(), 2, 3
+    precisions = np.ones(COVARIANCES[covariance_type].shape(K, d))
+    if covariance_type in ("full", "tied"):
+        precisions = precisions * np.eye(d)
+    options = {
+        "covariance_type": covariance_type,
+        "weights_init": [0.5, 0.5],
+        "means_init": X[[0, 7]],
+        "precisions_init": precisions,
+        "tol": 1e-8,
+    }
+    blockwise = EMGaussianMixture(K, **options).fit(in_blocks(X))
+    assert_same(blockwise, EMGaussianMixture(K, **options).fit(X), 1e-9)
+
+
+def test_weights_come_with_the_blocks():
+    X, weights = table(), np.random.RandomState(0).randint(0, 3, N)
+    weights[2_000:5_000] = 0  # whole blocks
+    blockwise = EMGaussianMixture(3, random_state=0).fit(in_blocks(X, weights))
+    in_memory = EMGaussianMixture(3, random_state=0).fit(X, sample_weight=weights)
+    assert_same(blockwise, in_memory)
+
+
+def test_blocks_may_be_frames_and_float32_and_empty():
+    X = pd.DataFrame(table().astype(np.float32), columns=["a", "b", "c"])
+
+    def blocks():
+        yield X[:0]
+        yield from in_blocks(X)()
+        yield X[:0], np.ones(0)
+
+    model = EMGaussianMixture(3, random_state=0).fit(blocks)
+    assert_same(model, EMGaussianMixture(3, random_state=0).fit(X))
+    assert_array_equal(model.feature_names_in_, X.columns)
+    assert model.sample().dtype == np.float32
+
+
+def test_the_rows_are_never_all_in_memory(monkeypatch):
+    monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
+    n, d = 400_000, 4
+
+    def blocks():
+        rng = np.random.RandomState(0)
+        for _ in range(n // 2_000):
+            yield rng.standard_normal((2_000, d)) + 4 * rng.randint(3, size=(2_000, 1))
+
+    tracemalloc.start()
+    try:
+        EMGaussianMixture(3, random_state=0).fit(blocks)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 * n * d / 4
+
+
+def test_a_fit_can_be_gone_on_with_and_predicts():
+    X = table()
+    model = EMGaussianMixture(3, random_state=0)
+    labels = model.fit(in_blocks(X)).predict(X)
+    assert_array_equal(labels, EMGaussianMixture(3, random_state=0).fit(X).predict(X))
+    before = model.weights_.copy()
+    assert model.partial_fit(X[:1_000]).n_features_in_ == 3
+    assert (model.weights_ != before).all()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "message"),
+    [
+        (iter([rows(50, 2)]), r"an iterator, which is read but once \(partial_fit"),
+        ((X for X in [rows(50, 2)]), "an iterator, which is read but once"),
+        (lambda: 3, "Got one that returns int instead"),
+        (lambda: iter([]), "Got one that returns no rows instead"),
+        (
+            lambda: iter([(rows(50, 2), np.zeros(50))]),
+            "Got one that returns a weight of zero for every row",
+        ),
+    ],
+)
+def test_what_is_no_function_of_blocks_is_named(blocks, message):
+    with pytest.raises(ValueError, match=r"The 'X' argument of EMGauss.*" + message):
+        EMGaussianMixture(2).fit(blocks)
+
+
+def test_what_is_wrong_with_a_block_is_named():
+    X = table()
+    with pytest.raises(ValueError, match=r"'sample_weight' argument.*return pairs"):
+        EMGaussianMixture(2).fit(in_blocks(X), sample_weight=np.ones(N))
+    with pytest.raises(ValueError, match="nowhere negative"):
+        EMGaussianMixture(2).fit(in_blocks(X, -np.ones(N)))
+    with pytest.raises(ValueError, match=r"shape \(1700,\)|shape \(100,\)"):
+        EMGaussianMixture(2).fit(lambda: iter([(X[:100], np.ones(1_700))]))
+    with pytest.raises(ValueError, match=r"2 features.*3 features"):
+        EMGaussianMixture(2).fit(lambda: iter([X, X[:, :2]]))
+    X[-1, 0] = np.nan
+    model = EMGaussianMixture(2, random_state=0).fit(X[:100])
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(in_blocks(X))
+    assert vars(model) == before
+
+
+def test_blocks_that_change_are_named():
+    X, sizes = table(), iter(range(5_000, 0, -100))
+    with pytest.raises(ValueError, match="returned 4900 rows, and then 4800"):
+        EMGaussianMixture(2).fit(lambda: iter([X[: next(sizes)]]))
+
+
+# -- whole numbers are answered a few at a time ------------------------------------
+
+
+def test_whole_numbers_become_floats_a_few_at_a_time():
+    X = np.round(table(200_000, 4)).astype(np.int16)
+    model = EMGaussianMixture(3, random_state=0).fit(X + rows(200_000, 4))
+    expected = model.score_samples(X.astype(float)), model.transform(X.astype(float))
+    labels = model.predict(X.astype(float))
+    for method, answer in (
+        (model.score_samples, expected[0]),
+        (model.transform, expected[1]),
+        (model.predict, labels),
+    ):
+        tracemalloc.start()
+        try:
+            with config_context(working_memory=1):
+                found = method(X)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert found.dtype == answer.dtype
+        assert_allclose(found, answer, rtol=1e-13, atol=1e-13)
+        assert peak < answer.nbytes + 8 * X.size / 2
+    with pytest.raises(ValueError, match=r"3 features.*4 features"):
+        model.score_samples(X[:, :3])
+    assert model.score(X) == pytest.approx(expected[0].mean())
