@@ -364,6 +364,7 @@ def test_any_number_of_threads_finds_the_same_bits(kind, rng, monkeypatch):
     monkeypatch.setattr(_joint, "_BLOCK_BYTES", 0)
     monkeypatch.setattr(_joint, "_LEAST_ROWS", 7)
     monkeypatch.setattr(_joint, "_WORK_FOR_THREADS", 0)
+    monkeypatch.setattr(_joint, "_LEAST_TASK", 1)
     parameters = mixture(kind, rng, (1.0, 0.3, 1.0, 0.1))
     X = draws(parameters, kind, 200, rng)
     results = []

@@ -11,8 +11,9 @@ from skgen.mixture._products import pays, products_of
 # its least and most rows: fewer starve the matrix products, more gain nothing.
 _BLOCK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**21, 256, 4096
 
-# Blocks in a task of a thread are as many as make this many tasks.
-_TASKS = 32
+# Blocks in a task of a thread are as many as make this many tasks, of so many rows at
+# least: enough to gather the few that a component holds (`_moments`).
+_TASKS, _LEAST_TASK = 32, 1024
 
 # Features of rows times components from which on threads are worth their start.
 _WORK_FOR_THREADS = 2e7
@@ -53,7 +54,7 @@ class Blocks:
         most = min(max(_LEAST_ROWS, _BLOCK_BYTES // (8 * columns)), _MOST_ROWS)
         self.size = min(most, n)
         blocks = -(-n // self.size)
-        self._task = self.size * -(-blocks // _TASKS)
+        self._task = self.size * max(-(-blocks // _TASKS), -(-_LEAST_TASK // self.size))
         self._worth_it = n * K * (max(n_features, d * d) + 32) > _WORK_FOR_THREADS
 
     def buffer(self):
