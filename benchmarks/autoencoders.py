@@ -80,8 +80,8 @@ def _likelihood(options, bounds):
     X_test = (uniform < X_test).astype(np.float32)[: options.rows]
     lines = [
         "| trained by | epochs | test NLL | Burda et al. (2016) | less | "
-        "fit, wall | fit, CPU | scoring |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "fit, wall | fit, CPU | its threads | scoring |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, n_importance, epochs, published in bounds:
         model, fitting = _bound(name, n_importance, epochs, X, options)
@@ -94,14 +94,15 @@ def _likelihood(options, bounds):
             f"| n_importance={n_importance} | {fitting.get('epochs', '')} | "
             f"**{nats.mean():.2f}** ± {error:.2f} | {published} | "
             f"{published - nats.mean():.2f} | {_seconds(fitting, 'wall_seconds')} | "
-            f"{_seconds(fitting, 'cpu_seconds')} | {scoring:.0f} s |"
+            f"{_seconds(fitting, 'cpu_seconds')} | "
+            f"{fitting.get('threads', 'not noted')} | {scoring:.0f} s |"
         )
         say(lines[-1])
     return paragraphs(
         "Negative log-likelihood of dynamically binarised MNIST, nats per image: "
         f"a `VAE` with a network of 784-200-200-50 and tanh, fitted to {len(X):,} grey "
         f"images, scored on {len(X_test):,} test images that were binarised once, with "
-        f"{n_samples:,} importance samples, on {torch.get_num_threads()} thread(s). "
+        f"{n_samples:,} importance samples on {torch.get_num_threads()} thread(s). "
         "± is the standard error over the test images. The reference has one "
         "stochastic layer and 5,000 samples.",
         "\n".join(lines),
@@ -145,6 +146,7 @@ def _bound(name, n_importance, epochs, X, options):
         "wall_seconds": perf_counter() - wall,
         "cpu_seconds": process_time() - cpu,
         "epochs": model.n_iter_,
+        "threads": torch.get_num_threads(),
     }
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
