@@ -21,6 +21,7 @@ from skgen.autoencoder._divergences import (
     sliced_distance,
     sliced_distance_to_normal,
 )
+from skgen.autoencoder._jacobian import with_jacobian
 from skgen.autoencoder._latent import normal_components
 from skgen.autoencoder._likelihood import (
     Bernoulli,
@@ -878,7 +879,7 @@ def test_a_users_modules_see_and_give_images_where_there_is_a_shape():
     decoder = nn.Sequential(nn.Linear(K, 12), nn.Unflatten(1, (3, 2, 2)))
     model = VAE(K, encoder=encoder, decoder=decoder, image_shape=(3, 2, 2))
     _, network = build_networks(model, 12, K, 2 * K)
-    assert seen == [(2, 3, 2, 2)]
+    assert set(seen) == {(2, 3, 2, 2)}
     assert network(torch.zeros(5, K)).shape == (5, 12)
 
 
@@ -907,6 +908,91 @@ def test_a_network_that_does_not_fit_is_named(name, given):
     model = VAE(K, **{name: given})
     with pytest.raises(ValueError, match=rf"The '{name}' parameter of VAE must be"):
         build_networks(model, 9, K, 2 * K)
+
+
+class Single(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+class Rounded(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+@pytest.mark.parametrize("kind", [Single, Rounded])
+def test_a_network_of_single_precision_alone_is_named_before_training(name, kind):
+    rule = rf"'{name}' parameter of VAE must be .*in double precision too.*Got one"
+    with pytest.raises(ValueError, match=rule):
+        build_networks(VAE(K, **{name: kind}), 9, K, 2 * K)
+
+
+class Keeping(nn.Linear):
+    def forward(self, x):
+        self.kept = super().forward(x)
+        return self.kept
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_a_network_that_cannot_be_copied_is_named_before_training(name):
+    rule = rf"'{name}' parameter of VAE must be .*cannot be copied after a pass"
+    with pytest.raises(ValueError, match=rule):
+        build_networks(VAE(K, **{name: Keeping}), 9, K, 2 * K)
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Doubling(nn.Linear):
+    def forward(self, x):
+        return NoForwardMode.apply(super().forward(x))
+
+
+def test_a_decoder_without_derivatives_forwards_is_named_before_training():
+    rule = r"'decoder' parameter of VAE must be .*carry forwards.*setup_context"
+    with pytest.raises(ValueError, match=rule):
+        build_networks(VAE(K, decoder=Doubling), 9, K, 2 * K)
+    # That of an encoder is never asked for.
+    build_networks(VAE(K, encoder=Doubling), 9, K, 2 * K)
+
+
+@pytest.mark.parametrize("first", [nn.Identity(), nn.ReLU(inplace=True)])
+def test_layers_that_work_in_place_have_the_same_jacobian(first, rng):
+    torch.manual_seed(0)
+    linear, last = nn.Linear(K, 5).double(), nn.Linear(5, 4).double()
+    z, slope = tensor(rng.standard_normal((6, K))), torch.ones(6, K).double()
+    before = z.clone()
+    for act, act_in_place in (
+        (nn.ReLU(), nn.ReLU(inplace=True)),
+        (nn.SiLU(), nn.SiLU(inplace=True)),
+        (nn.ELU(), nn.ELU(inplace=True)),
+    ):
+        same = nn.ReLU() if isinstance(first, nn.ReLU) else first
+        plain = nn.Sequential(same, linear, act, last).requires_grad_(False)
+        found = with_jacobian(
+            nn.Sequential(first, linear, act_in_place, last), z, slope
+        )
+        for part, expected in zip(found, with_jacobian(plain, z, slope), strict=True):
+            torch.testing.assert_close(part, expected)
+        torch.testing.assert_close(z, before)
+
+
+def test_a_users_layers_do_not_write_over_their_input():
+    # A first layer in place would change the rows themselves, epoch by epoch.
+    given = nn.Sequential(nn.Dropout(0.5, inplace=True), nn.Linear(9, 2 * K))
+    encoder, _ = build_networks(VAE(K, encoder=given), 9, K, 2 * K)
+    x = torch.ones(20, 9)
+    encoder(x)
+    assert (x == 1).all()
+    assert given[0].inplace
 
 
 def test_an_image_shape_of_another_size_is_named():
