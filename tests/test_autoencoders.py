@@ -407,6 +407,22 @@ def test_networks_of_the_users_own(model):
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
 
 
+@every_model
+def test_activations_that_work_in_place(model):
+    X = plane(80)
+    n_encoded = 4 if isinstance(model, VAE) else 2
+    scores = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(
+            nn.Linear(6, 8), nn.ReLU(inplace), nn.Linear(8, n_encoded)
+        )
+        decoder = nn.Sequential(nn.Linear(2, 8), nn.ReLU(inplace), nn.Linear(8, 6))
+        own = clone(model).set_params(encoder=encoder, decoder=decoder).fit(X)
+        scores.append(own.score_samples(X))
+    np.testing.assert_array_equal(*scores)
+
+
 # -- streams, stops, and other densities ----------------------------------------------
 
 
@@ -457,6 +473,63 @@ def test_a_density_that_fails_keeps_the_networks(kind):
     with pytest.raises(NotFittedError, match="fit_latent_density"):
         model.score_samples(X)
     model.set_params(latent_density=EMGaussianMixture(2, random_state=0))
+    assert np.isfinite(model.fit_latent_density(X).score(X))
+
+
+class Unusable(Broken):
+    """A density that can be fitted, and then not be used."""
+
+    def __init__(self, how="scores"):
+        self.how = how
+
+    def fit(self, X, y=None):
+        if self.how == "covariances":
+            self.weights_, self.means_ = np.ones(1), np.zeros((1, 2))
+            self.covariances_, self.covariance_type = np.zeros((1, 2, 2)), "full"
+        return self
+
+    def score_samples(self, X):
+        if self.how == "scores":
+            return np.full(len(X), np.nan)
+        return np.zeros((len(X), 1) if self.how == "shape" else len(X))
+
+    def sample(self, n_samples=1, random_state=None):
+        return np.zeros((n_samples, 3 if self.how == "draws" else 2))
+
+
+@pytest.mark.parametrize("how", ["scores", "shape", "draws", "covariances"])
+def test_a_density_that_cannot_be_used_keeps_the_networks(how):
+    X = plane(80)
+    model = AutoEncoder(2, latent_density=Unusable(how), **QUICK)
+    with pytest.raises(ValueError, match=r"trained and kept, but Unusable\(.*density"):
+        model.fit(X)
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    with pytest.raises(NotFittedError, match="fit_latent_density"):
+        model.sample()
+    model.set_params(latent_density=EMGaussianMixture(1))
+    scores = model.fit_latent_density(X).score_samples(X)
+    with pytest.raises(ValueError, match=r"trained and kept, but Unusable\("):
+        model.set_params(latent_density=Unusable(how)).fit_latent_density(X)
+    np.testing.assert_array_equal(model.score_samples(X), scores)
+    with pytest.raises(ValueError, match=r"trained and kept, but Unusable\("):
+        model.partial_fit(X)
+    assert len(model.history_) == 16
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@every_model
+def test_what_fails_after_training_keeps_the_networks(model, method, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no such noise")
+
+    X, model = plane(80), clone(model)
+    monkeypatch.setattr("skgen.autoencoder._calibration.calibrate", fails)
+    with pytest.raises(ValueError, match=r"are trained and kept.*no such noise"):
+        getattr(model, method)(X)
+    monkeypatch.undo()
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    with pytest.raises(NotFittedError, match="fit_latent_density"):
+        model.score_samples(X)
     assert np.isfinite(model.fit_latent_density(X).score(X))
 
 

@@ -25,6 +25,7 @@ from skgen.autoencoder._latent import (
     LEAST_DRAWS,
     MOST_ROWS,
     as_prior,
+    check_prior,
     fit_latent_density,
     is_density,
 )
@@ -207,10 +208,28 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         n_training = rows.shape[0]
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
-        return self._with_density(rows.double().cpu(), n_training, rng)
+        with self._keeping_networks():
+            return self._with_density(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
-        return self._with_density(rows.double().cpu(), rows.shape[0], rng)
+        with self._keeping_networks():
+            return self._with_density(rows.double().cpu(), rows.shape[0], rng)
+
+    @contextmanager
+    def _keeping_networks(self):
+        """Keep the trained networks if the body, which adds a density, fails."""
+        try:
+            yield
+        except LatentDensityError:
+            self._adopt()
+            raise
+        except Exception as error:
+            self._adopt()
+            raise LatentDensityError(
+                f"The networks of {type(self).__name__} are trained and kept, but they "
+                f"got no noise and no density of codes: {error}. Mend what failed and "
+                "call fit_latent_density(X)."
+            ) from error
 
     # -- the density after training ----------------------------------------------
 
@@ -266,8 +285,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             if wanted is not None:
                 n_draws = -(-LEAST_DRAWS // few.shape[0])
                 draws = posterior_draws(posterior, few, n_draws, rng)
-                density = self._fitted_density(wanted, draws, torch_seed(rng))
-                prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
+                density, prior = self._fitted_prior(wanted, draws, torch_seed(rng))
                 posterior = self._posterior_under(prior, codes, module)
         if density is None:
             density = self._given_density()
@@ -277,17 +295,20 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             answer["noise_variance_"] = self._coordinates.noise_variance(variance)
         return answer
 
-    def _fitted_density(self, wanted, draws, seed):
-        """Return a density fitted to draws of codes; keep the networks if it fails."""
+    def _fitted_prior(self, wanted, draws, seed):
+        """Return a density fitted to draws of codes, and the prior that it is."""
         try:
-            return fit_latent_density(wanted or None, draws, seed)
+            density = fit_latent_density(wanted or None, draws, seed)
+            prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
+            check_prior(prior)
         except Exception as error:
-            self._adopt()
+            named = "default mixture" if wanted is False else repr(wanted)
             raise LatentDensityError(
-                f"The networks of {type(self).__name__} are trained and kept, but the "
-                f"density of their codes could not be fitted: {error}. Set another "
-                "latent_density and call fit_latent_density(X)."
+                f"The networks of {type(self).__name__} are trained and kept, but "
+                f"{named} does not serve as the density of their codes: {error}. Set "
+                "another latent_density and call fit_latent_density(X)."
             ) from error
+        return density, prior
 
     def _twin(self):
         """Return the module in double precision, on the CPU."""
