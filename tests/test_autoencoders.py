@@ -25,6 +25,7 @@ from skgen.autoencoder._priors import (
     Ring,
     standard_normal,
 )
+from skgen.autoencoder._reservoir import sample_of
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 15, "random_state": 0}
 EVERY = [AutoEncoder(2, **QUICK), VAE(2, **QUICK), SWAE(2, **QUICK)]
@@ -435,6 +436,80 @@ def test_a_stream_of_blocks_is_learned(model):
     first = clone(model).partial_fit(X[:40]).score(X)
     assert model.score(X) > first
     assert model.n_iter_ == 10
+
+
+@every_model
+@pytest.mark.parametrize("first", ["blocks", "fit"])
+def test_a_small_block_does_not_set_noise_and_density_alone(model, first):
+    X, held_out = plane(800), plane(200, seed=0) + 0.1
+    model = clone(model).set_params(lr=1e-2)
+    if first == "fit":
+        model.fit(X)
+    for block in np.split(X, 8) if first == "blocks" else []:
+        model.partial_fit(block)
+    before = model.score(held_out)
+    model.partial_fit(X[:1])
+    assert model.score(held_out) == pytest.approx(before, abs=0.5)
+    again = pickle.loads(pickle.dumps(model))
+    for copied in (model, again):
+        copied.partial_fit(X[1:2])
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+
+
+def test_the_sample_of_a_stream_is_uniform_and_bounded():
+    counts = np.zeros(9000)
+    for seed in range(40):
+        rng, sample = np.random.RandomState(seed), None
+        for block in torch.arange(9000.0)[:, None].split([1, 999, 5000, 3000]):
+            sample = sample.joined(block, rng) if sample else sample_of(block, rng)
+        kept = sample.rows[:, 0].long().numpy()
+        assert kept.size == np.unique(kept).size == 2000
+        counts[kept] += 1
+    # Of each thousand rows as many as of any other.
+    of_each = counts.reshape(9, 1000).sum(axis=1)
+    assert (np.abs(of_each - 80_000 / 9) < 5 * np.sqrt(80_000 / 9)).all()
+    assert len(sample_of(torch.zeros(3000, 10_000), rng).rows) == 200
+
+
+@every_model
+def test_a_density_for_one_row_is_refused(model):
+    model = clone(model).fit(plane(60))
+    message = rf"'X' argument of {type(model).__name__}.fit_latent_density must have at"
+    with pytest.raises(ValueError, match=message):
+        model.fit_latent_density(plane(60)[:1])
+
+
+@every_model
+def test_codes_keep_their_size_where_the_parameter_changes(model):
+    X = plane(60)
+    model = clone(model).fit(X).set_params(n_components=4).fit_latent_density(X)
+    assert model.sample_latent(3).shape == (3, 2)
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("value", [-5, "a", 2.5, None])
+@every_model
+def test_a_number_of_samples_that_is_set_after_the_fit_is_checked(model, value):
+    model = clone(model).fit(plane(60)).set_params(n_importance_samples=value)
+    message = "'n_importance_samples' parameter of .* must be an int of at least 0"
+    for method in (model.score_samples, model.score):
+        with pytest.raises(ValueError, match=message):
+            method(plane(4))
+    assert model.sample(2).shape == (2, 6)
+
+
+def test_a_warm_start_knows_equal_parameters_of_arrays_and_sequences():
+    X, samples = plane(60), np.random.RandomState(0).standard_normal((50, 2))
+    model = SWAE(2, prior=samples, warm_start=True, net_params={"verbose": 0}, **QUICK)
+    model.set_params(max_epochs=1).fit(X)
+    model.set_params(prior=samples.copy(), hidden_layer_sizes=[8]).fit(X)
+    model.set_params(prior=samples.tolist(), net_params={"verbose": 0}).fit(X)
+    assert model.partial_fit(X).n_iter_ == 4
+    for prior in (samples + 1, samples[:9], "normal", samples.tolist()[:9]):
+        with pytest.raises(ValueError, match=r"goes on with the model.*prior="):
+            model.set_params(prior=prior).fit(X)
+        with pytest.raises(ValueError, match=r"goes on with the model.*prior="):
+            model.partial_fit(X)
 
 
 @every_model

@@ -11,6 +11,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._parameters import (
+    InvalidParameterError,
     check_choice,
     check_integer,
     invalid_parameter,
@@ -29,6 +30,7 @@ from skgen.autoencoder._latent import (
     fit_latent_density,
     is_density,
 )
+from skgen.autoencoder._reservoir import sample_of
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
 
@@ -120,12 +122,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         from skgen.autoencoder._networks import build_networks
 
-        n, d = X.shape
-        if n < 2:
-            raise ValueError(
-                f"The 'X' argument of {type(self).__name__} must have at least 2 rows. "
-                "Got 1 sample instead."
-            )
+        d = X.shape[1]
+        _check_two_rows(type(self).__name__, X)
+        self._reservoir = None
         self._coordinates = Coordinates(self, X)
         self._fitted_n_components = self.n_components
         encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
@@ -190,7 +189,8 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _mid_fit(self):
         # A score in the middle of a fit: no density is fitted to codes as yet, so that
         # they count as standard normal where no prior is given.
-        codes = np.random.RandomState(0).standard_normal((1000, self.n_components))
+        k = self._fitted_n_components
+        codes = np.random.RandomState(0).standard_normal((1000, k))
         prior = self._first_prior(codes)
         return {**self._adopted(), "_inference": self._posterior_under(prior, codes)}
 
@@ -208,12 +208,22 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         n_training = rows.shape[0]
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
+        # What a later block of a stream is added to.
+        self._reservoir = sample_of(rows, np.random.RandomState(torch_seed(rng)))
         with self._keeping_networks():
             return self._with_density(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
+        # A seed that is an int is the same for each block.
+        seed = (torch_seed(rng) + self.net_.n_steps_) % 2**31
+        draws = np.random.RandomState(seed)
+        if self._reservoir is None:
+            self._reservoir = sample_of(rows, draws)
+        else:
+            self._reservoir = self._reservoir.joined(rows, draws)
+        sample = self._reservoir.rows.double()
         with self._keeping_networks():
-            return self._with_density(rows.double().cpu(), rows.shape[0], rng)
+            return self._with_density(sample, sample.shape[0], rng)
 
     @contextmanager
     def _keeping_networks(self):
@@ -254,6 +264,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         check_is_fitted(self)
         self._check_parameters()
         X = validated_rows(self, X).astype(np.float64)
+        _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
         rows = torch.tensor(self._coordinates.standardized(X))
         rng = generator(self.random_state)
         before = dict(vars(self))
@@ -347,6 +358,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         import torch
 
         posterior = self._posterior_with_density()
+        self._check_importance_samples(posterior.prior)
         U = torch.tensor(self._coordinates.standardized(X))
         with self._answering():
             answer = posterior.log_density(U, self.n_importance_samples).numpy()
@@ -387,12 +399,16 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
                 "codes, because its fit was stopped before: call "
                 "fit_latent_density(X) first."
             )
-        if self.n_importance_samples == 0 and not self._inference.prior.smooth:
+        return self._inference
+
+    def _check_importance_samples(self, prior):
+        # Not in a fit alone: it can be set before a score.
+        check_integer(self, "n_importance_samples", 0)
+        if self.n_importance_samples == 0 and not prior.smooth:
             rule = "at least 1 for a density of codes that is no Gaussian mixture"
             raise invalid_parameter(
                 self, "n_importance_samples", rule, self.n_importance_samples
             )
-        return self._inference
 
     @contextmanager
     def _answering(self):
@@ -423,6 +439,15 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
 class LatentDensityError(FitStopped, ValueError):
     """No density could be fitted to the codes; the trained networks are kept."""
+
+
+def _check_two_rows(owner, X):
+    """Raise for rows that have no spread to set the noise by."""
+    if X.shape[0] < 2:
+        raise InvalidParameterError(
+            f"The 'X' argument of {owner} must have at least 2 rows. Got 1 sample "
+            "instead."
+        )
 
 
 def _are_sizes(value):
