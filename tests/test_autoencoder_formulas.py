@@ -22,7 +22,7 @@ from skgen.autoencoder._divergences import (
     sliced_distance_to_normal,
 )
 from skgen.autoencoder._jacobian import with_jacobian
-from skgen.autoencoder._latent import normal_components
+from skgen.autoencoder._latent import fit_latent_density, normal_components
 from skgen.autoencoder._likelihood import (
     Bernoulli,
     ContinuousBernoulli,
@@ -54,6 +54,7 @@ from skgen.autoencoder._priors import (
     Cube,
     NormalMixture,
     Ring,
+    RoundMixture,
     quasi_noise,
     standard_normal,
 )
@@ -1047,6 +1048,40 @@ def test_draws_of_a_normal_mixture_have_its_moments(rng):
     np.testing.assert_allclose(found, covariances[0], atol=0.05 * found.max())
 
 
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_mixture_about_samples_is_the_mixture_written_out(k, rng):
+    samples, width = rng.standard_normal((40, k)), 0.2
+    prior = RoundMixture(samples, width)
+    wide = np.broadcast_to(np.eye(k) / width**2, (40, k, k)).copy()
+    expected = NormalMixture(np.full(40, 1 / 40), samples, wide)
+    z = tensor(2 * rng.standard_normal((30, k)))
+    for name in ("log_components", "log_density"):
+        found = getattr(prior, name)(z)
+        torch.testing.assert_close(found, getattr(expected, name)(z))
+    for name in ("precisions", "factors", "log_scales", "means"):
+        torch.testing.assert_close(getattr(prior, name), getattr(expected, name))
+    for name in ("means", "precisions"):
+        found = getattr(prior.normal(), name)
+        torch.testing.assert_close(found, getattr(expected.normal(), name))
+    for drawn in (prior.draw(20_000, rng), prior.spread(2**13)):
+        np.testing.assert_allclose(drawn.mean(0), samples.mean(0), atol=0.05)
+        covariance = np.atleast_2d(np.cov(samples.T, ddof=0)) + width**2 * np.eye(k)
+        found = np.atleast_2d(np.cov(drawn.numpy().T))
+        np.testing.assert_allclose(found, covariance, atol=0.06)
+
+
+def test_the_normal_density_of_a_mixture_has_its_moments(rng):
+    weights, means, covariances = some_mixture(rng)
+    normal = NormalMixture(weights, means, np.linalg.inv(covariances)).normal()
+    mean = weights @ means
+    within = np.einsum("c,cij->ij", weights, covariances)
+    between = (means - mean).T * weights @ (means - mean)
+    np.testing.assert_allclose(normal.means[0], mean)
+    found = np.linalg.inv(normal.precisions[0])
+    np.testing.assert_allclose(found, within + between)
+    assert normal.normal() is normal
+
+
 def test_a_component_of_no_weight_is_never_drawn(rng):
     prior = NormalMixture(
         [0.0, 0.5, 0.0, 0.5, 0.0],
@@ -1190,6 +1225,31 @@ def test_the_components_of_a_mixture_make_up_its_density(density, rng):
     prior = NormalMixture(*normal_components(density))
     expected = density.score_samples(X)
     np.testing.assert_allclose(prior.log_density(tensor(X)), expected, rtol=1e-9)
+
+
+def fitted(draws):
+    return fit_latent_density(None, draws, 0)
+
+
+def test_the_components_of_codes_are_chosen_on_held_out_rows_and_fitted_to_all(rng):
+    # Four clusters of rows, each with two draws of its code.
+    centres = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])[rng.randint(4, size=200)]
+    draws = centres[:, None] + rng.standard_normal((200, 2, 2))
+    found = fitted(draws)
+    assert found.n_components >= 4
+    scores = {}
+    for n in (1, 2, 4, 8, 16):
+        mixture = EMGaussianMixture(n, random_state=0).fit(draws[40:].reshape(-1, 2))
+        scores[n] = mixture.score(draws[:40].reshape(-1, 2))
+    assert found.n_components == max(scores, key=scores.get)
+    expected = EMGaussianMixture(found.n_components, random_state=0)
+    expected.fit(draws.reshape(-1, 2))
+    np.testing.assert_array_equal(found.means_, expected.means_)
+    # The first fifth is held out: where it is one wide cluster, so is the choice.
+    draws[:40] = 5 + 5 * rng.standard_normal((40, 2, 2))
+    found = fitted(draws)
+    assert found.n_components == 1
+    np.testing.assert_allclose(found.means_[0], draws.reshape(-1, 2).mean(axis=0))
 
 
 def test_what_is_no_gaussian_mixture_has_no_normal_components():

@@ -23,6 +23,7 @@ from skgen.autoencoder._priors import (
     Cube,
     NormalMixture,
     Ring,
+    RoundMixture,
     standard_normal,
 )
 from skgen.autoencoder._reservoir import sample_of
@@ -227,6 +228,72 @@ def test_other_priors_agree_with_quadrature(name, k):
     expected = by_quadrature(module, rows, log_prior)
     # The border of a ring or a cube costs a grid some digits.
     assert np.abs(estimate - expected).mean() < 0.03
+
+
+@pytest.mark.parametrize(("n", "noise"), [(30, 0.1), (300, 0.2), (300, 0.1)])
+def test_a_prior_of_samples_agrees_with_quadrature(n, noise):
+    module, _x = toy(2, 3, 1, "gaussian", noise)
+    samples = np.random.RandomState(0).standard_normal((n, 2))
+    prior = RoundMixture(samples, 0.05 * samples.std())
+    z = prior.draw(60, np.random.RandomState(3))
+    rows = module.likelihood.draw(module.decode(z), np.random.RandomState(4))
+    rows = torch.from_numpy(rows)
+
+    def log_prior(z):
+        return torch.cat([prior.log_density(part) for part in z.split(4096)])
+
+    error = Posterior(module, prior, z.numpy()).log_density(rows, 64).numpy()
+    error = error - by_quadrature(module, rows, log_prior)
+    assert np.abs(error).mean() < 0.03
+    assert abs(error.mean()) < 0.02
+
+
+@pytest.mark.parametrize("n", [20, 200, 600])
+def test_samples_as_a_prior_are_narrow_normal_densities(n):
+    samples = np.random.RandomState(0).standard_normal((n, 2)) * [1.0, 2.0]
+    X = curve(200)
+    model = SWAE(2, prior=samples, noise_covariance="spherical", **QUICK).fit(X)
+    width = 0.05 * np.sqrt(samples.var(axis=0).mean())
+    codes = model.sample_latent(40, random_state=0)
+    log_p = norm(samples[:, None], width).logpdf(codes).sum(axis=2)  # (n, 40)
+    expected = logsumexp(log_p, axis=0) - math.log(n)
+    found = model.latent_density_.score_samples(codes)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    steered = model._inference.prior
+    np.testing.assert_allclose(
+        steered.log_density(torch.from_numpy(codes)), expected, atol=1e-5
+    )
+    assert isinstance(steered, RoundMixture if n <= 500 else AnyDensity)
+    # The density of rows is the mean over draws of that density.
+    codes = model.latent_density_.sample(100_000, random_state=1)
+    means = model.inverse_transform(codes)
+    for x in X[:5]:
+        log_p = norm(means, math.sqrt(model.noise_variance_)).logpdf(x).sum(axis=1)
+        weights = np.exp(log_p - log_p.max())
+        error = math.sqrt((weights**2).sum()) / weights.sum()
+        assert model.score_samples(x[None])[0] == pytest.approx(
+            logsumexp(log_p) - math.log(len(codes)), abs=0.03 + 5 * error
+        )
+    model.set_params(n_importance_samples=0)
+    if n <= 32:
+        assert np.isfinite(model.score_samples(X)).all()
+    else:
+        with pytest.raises(ValueError, match="or a prior of more than 32 samples"):
+            model.score_samples(X)
+
+
+def test_the_order_of_a_priors_components_does_not_change_the_noise():
+    density = EMGaussianMixture(2, random_state=0)
+    density.fit(np.concatenate([plane(50, 2), plane(50, 2) + 40]) / 20)
+    X, noises = curve(200), []
+    for order in ([0, 1], [1, 0]):
+        other = clone(density).fit(plane(50, 2))
+        other.weights_ = density.weights_[order]
+        other.means_ = density.means_[order]
+        other.covariances_ = density.covariances_[order]
+        model = SWAE(2, prior=other, swd_weight=0, **QUICK).fit(X)
+        noises.append(model.noise_variance_)
+    np.testing.assert_allclose(noises[0], noises[1], rtol=1e-6)
 
 
 def uniform_on_the_cube(z):
@@ -633,6 +700,74 @@ def test_held_out_rows_stop_the_training():
     losses = [epoch["validation"] for epoch in model.history_]
     assert len(losses) < 300
     assert np.argmin(losses) == len(losses) - 6
+
+
+# -- parameters reach what they are about ------------------------------------------
+
+
+def test_the_weight_of_the_divergence_reaches_the_loss():
+    X, sizes = plane(200), []
+    for beta in (0.0, 1.0, 1000.0):
+        model = VAE(2, beta=beta, **QUICK).set_params(max_epochs=60).fit(X)
+        assert model.net_.module_.beta == beta
+        sizes.append(model.transform(X).std())
+    assert sizes[0] > sizes[1] > 10 * sizes[2]
+
+
+def test_the_number_of_draws_reaches_the_loss():
+    X = plane(100)
+    histories = []
+    for n_importance in (1, 4):
+        model = VAE(2, n_importance=n_importance, **QUICK).fit(X)
+        assert model.net_.module_.n_importance == n_importance
+        histories.append([epoch["train"] for epoch in model.history_])
+    assert (np.array(histories[0]) != histories[1]).all()
+
+
+def test_the_weight_of_the_distance_reaches_the_loss():
+    X, distances = curve(200), []
+    samples = 5 + np.random.RandomState(0).standard_normal((100, 2))
+    for weight in (0.0, 100.0):
+        model = SWAE(2, prior=samples, swd_weight=weight, n_projections=7, **QUICK)
+        model.set_params(max_epochs=60).fit(X)
+        module = model.net_.module_
+        assert (module.weight, module.n_projections) == (weight, 7)
+        distances.append(np.abs(model.transform(X).mean(axis=0) - 5).max())
+    assert distances[0] > 2
+    assert distances[1] < 0.5
+
+
+@every_model
+def test_rows_held_out_have_no_part_in_noise_and_density(model):
+    model = clone(model).set_params(early_stopping=True, validation_fraction=0.25)
+    model.fit(plane(200))
+    assert model._inference.codes.shape == (150, 2)
+    model.set_params(early_stopping=False).fit(plane(200))
+    assert model._inference.codes.shape == (200, 2)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
+@every_model
+def test_decoders_of_the_unit_cube_start_at_the_mean(model, likelihood):
+    X = np.random.RandomState(0).uniform(size=(100, 4)) ** [1, 2, 4, 8]
+    model = clone(model).set_params(
+        likelihood=likelihood, hidden_layer_sizes=(), lr=1e-9, max_epochs=1
+    )
+    bias = model.fit(X).net_.module_.decoder[-1].bias.detach().numpy()
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), X.mean(axis=0), rtol=1e-5)
+
+
+@every_model
+def test_constant_features_are_drawn_with_the_noise_of_the_floor(model):
+    X = np.column_stack([plane(200), np.full(200, 7.0)])
+    with pytest.warns(DataDimensionalityWarning, match="Constant"):
+        model = clone(model).fit(X)
+    with pytest.warns(DataDimensionalityWarning, match="Constant"):
+        floor = EMGaussianMixture(1).fit(X).covariances_[0, -1, -1]
+    assert model.noise_variance_[-1] == pytest.approx(floor)
+    drawn = model.sample(20_000, random_state=0)[:, -1]
+    assert drawn.mean() == pytest.approx(7, abs=5 * math.sqrt(floor / 20_000))
+    assert drawn.var() == pytest.approx(floor, rel=0.05)
 
 
 # -- bad input -----------------------------------------------------------------------

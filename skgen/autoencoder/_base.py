@@ -405,7 +405,10 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         # Not in a fit alone: it can be set before a score.
         check_integer(self, "n_importance_samples", 0)
         if self.n_importance_samples == 0 and not prior.smooth:
-            rule = "at least 1 for a density of codes that is no Gaussian mixture"
+            rule = (
+                "at least 1 for a density of codes that is no Gaussian mixture, or a "
+                "prior of more than 32 samples"
+            )
             raise invalid_parameter(
                 self, "n_importance_samples", rule, self.n_importance_samples
             )
