@@ -21,7 +21,8 @@ from skgen.autoencoder._divergences import (
     sliced_distance,
     sliced_distance_to_normal,
 )
-from skgen.autoencoder._latent import normal_components
+from skgen.autoencoder._jacobian import with_jacobian
+from skgen.autoencoder._latent import fit_latent_density, normal_components
 from skgen.autoencoder._likelihood import (
     Bernoulli,
     ContinuousBernoulli,
@@ -53,6 +54,7 @@ from skgen.autoencoder._priors import (
     Cube,
     NormalMixture,
     Ring,
+    RoundMixture,
     quasi_noise,
     standard_normal,
 )
@@ -878,7 +880,7 @@ def test_a_users_modules_see_and_give_images_where_there_is_a_shape():
     decoder = nn.Sequential(nn.Linear(K, 12), nn.Unflatten(1, (3, 2, 2)))
     model = VAE(K, encoder=encoder, decoder=decoder, image_shape=(3, 2, 2))
     _, network = build_networks(model, 12, K, 2 * K)
-    assert seen == [(2, 3, 2, 2)]
+    assert set(seen) == {(2, 3, 2, 2)}
     assert network(torch.zeros(5, K)).shape == (5, 12)
 
 
@@ -907,6 +909,91 @@ def test_a_network_that_does_not_fit_is_named(name, given):
     model = VAE(K, **{name: given})
     with pytest.raises(ValueError, match=rf"The '{name}' parameter of VAE must be"):
         build_networks(model, 9, K, 2 * K)
+
+
+class Single(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.float())
+
+
+class Rounded(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).float()
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+@pytest.mark.parametrize("kind", [Single, Rounded])
+def test_a_network_of_single_precision_alone_is_named_before_training(name, kind):
+    rule = rf"'{name}' parameter of VAE must be .*in double precision too.*Got one"
+    with pytest.raises(ValueError, match=rule):
+        build_networks(VAE(K, **{name: kind}), 9, K, 2 * K)
+
+
+class Keeping(nn.Linear):
+    def forward(self, x):
+        self.kept = super().forward(x)
+        return self.kept
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+def test_a_network_that_cannot_be_copied_is_named_before_training(name):
+    rule = rf"'{name}' parameter of VAE must be .*cannot be copied after a pass"
+    with pytest.raises(ValueError, match=rule):
+        build_networks(VAE(K, **{name: Keeping}), 9, K, 2 * K)
+
+
+class NoForwardMode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Doubling(nn.Linear):
+    def forward(self, x):
+        return NoForwardMode.apply(super().forward(x))
+
+
+def test_a_decoder_without_derivatives_forwards_is_named_before_training():
+    rule = r"'decoder' parameter of VAE must be .*carry forwards.*setup_context"
+    with pytest.raises(ValueError, match=rule):
+        build_networks(VAE(K, decoder=Doubling), 9, K, 2 * K)
+    # That of an encoder is never asked for.
+    build_networks(VAE(K, encoder=Doubling), 9, K, 2 * K)
+
+
+@pytest.mark.parametrize("first", [nn.Identity(), nn.ReLU(inplace=True)])
+def test_layers_that_work_in_place_have_the_same_jacobian(first, rng):
+    torch.manual_seed(0)
+    linear, last = nn.Linear(K, 5).double(), nn.Linear(5, 4).double()
+    z, slope = tensor(rng.standard_normal((6, K))), torch.ones(6, K).double()
+    before = z.clone()
+    for act, act_in_place in (
+        (nn.ReLU(), nn.ReLU(inplace=True)),
+        (nn.SiLU(), nn.SiLU(inplace=True)),
+        (nn.ELU(), nn.ELU(inplace=True)),
+    ):
+        same = nn.ReLU() if isinstance(first, nn.ReLU) else first
+        plain = nn.Sequential(same, linear, act, last).requires_grad_(False)
+        found = with_jacobian(
+            nn.Sequential(first, linear, act_in_place, last), z, slope
+        )
+        for part, expected in zip(found, with_jacobian(plain, z, slope), strict=True):
+            torch.testing.assert_close(part, expected)
+        torch.testing.assert_close(z, before)
+
+
+def test_a_users_layers_do_not_write_over_their_input():
+    # A first layer in place would change the rows themselves, epoch by epoch.
+    given = nn.Sequential(nn.Dropout(0.5, inplace=True), nn.Linear(9, 2 * K))
+    encoder, _ = build_networks(VAE(K, encoder=given), 9, K, 2 * K)
+    x = torch.ones(20, 9)
+    encoder(x)
+    assert (x == 1).all()
+    assert given[0].inplace
 
 
 def test_an_image_shape_of_another_size_is_named():
@@ -959,6 +1046,40 @@ def test_draws_of_a_normal_mixture_have_its_moments(rng):
     one = NormalMixture([1.0], means[:1], np.linalg.inv(covariances[:1]))
     found = np.cov(one.draw(40_000, rng).numpy().T)
     np.testing.assert_allclose(found, covariances[0], atol=0.05 * found.max())
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_mixture_about_samples_is_the_mixture_written_out(k, rng):
+    samples, width = rng.standard_normal((40, k)), 0.2
+    prior = RoundMixture(samples, width)
+    wide = np.broadcast_to(np.eye(k) / width**2, (40, k, k)).copy()
+    expected = NormalMixture(np.full(40, 1 / 40), samples, wide)
+    z = tensor(2 * rng.standard_normal((30, k)))
+    for name in ("log_components", "log_density"):
+        found = getattr(prior, name)(z)
+        torch.testing.assert_close(found, getattr(expected, name)(z))
+    for name in ("precisions", "factors", "log_scales", "means"):
+        torch.testing.assert_close(getattr(prior, name), getattr(expected, name))
+    for name in ("means", "precisions"):
+        found = getattr(prior.normal(), name)
+        torch.testing.assert_close(found, getattr(expected.normal(), name))
+    for drawn in (prior.draw(20_000, rng), prior.spread(2**13)):
+        np.testing.assert_allclose(drawn.mean(0), samples.mean(0), atol=0.05)
+        covariance = np.atleast_2d(np.cov(samples.T, ddof=0)) + width**2 * np.eye(k)
+        found = np.atleast_2d(np.cov(drawn.numpy().T))
+        np.testing.assert_allclose(found, covariance, atol=0.06)
+
+
+def test_the_normal_density_of_a_mixture_has_its_moments(rng):
+    weights, means, covariances = some_mixture(rng)
+    normal = NormalMixture(weights, means, np.linalg.inv(covariances)).normal()
+    mean = weights @ means
+    within = np.einsum("c,cij->ij", weights, covariances)
+    between = (means - mean).T * weights @ (means - mean)
+    np.testing.assert_allclose(normal.means[0], mean)
+    found = np.linalg.inv(normal.precisions[0])
+    np.testing.assert_allclose(found, within + between)
+    assert normal.normal() is normal
 
 
 def test_a_component_of_no_weight_is_never_drawn(rng):
@@ -1104,6 +1225,31 @@ def test_the_components_of_a_mixture_make_up_its_density(density, rng):
     prior = NormalMixture(*normal_components(density))
     expected = density.score_samples(X)
     np.testing.assert_allclose(prior.log_density(tensor(X)), expected, rtol=1e-9)
+
+
+def fitted(draws):
+    return fit_latent_density(None, draws, 0)
+
+
+def test_the_components_of_codes_are_chosen_on_held_out_rows_and_fitted_to_all(rng):
+    # Four clusters of rows, each with two draws of its code.
+    centres = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])[rng.randint(4, size=200)]
+    draws = centres[:, None] + rng.standard_normal((200, 2, 2))
+    found = fitted(draws)
+    assert found.n_components >= 4
+    scores = {}
+    for n in (1, 2, 4, 8, 16):
+        mixture = EMGaussianMixture(n, random_state=0).fit(draws[40:].reshape(-1, 2))
+        scores[n] = mixture.score(draws[:40].reshape(-1, 2))
+    assert found.n_components == max(scores, key=scores.get)
+    expected = EMGaussianMixture(found.n_components, random_state=0)
+    expected.fit(draws.reshape(-1, 2))
+    np.testing.assert_array_equal(found.means_, expected.means_)
+    # The first fifth is held out: where it is one wide cluster, so is the choice.
+    draws[:40] = 5 + 5 * rng.standard_normal((40, 2, 2))
+    found = fitted(draws)
+    assert found.n_components == 1
+    np.testing.assert_allclose(found.means_[0], draws.reshape(-1, 2).mean(axis=0))
 
 
 def test_what_is_no_gaussian_mixture_has_no_normal_components():

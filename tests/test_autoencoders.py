@@ -23,8 +23,10 @@ from skgen.autoencoder._priors import (
     Cube,
     NormalMixture,
     Ring,
+    RoundMixture,
     standard_normal,
 )
+from skgen.autoencoder._reservoir import sample_of
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 15, "random_state": 0}
 EVERY = [AutoEncoder(2, **QUICK), VAE(2, **QUICK), SWAE(2, **QUICK)]
@@ -228,6 +230,72 @@ def test_other_priors_agree_with_quadrature(name, k):
     assert np.abs(estimate - expected).mean() < 0.03
 
 
+@pytest.mark.parametrize(("n", "noise"), [(30, 0.1), (300, 0.2), (300, 0.1)])
+def test_a_prior_of_samples_agrees_with_quadrature(n, noise):
+    module, _x = toy(2, 3, 1, "gaussian", noise)
+    samples = np.random.RandomState(0).standard_normal((n, 2))
+    prior = RoundMixture(samples, 0.05 * samples.std())
+    z = prior.draw(60, np.random.RandomState(3))
+    rows = module.likelihood.draw(module.decode(z), np.random.RandomState(4))
+    rows = torch.from_numpy(rows)
+
+    def log_prior(z):
+        return torch.cat([prior.log_density(part) for part in z.split(4096)])
+
+    error = Posterior(module, prior, z.numpy()).log_density(rows, 64).numpy()
+    error = error - by_quadrature(module, rows, log_prior)
+    assert np.abs(error).mean() < 0.03
+    assert abs(error.mean()) < 0.02
+
+
+@pytest.mark.parametrize("n", [20, 200, 600])
+def test_samples_as_a_prior_are_narrow_normal_densities(n):
+    samples = np.random.RandomState(0).standard_normal((n, 2)) * [1.0, 2.0]
+    X = curve(200)
+    model = SWAE(2, prior=samples, noise_covariance="spherical", **QUICK).fit(X)
+    width = 0.05 * np.sqrt(samples.var(axis=0).mean())
+    codes = model.sample_latent(40, random_state=0)
+    log_p = norm(samples[:, None], width).logpdf(codes).sum(axis=2)  # (n, 40)
+    expected = logsumexp(log_p, axis=0) - math.log(n)
+    found = model.latent_density_.score_samples(codes)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    steered = model._inference.prior
+    np.testing.assert_allclose(
+        steered.log_density(torch.from_numpy(codes)), expected, atol=1e-5
+    )
+    assert isinstance(steered, RoundMixture if n <= 500 else AnyDensity)
+    # The density of rows is the mean over draws of that density.
+    codes = model.latent_density_.sample(100_000, random_state=1)
+    means = model.inverse_transform(codes)
+    for x in X[:5]:
+        log_p = norm(means, math.sqrt(model.noise_variance_)).logpdf(x).sum(axis=1)
+        weights = np.exp(log_p - log_p.max())
+        error = math.sqrt((weights**2).sum()) / weights.sum()
+        assert model.score_samples(x[None])[0] == pytest.approx(
+            logsumexp(log_p) - math.log(len(codes)), abs=0.03 + 5 * error
+        )
+    model.set_params(n_importance_samples=0)
+    if n <= 32:
+        assert np.isfinite(model.score_samples(X)).all()
+    else:
+        with pytest.raises(ValueError, match="or a prior of more than 32 samples"):
+            model.score_samples(X)
+
+
+def test_the_order_of_a_priors_components_does_not_change_the_noise():
+    density = EMGaussianMixture(2, random_state=0)
+    density.fit(np.concatenate([plane(50, 2), plane(50, 2) + 40]) / 20)
+    X, noises = curve(200), []
+    for order in ([0, 1], [1, 0]):
+        other = clone(density).fit(plane(50, 2))
+        other.weights_ = density.weights_[order]
+        other.means_ = density.means_[order]
+        other.covariances_ = density.covariances_[order]
+        model = SWAE(2, prior=other, swd_weight=0, **QUICK).fit(X)
+        noises.append(model.noise_variance_)
+    np.testing.assert_allclose(noises[0], noises[1], rtol=1e-6)
+
+
 def uniform_on_the_cube(z):
     inside = (z.abs() <= 1).all(dim=1)
     return torch.where(inside, -z.shape[1] * math.log(2), -math.inf)
@@ -407,6 +475,22 @@ def test_networks_of_the_users_own(model):
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
 
 
+@every_model
+def test_activations_that_work_in_place(model):
+    X = plane(80)
+    n_encoded = 4 if isinstance(model, VAE) else 2
+    scores = []
+    for inplace in (False, True):
+        torch.manual_seed(0)
+        encoder = nn.Sequential(
+            nn.Linear(6, 8), nn.ReLU(inplace), nn.Linear(8, n_encoded)
+        )
+        decoder = nn.Sequential(nn.Linear(2, 8), nn.ReLU(inplace), nn.Linear(8, 6))
+        own = clone(model).set_params(encoder=encoder, decoder=decoder).fit(X)
+        scores.append(own.score_samples(X))
+    np.testing.assert_array_equal(*scores)
+
+
 # -- streams, stops, and other densities ----------------------------------------------
 
 
@@ -419,6 +503,80 @@ def test_a_stream_of_blocks_is_learned(model):
     first = clone(model).partial_fit(X[:40]).score(X)
     assert model.score(X) > first
     assert model.n_iter_ == 10
+
+
+@every_model
+@pytest.mark.parametrize("first", ["blocks", "fit"])
+def test_a_small_block_does_not_set_noise_and_density_alone(model, first):
+    X, held_out = plane(800), plane(200, seed=0) + 0.1
+    model = clone(model).set_params(lr=1e-2)
+    if first == "fit":
+        model.fit(X)
+    for block in np.split(X, 8) if first == "blocks" else []:
+        model.partial_fit(block)
+    before = model.score(held_out)
+    model.partial_fit(X[:1])
+    assert model.score(held_out) == pytest.approx(before, abs=0.5)
+    again = pickle.loads(pickle.dumps(model))
+    for copied in (model, again):
+        copied.partial_fit(X[1:2])
+    np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
+
+
+def test_the_sample_of_a_stream_is_uniform_and_bounded():
+    counts = np.zeros(9000)
+    for seed in range(40):
+        rng, sample = np.random.RandomState(seed), None
+        for block in torch.arange(9000.0)[:, None].split([1, 999, 5000, 3000]):
+            sample = sample.joined(block, rng) if sample else sample_of(block, rng)
+        kept = sample.rows[:, 0].long().numpy()
+        assert kept.size == np.unique(kept).size == 2000
+        counts[kept] += 1
+    # Of each thousand rows as many as of any other.
+    of_each = counts.reshape(9, 1000).sum(axis=1)
+    assert (np.abs(of_each - 80_000 / 9) < 5 * np.sqrt(80_000 / 9)).all()
+    assert len(sample_of(torch.zeros(3000, 10_000), rng).rows) == 200
+
+
+@every_model
+def test_a_density_for_one_row_is_refused(model):
+    model = clone(model).fit(plane(60))
+    message = rf"'X' argument of {type(model).__name__}.fit_latent_density must have at"
+    with pytest.raises(ValueError, match=message):
+        model.fit_latent_density(plane(60)[:1])
+
+
+@every_model
+def test_codes_keep_their_size_where_the_parameter_changes(model):
+    X = plane(60)
+    model = clone(model).fit(X).set_params(n_components=4).fit_latent_density(X)
+    assert model.sample_latent(3).shape == (3, 2)
+    assert np.isfinite(model.score_samples(X)).all()
+
+
+@pytest.mark.parametrize("value", [-5, "a", 2.5, None])
+@every_model
+def test_a_number_of_samples_that_is_set_after_the_fit_is_checked(model, value):
+    model = clone(model).fit(plane(60)).set_params(n_importance_samples=value)
+    message = "'n_importance_samples' parameter of .* must be an int of at least 0"
+    for method in (model.score_samples, model.score):
+        with pytest.raises(ValueError, match=message):
+            method(plane(4))
+    assert model.sample(2).shape == (2, 6)
+
+
+def test_a_warm_start_knows_equal_parameters_of_arrays_and_sequences():
+    X, samples = plane(60), np.random.RandomState(0).standard_normal((50, 2))
+    model = SWAE(2, prior=samples, warm_start=True, net_params={"verbose": 0}, **QUICK)
+    model.set_params(max_epochs=1).fit(X)
+    model.set_params(prior=samples.copy(), hidden_layer_sizes=[8]).fit(X)
+    model.set_params(prior=samples.tolist(), net_params={"verbose": 0}).fit(X)
+    assert model.partial_fit(X).n_iter_ == 4
+    for prior in (samples + 1, samples[:9], "normal", samples.tolist()[:9]):
+        with pytest.raises(ValueError, match=r"goes on with the model.*prior="):
+            model.set_params(prior=prior).fit(X)
+        with pytest.raises(ValueError, match=r"goes on with the model.*prior="):
+            model.partial_fit(X)
 
 
 @every_model
@@ -460,6 +618,63 @@ def test_a_density_that_fails_keeps_the_networks(kind):
     assert np.isfinite(model.fit_latent_density(X).score(X))
 
 
+class Unusable(Broken):
+    """A density that can be fitted, and then not be used."""
+
+    def __init__(self, how="scores"):
+        self.how = how
+
+    def fit(self, X, y=None):
+        if self.how == "covariances":
+            self.weights_, self.means_ = np.ones(1), np.zeros((1, 2))
+            self.covariances_, self.covariance_type = np.zeros((1, 2, 2)), "full"
+        return self
+
+    def score_samples(self, X):
+        if self.how == "scores":
+            return np.full(len(X), np.nan)
+        return np.zeros((len(X), 1) if self.how == "shape" else len(X))
+
+    def sample(self, n_samples=1, random_state=None):
+        return np.zeros((n_samples, 3 if self.how == "draws" else 2))
+
+
+@pytest.mark.parametrize("how", ["scores", "shape", "draws", "covariances"])
+def test_a_density_that_cannot_be_used_keeps_the_networks(how):
+    X = plane(80)
+    model = AutoEncoder(2, latent_density=Unusable(how), **QUICK)
+    with pytest.raises(ValueError, match=r"trained and kept, but Unusable\(.*density"):
+        model.fit(X)
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    with pytest.raises(NotFittedError, match="fit_latent_density"):
+        model.sample()
+    model.set_params(latent_density=EMGaussianMixture(1))
+    scores = model.fit_latent_density(X).score_samples(X)
+    with pytest.raises(ValueError, match=r"trained and kept, but Unusable\("):
+        model.set_params(latent_density=Unusable(how)).fit_latent_density(X)
+    np.testing.assert_array_equal(model.score_samples(X), scores)
+    with pytest.raises(ValueError, match=r"trained and kept, but Unusable\("):
+        model.partial_fit(X)
+    assert len(model.history_) == 16
+
+
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+@every_model
+def test_what_fails_after_training_keeps_the_networks(model, method, monkeypatch):
+    def fails(*args):
+        raise RuntimeError("no such noise")
+
+    X, model = plane(80), clone(model)
+    monkeypatch.setattr("skgen.autoencoder._calibration.calibrate", fails)
+    with pytest.raises(ValueError, match=r"are trained and kept.*no such noise"):
+        getattr(model, method)(X)
+    monkeypatch.undo()
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    with pytest.raises(NotFittedError, match="fit_latent_density"):
+        model.score_samples(X)
+    assert np.isfinite(model.fit_latent_density(X).score(X))
+
+
 def test_another_density_for_the_same_networks():
     X = curve(200)
     model = AutoEncoder(2, latent_density=EMGaussianMixture(1), **QUICK)
@@ -485,6 +700,74 @@ def test_held_out_rows_stop_the_training():
     losses = [epoch["validation"] for epoch in model.history_]
     assert len(losses) < 300
     assert np.argmin(losses) == len(losses) - 6
+
+
+# -- parameters reach what they are about ------------------------------------------
+
+
+def test_the_weight_of_the_divergence_reaches_the_loss():
+    X, sizes = plane(200), []
+    for beta in (0.0, 1.0, 1000.0):
+        model = VAE(2, beta=beta, **QUICK).set_params(max_epochs=60).fit(X)
+        assert model.net_.module_.beta == beta
+        sizes.append(model.transform(X).std())
+    assert sizes[0] > sizes[1] > 10 * sizes[2]
+
+
+def test_the_number_of_draws_reaches_the_loss():
+    X = plane(100)
+    histories = []
+    for n_importance in (1, 4):
+        model = VAE(2, n_importance=n_importance, **QUICK).fit(X)
+        assert model.net_.module_.n_importance == n_importance
+        histories.append([epoch["train"] for epoch in model.history_])
+    assert (np.array(histories[0]) != histories[1]).all()
+
+
+def test_the_weight_of_the_distance_reaches_the_loss():
+    X, distances = curve(200), []
+    samples = 5 + np.random.RandomState(0).standard_normal((100, 2))
+    for weight in (0.0, 100.0):
+        model = SWAE(2, prior=samples, swd_weight=weight, n_projections=7, **QUICK)
+        model.set_params(max_epochs=60).fit(X)
+        module = model.net_.module_
+        assert (module.weight, module.n_projections) == (weight, 7)
+        distances.append(np.abs(model.transform(X).mean(axis=0) - 5).max())
+    assert distances[0] > 2
+    assert distances[1] < 0.5
+
+
+@every_model
+def test_rows_held_out_have_no_part_in_noise_and_density(model):
+    model = clone(model).set_params(early_stopping=True, validation_fraction=0.25)
+    model.fit(plane(200))
+    assert model._inference.codes.shape == (150, 2)
+    model.set_params(early_stopping=False).fit(plane(200))
+    assert model._inference.codes.shape == (200, 2)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
+@every_model
+def test_decoders_of_the_unit_cube_start_at_the_mean(model, likelihood):
+    X = np.random.RandomState(0).uniform(size=(100, 4)) ** [1, 2, 4, 8]
+    model = clone(model).set_params(
+        likelihood=likelihood, hidden_layer_sizes=(), lr=1e-9, max_epochs=1
+    )
+    bias = model.fit(X).net_.module_.decoder[-1].bias.detach().numpy()
+    np.testing.assert_allclose(1 / (1 + np.exp(-bias)), X.mean(axis=0), rtol=1e-5)
+
+
+@every_model
+def test_constant_features_are_drawn_with_the_noise_of_the_floor(model):
+    X = np.column_stack([plane(200), np.full(200, 7.0)])
+    with pytest.warns(DataDimensionalityWarning, match="Constant"):
+        model = clone(model).fit(X)
+    with pytest.warns(DataDimensionalityWarning, match="Constant"):
+        floor = EMGaussianMixture(1).fit(X).covariances_[0, -1, -1]
+    assert model.noise_variance_[-1] == pytest.approx(floor)
+    drawn = model.sample(20_000, random_state=0)[:, -1]
+    assert drawn.mean() == pytest.approx(7, abs=5 * math.sqrt(floor / 20_000))
+    assert drawn.var() == pytest.approx(floor, rel=0.05)
 
 
 # -- bad input -----------------------------------------------------------------------

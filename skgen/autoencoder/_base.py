@@ -11,6 +11,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._parameters import (
+    InvalidParameterError,
     check_choice,
     check_integer,
     invalid_parameter,
@@ -25,9 +26,11 @@ from skgen.autoencoder._latent import (
     LEAST_DRAWS,
     MOST_ROWS,
     as_prior,
+    check_prior,
     fit_latent_density,
     is_density,
 )
+from skgen.autoencoder._reservoir import sample_of
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
 
@@ -119,12 +122,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         from skgen.autoencoder._networks import build_networks
 
-        n, d = X.shape
-        if n < 2:
-            raise ValueError(
-                f"The 'X' argument of {type(self).__name__} must have at least 2 rows. "
-                "Got 1 sample instead."
-            )
+        d = X.shape[1]
+        _check_two_rows(type(self).__name__, X)
+        self._reservoir = None
         self._coordinates = Coordinates(self, X)
         self._fitted_n_components = self.n_components
         encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
@@ -189,7 +189,8 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _mid_fit(self):
         # A score in the middle of a fit: no density is fitted to codes as yet, so that
         # they count as standard normal where no prior is given.
-        codes = np.random.RandomState(0).standard_normal((1000, self.n_components))
+        k = self._fitted_n_components
+        codes = np.random.RandomState(0).standard_normal((1000, k))
         prior = self._first_prior(codes)
         return {**self._adopted(), "_inference": self._posterior_under(prior, codes)}
 
@@ -207,10 +208,38 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         n_training = rows.shape[0]
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
-        return self._with_density(rows.double().cpu(), n_training, rng)
+        # What a later block of a stream is added to.
+        self._reservoir = sample_of(rows, np.random.RandomState(torch_seed(rng)))
+        with self._keeping_networks():
+            return self._with_density(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
-        return self._with_density(rows.double().cpu(), rows.shape[0], rng)
+        # A seed that is an int is the same for each block.
+        seed = (torch_seed(rng) + self.net_.n_steps_) % 2**31
+        draws = np.random.RandomState(seed)
+        if self._reservoir is None:
+            self._reservoir = sample_of(rows, draws)
+        else:
+            self._reservoir = self._reservoir.joined(rows, draws)
+        sample = self._reservoir.rows.double()
+        with self._keeping_networks():
+            return self._with_density(sample, sample.shape[0], rng)
+
+    @contextmanager
+    def _keeping_networks(self):
+        """Keep the trained networks if the body, which adds a density, fails."""
+        try:
+            yield
+        except LatentDensityError:
+            self._adopt()
+            raise
+        except Exception as error:
+            self._adopt()
+            raise LatentDensityError(
+                f"The networks of {type(self).__name__} are trained and kept, but they "
+                f"got no noise and no density of codes: {error}. Mend what failed and "
+                "call fit_latent_density(X)."
+            ) from error
 
     # -- the density after training ----------------------------------------------
 
@@ -235,6 +264,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         check_is_fitted(self)
         self._check_parameters()
         X = validated_rows(self, X).astype(np.float64)
+        _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
         rows = torch.tensor(self._coordinates.standardized(X))
         rng = generator(self.random_state)
         before = dict(vars(self))
@@ -266,8 +296,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             if wanted is not None:
                 n_draws = -(-LEAST_DRAWS // few.shape[0])
                 draws = posterior_draws(posterior, few, n_draws, rng)
-                density = self._fitted_density(wanted, draws, torch_seed(rng))
-                prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
+                density, prior = self._fitted_prior(wanted, draws, torch_seed(rng))
                 posterior = self._posterior_under(prior, codes, module)
         if density is None:
             density = self._given_density()
@@ -277,17 +306,20 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             answer["noise_variance_"] = self._coordinates.noise_variance(variance)
         return answer
 
-    def _fitted_density(self, wanted, draws, seed):
-        """Return a density fitted to draws of codes; keep the networks if it fails."""
+    def _fitted_prior(self, wanted, draws, seed):
+        """Return a density fitted to draws of codes, and the prior that it is."""
         try:
-            return fit_latent_density(wanted or None, draws, seed)
+            density = fit_latent_density(wanted or None, draws, seed)
+            prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
+            check_prior(prior)
         except Exception as error:
-            self._adopt()
+            named = "default mixture" if wanted is False else repr(wanted)
             raise LatentDensityError(
-                f"The networks of {type(self).__name__} are trained and kept, but the "
-                f"density of their codes could not be fitted: {error}. Set another "
-                "latent_density and call fit_latent_density(X)."
+                f"The networks of {type(self).__name__} are trained and kept, but "
+                f"{named} does not serve as the density of their codes: {error}. Set "
+                "another latent_density and call fit_latent_density(X)."
             ) from error
+        return density, prior
 
     def _twin(self):
         """Return the module in double precision, on the CPU."""
@@ -326,6 +358,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         import torch
 
         posterior = self._posterior_with_density()
+        self._check_importance_samples(posterior.prior)
         U = torch.tensor(self._coordinates.standardized(X))
         with self._answering():
             answer = posterior.log_density(U, self.n_importance_samples).numpy()
@@ -366,12 +399,19 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
                 "codes, because its fit was stopped before: call "
                 "fit_latent_density(X) first."
             )
-        if self.n_importance_samples == 0 and not self._inference.prior.smooth:
-            rule = "at least 1 for a density of codes that is no Gaussian mixture"
+        return self._inference
+
+    def _check_importance_samples(self, prior):
+        # Not in a fit alone: it can be set before a score.
+        check_integer(self, "n_importance_samples", 0)
+        if self.n_importance_samples == 0 and not prior.smooth:
+            rule = (
+                "at least 1 for a density of codes that is no Gaussian mixture, or a "
+                "prior of more than 32 samples"
+            )
             raise invalid_parameter(
                 self, "n_importance_samples", rule, self.n_importance_samples
             )
-        return self._inference
 
     @contextmanager
     def _answering(self):
@@ -402,6 +442,15 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
 class LatentDensityError(FitStopped, ValueError):
     """No density could be fitted to the codes; the trained networks are kept."""
+
+
+def _check_two_rows(owner, X):
+    """Raise for rows that have no spread to set the noise by."""
+    if X.shape[0] < 2:
+        raise InvalidParameterError(
+            f"The 'X' argument of {owner} must have at least 2 rows. Got 1 sample "
+            "instead."
+        )
 
 
 def _are_sizes(value):

@@ -110,7 +110,8 @@ def calibrate(posterior, rows, learns_prior):
     Parameters
     ----------
     posterior : Posterior
-        Its likelihood's variances are set; its prior, a normal one, is replaced.
+        Its likelihood's variances are set, under the normal density with the moments
+        of its prior; that prior is replaced if it is fitted.
     rows : torch.Tensor of shape (n, d)
         Rows in random order.
     learns_prior : bool
@@ -124,6 +125,8 @@ def calibrate(posterior, rows, learns_prior):
     numbers = _NUMBERS_FOR_ONE if one else _NUMBERS
     rows = rows[: max(_LEAST_ROWS, 2 * k, numbers // (k * d))]
     x = posterior.module.rows(rows)
+    given = posterior.prior
+    posterior.prior = given.normal()
     with torch.no_grad():
         if isinstance(likelihood, Gaussian):
             # At first the residuals of the encoder's own codes.
@@ -148,6 +151,8 @@ def calibrate(posterior, rows, learns_prior):
             )
             if learns_prior:
                 posterior.prior = NormalMixture([1.0], mean[None], precision[None])
+    if not learns_prior:
+        posterior.prior = given
 
 
 def posterior_draws(posterior, rows, n_draws, rng):

@@ -85,7 +85,7 @@ def _transposed_convolution(layer, z, tangents):
 def _elementwise(layer, z, tangents):
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        y = layer(z)
+        y = layer(z.clone())  # which may write over its input
         (derivative,) = torch.autograd.grad(y.sum(), z)
     shape = (-1, *z.shape)
     return y.detach(), (tangents.view(shape) * derivative).view(tangents.shape)

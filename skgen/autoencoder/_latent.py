@@ -16,6 +16,9 @@ _COMPONENTS = (1, 2, 4, 8, 16, 32)
 # The share of rows that the choice is made on.
 _HELD_OUT = 0.2
 
+# Draws of a fitted density that are scored, to see that it works.
+_CHECKED = 4
+
 # Draws to fit a density to: so many at least, of so many rows at most.
 LEAST_DRAWS, MOST_ROWS = 4000, 10_000
 
@@ -121,3 +124,21 @@ def as_prior(density, codes):
     if components is not None:
         return NormalMixture(*components)
     return AnyDensity(density, codes)
+
+
+def check_prior(prior):
+    """Raise unless draws of a prior of codes have codes' shape and a density."""
+    k = prior.means.shape[1]
+    n = _CHECKED
+    z = prior.draw(n, np.random.RandomState(0))
+    if tuple(z.shape) != (n, k) or not z.isfinite().all():
+        raise ValueError(
+            f"{n} draws of it must be finite numbers of shape {(n, k)}, and have the "
+            f"shape {tuple(z.shape)}"
+        )
+    log_p = prior.log_density(z)
+    if tuple(log_p.shape) != (n,) or not log_p.isfinite().all():
+        raise ValueError(
+            f"score_samples of {n} draws of it must be {n} finite numbers, and is "
+            f"{np.asarray(log_p).tolist()}"
+        )

@@ -58,6 +58,21 @@ class Items:
         parts = (self.row, self.z, self.value, self.component)
         return Items(self.posterior, self.x, *(part[items] for part in parts))
 
+    def joined(self, others, n_own, n_others):
+        """Return the items and others, of so many for each row."""
+        n = self.x.shape[0]
+
+        def both(name):
+            one, other = getattr(self, name), getattr(others, name)
+            parts = (
+                one.view(n, n_own, *one.shape[1:]),
+                other.view(n, n_others, *other.shape[1:]),
+            )
+            return torch.cat(parts, dim=1).flatten(0, 1)
+
+        names = ("row", "z", "value", "component")
+        return Items(self.posterior, self.x, *map(both, names))
+
     def climb(self, n_steps):
         """Take damped Gauss-Newton steps, and cheaper ones between them."""
         active = torch.arange(self.z.shape[0])

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from skgen._parameters import Described, invalid_parameter
+from skgen.autoencoder._jacobian import with_jacobian
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -161,20 +162,28 @@ def _given(model, name, given, sizes, shape):
             *(parts if name == "encoder" else (network, nn.Flatten()))
         )
     network = network.float()
+    for layer in network.modules():
+        # A first layer that works in place would write over rows.
+        if getattr(layer, "inplace", False) is True:
+            layer.inplace = False
     _check_size(model, name, network, n_in, n_out)
     return network
 
 
 def _check_size(model, name, network, n_in, n_out):
-    """Raise unless a network maps rows of `n_in` numbers to rows of `n_out`."""
+    """Raise unless a network maps rows of `n_in` numbers to rows of `n_out`.
+
+    In single precision, which training takes, and in double precision, which answers
+    take, with the derivatives of a decoder: what fails should fail before training.
+    """
     rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
     # A copy: a frozen part of the user's stays as it is.
     network = copy.deepcopy(network).eval()
     parameter = next(network.parameters(), None)
-    device = None if parameter is None else parameter.device
+    x = torch.zeros(2, n_in, device=None if parameter is None else parameter.device)
     try:
-        with torch.no_grad():
-            out = network(torch.zeros(2, n_in, device=device))
+        with torch.enable_grad():
+            out = network(x)
     except Exception as error:
         got = Described(f"one that fails for shape (2, {n_in}) ({error})")
         raise invalid_parameter(model, name, rule, got) from error
@@ -184,3 +193,29 @@ def _check_size(model, name, network, n_in, n_out):
         )
         got = Described(f"one whose output for 2 rows is {shape}")
         raise invalid_parameter(model, name, rule, got)
+    try:
+        # One that keeps what it computed does not let itself be copied any more.
+        network = copy.deepcopy(network).requires_grad_(False).cpu().double()
+    except Exception as error:
+        got = Described(f"one that cannot be copied after a pass ({error})")
+        raise invalid_parameter(model, name, rule, got) from error
+    x = x.cpu().double()
+    rule += ", in double precision too, which answers are computed in"
+    try:
+        with torch.no_grad():
+            out = network(x.clone())
+    except Exception as error:
+        got = Described(f"one that fails there ({error})")
+        raise invalid_parameter(model, name, rule, got) from error
+    if out.dtype != torch.float64:
+        got = Described(f"one whose output there is {out.dtype}")
+        raise invalid_parameter(model, name, rule, got)
+    if name == "encoder":
+        return
+    try:
+        with torch.no_grad():
+            with_jacobian(network, x, torch.ones_like(x))
+    except Exception as error:
+        rule = "a module whose derivatives PyTorch can carry forwards, as scores need"
+        got = Described(f"one that torch.func.jvp fails for ({error})")
+        raise invalid_parameter(model, name, rule, got) from error

@@ -111,9 +111,29 @@ class Posterior:
             items = items.chosen(chosen)
             n_starts = followed
         items.climb(_STEPS_FROM_ENCODER if from_encoder_only else _STEPS)
+        if self.prior.n_neighbours and not from_encoder_only:
+            items = self._with_neighbours(items, n_starts)
+            n_starts += self.prior.n_neighbours
         return Modes(
             *(part.view(n, n_starts, *part.shape[1:]) for part in items.laplace())
         )
+
+    def _with_neighbours(self, items, n_starts):
+        """Return items, and the modes of other components near the best of a row."""
+        n, k = items.x.shape[0], items.z.shape[1]
+        n_more = self.prior.n_neighbours
+        best = items.value.view(n, n_starts).argmax(dim=1)
+        z = items.z.view(n, n_starts, k)[torch.arange(n), best]
+
+        def nearest(z):
+            return (self.prior.log_components(z).topk(n_more, dim=1).indices,)
+
+        component = by_blocks(nearest, items.size, z)[0].reshape(-1)
+        row = torch.arange(n).repeat_interleave(n_more)
+        z = z.repeat_interleave(n_more, dim=0)
+        others = Items(self, items.x, row, z, component=component)
+        others.climb(_STEPS_FROM_ENCODER)
+        return items.joined(others, n_starts, n_more)
 
     def decode(self, z):
         """Return the decoder's outputs for latents."""

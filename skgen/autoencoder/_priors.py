@@ -16,6 +16,10 @@ from skgen._quasi_random import uniform_points
 # How near to the border of a bounded prior a code is taken to be, as a probability.
 _BORDER = 1e-6
 
+# Of so many narrow components about the best mode the modes are sought as well; up to
+# so many have Laplace's formula to themselves.
+_NEIGHBOURS, _FEW = 8, 32
+
 
 class NormalMixture:
     """A mixture of normal densities; with one component, a normal density.
@@ -33,6 +37,9 @@ class NormalMixture:
     # Whether Laplace's formula holds, and whether `spread` beats draws at random.
     smooth = True
     spreads_evenly = True
+
+    # Components about the best mode of a row whose modes are sought as well.
+    n_neighbours = 0
 
     def __init__(self, weights, means, precisions):
         self.weights = torch.as_tensor(weights, dtype=torch.float64)
@@ -77,6 +84,18 @@ class NormalMixture:
             inverse = np.linalg.inv(factors[component])
             z[rows] = means[component] + noise[rows] @ inverse
         return torch.from_numpy(z)
+
+    def normal(self):
+        """Return a prior of one component: with the moments of many, or this one."""
+        if self.weights.numel() == 1:
+            return self
+        weights = self.weights / self.weights.sum()
+        mean = weights @ self.means
+        centred = self.means - mean
+        covariance = (centred.T * weights) @ centred
+        within = torch.linalg.inv(self.precisions)
+        covariance = covariance + (weights[:, None, None] * within).sum(0)
+        return NormalMixture([1.0], mean[None], torch.linalg.inv(covariance)[None])
 
     def project(self, z):
         """Return the nearest latents at which the density is not zero."""
@@ -162,6 +181,48 @@ class Ring(NormalMixture):
         radius = (inner**k + u * (outer**k - inner**k)) ** (1 / k)
         size = np.linalg.norm(noise, axis=1, keepdims=True)
         return torch.from_numpy(noise * (radius[:, None] / size))
+
+
+class RoundMixture(NormalMixture):
+    """Equal round normal densities about samples.
+
+    Parameters
+    ----------
+    samples : ndarray of shape (C, k)
+        The samples.
+    width : float
+        The standard deviation about each.
+    """
+
+    def __init__(self, samples, width):
+        n, k = samples.shape
+        eye = torch.eye(k, dtype=torch.float64)
+        self.width = width
+        self.weights = torch.full((n,), 1 / n, dtype=torch.float64)
+        self.means = torch.as_tensor(samples, dtype=torch.float64)
+        # Views of one matrix.
+        self.precisions = (eye / width**2).expand(n, k, k)
+        self.factors = (eye / width).expand(n, k, k)
+        log_scale = -math.log(n) - k * math.log(width * math.sqrt(2 * math.pi))
+        self.log_scales = torch.full((n,), log_scale, dtype=torch.float64)
+        self.n_neighbours = min(_NEIGHBOURS, n)
+        self.smooth = n <= _FEW
+
+    def log_components(self, z):
+        exact = "donot_use_mm_for_euclid_dist"
+        distances = torch.cdist(z, self.means, compute_mode=exact)
+        return self.log_scales - 0.5 * (distances / self.width).square()
+
+    def normal(self):
+        covariance = self.means.T.cov(correction=0).reshape(2 * self.means.shape[1:])
+        covariance = covariance + self.width**2 * torch.eye(len(covariance))
+        mean = self.means.mean(0, keepdim=True)
+        return NormalMixture([1.0], mean, torch.linalg.inv(covariance)[None])
+
+    def _placed(self, u, noise):
+        n = self.weights.numel()
+        c = np.minimum((u * n).astype(np.intp), n - 1)
+        return torch.from_numpy(self.means.numpy()[c] + self.width * noise)
 
 
 class AnyDensity(NormalMixture):

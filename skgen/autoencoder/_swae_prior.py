@@ -12,6 +12,10 @@ RADII = (0.8, 1.2)
 # The standard deviation of the normal density about a sample, in those of all.
 _NARROW = 0.05
 
+# Up to so many samples scores steer by each of them; more overlap so much that one
+# normal density is as good a guide, at a lower price.
+_MOST_SAMPLES = 500
+
 # Draws from a density that batches are matched with.
 _POOL = 20_000
 
@@ -41,6 +45,17 @@ def prior_density(prior):
     samples = np.asarray(prior, dtype=np.float64)
     width = _NARROW * np.sqrt(samples.var(axis=0).mean())
     return GaussianKDE(float(width)).fit(samples)
+
+
+def samples_prior(kernels, codes):
+    """Return what scoring needs of the fitted density that samples became."""
+    from skgen.autoencoder._latent import as_prior
+    from skgen.autoencoder._priors import RoundMixture
+
+    samples = kernels.X_train_
+    if len(samples) > _MOST_SAMPLES:
+        return as_prior(kernels, codes)
+    return RoundMixture(samples, kernels.bandwidth_)
 
 
 def named_prior(name, k):

@@ -222,7 +222,7 @@ class VAE(AbstractAutoencoder):
     def _first_prior(self, codes):
         from skgen.autoencoder._priors import standard_normal
 
-        return standard_normal(self.n_components)
+        return standard_normal(self._fitted_n_components)
 
     def _density_to_fit(self):
         return self.latent_density

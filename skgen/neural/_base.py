@@ -73,6 +73,10 @@ class GradientModel(GenerativeModel):
     def partial_fit(self, X, y=None):
         """Go on learning from one more block of a stream of rows.
 
+        An autoencoder fits its noise, and the density of its codes where it has one,
+        to a sample of all rows seen, those of `fit` included: no more than 2,000,
+        which it keeps.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
@@ -255,7 +259,7 @@ class GradientModel(GenerativeModel):
         """Raise where a parameter that the net was built with has changed since."""
         for name, before in self._built.items():
             now = getattr(self, name)
-            if now is not before and now != before:
+            if not _same(now, before):
                 raise ValueError(
                     f"{type(self).__name__}.{method} goes on with the model as it was "
                     f"built, with {name}={before!r}. Got {name}={now!r} instead. Call "
@@ -395,3 +399,17 @@ class GradientModel(GenerativeModel):
     @property
     def _n_fit_tasks(self):
         return self.max_epochs + self._n_last_epochs
+
+
+def _same(one, other):
+    """Tell whether two values of a parameter are equal, arrays and sequences too."""
+    if one is other:
+        return True
+    if hasattr(one, "__array__") or hasattr(other, "__array__"):
+        return np.array_equal(one, other)
+    sequences = (list, tuple)
+    if isinstance(one, sequences) and isinstance(other, sequences):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[k], other[k]) for k in one)
+    return bool(one == other)
