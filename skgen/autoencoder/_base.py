@@ -1,5 +1,6 @@
 """What the autoencoders share: coordinates, networks, and answers from a posterior."""
 
+import copy
 import warnings
 from abc import abstractmethod
 from contextlib import contextmanager
@@ -209,14 +210,12 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
         # What a later block of a stream is added to.
-        self._reservoir = sample_of(rows, np.random.RandomState(torch_seed(rng)))
+        self._reservoir = sample_of(rows, self._generator_of_sample(rng))
         with self._keeping_networks():
             return self._with_density(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
-        # A seed that is an int is the same for each block.
-        seed = (torch_seed(rng) + self.net_.n_steps_) % 2**31
-        draws = np.random.RandomState(seed)
+        draws = self._generator_of_sample(rng)
         if self._reservoir is None:
             self._reservoir = sample_of(rows, draws)
         else:
@@ -224,6 +223,14 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         sample = self._reservoir.rows.double()
         with self._keeping_networks():
             return self._with_density(sample, sample.shape[0], rng)
+
+    def _generator_of_sample(self, rng):
+        """Return what rows of a stream are chosen by, another for each block.
+
+        A seed that is an int would be the same for each; `rng` stays where it is.
+        """
+        seed = torch_seed(copy.deepcopy(rng)) + self.net_.n_steps_
+        return np.random.RandomState(seed % 2**31)
 
     @contextmanager
     def _keeping_networks(self):
