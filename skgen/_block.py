@@ -6,7 +6,7 @@ from sklearn.utils.validation import assert_all_finite
 
 from skgen._parameters import InvalidParameterError, numbers_only
 from skgen._threads import one_of_many
-from skgen._validation import check_magnitude
+from skgen._validation import check_magnitude, present
 
 # Numbers that a worker turns into float64 at a time, whatever the size of a block.
 _AT_ONCE = 2**19
@@ -25,16 +25,16 @@ def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
     """Return what a function sums over a block; None where no row counts."""
     X = numbers(X, dtype_of_rows, estimator)
     weights = _checked_weights(weights, X.shape[0], estimator)
-    size, total = max(1, _AT_ONCE // X.shape[1]), None
-    with one_of_many():
+    size = max(1, _AT_ONCE // X.shape[1])
+
+    def parts():
         for start in range(0, X.shape[0], size):
-            some, w = X[start : start + size], weights[start : start + size]
-            if not w.all():
-                some, w = some[w > 0], w[w > 0]
+            some, w = present(X[start : start + size], weights[start : start + size])
             if w.size:
-                part = function(np.ascontiguousarray(some, np.float64), w)
-                total = part if total is None else total + part
-    return total
+                yield function(np.ascontiguousarray(some, np.float64), w)
+
+    with one_of_many():
+        return added(parts())
 
 
 def _checked_weights(weights, n, name):
@@ -59,9 +59,15 @@ def _checked_weights(weights, n, name):
 
 
 def added(parts):
-    """Return the sum of those parts that are sums, in their order."""
-    parts = [part for part in parts if part is not None]
-    return sum(parts[1:], start=parts[0]) if parts else None
+    """Return the sum of those parts that are sums, in their order; None for none.
+
+    No more than one part and the sum are held at a time.
+    """
+    total = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
 
 
 def answers_of_block(X, *, function, dtype_of_rows, estimator, answer):

@@ -68,9 +68,15 @@ def rows_to_answer(model, X):
     return validated_rows(model, X)
 
 
-def dtype_of_answers(X):
-    """Return the type of answers for rows: float32 for float32, else float64."""
-    return np.dtype(np.float32 if X.dtype == np.float32 else np.float64)
+def float_type(dtype):
+    """Return the type of answers for rows of a type: float32 for it, else float64."""
+    return np.dtype(np.float32 if dtype == np.float32 else np.float64)
+
+
+def present(X, sample_weight):
+    """Return rows and weights without those of weight 0, which is the row absent."""
+    counts = sample_weight > 0
+    return (X, sample_weight) if counts.all() else (X[counts], sample_weight[counts])
 
 
 def validated_weight(model, sample_weight, n_samples, *, some=True):

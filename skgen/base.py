@@ -25,9 +25,10 @@ from skgen._parameters import (
 from skgen._ties import warn_about_ties
 from skgen._validation import (
     column_names,
-    dtype_of_answers,
+    float_type,
     generator,
     generator_of_draws,
+    present,
     rows_to_answer,
     validated_rows,
     validated_weight,
@@ -97,10 +98,7 @@ class GenerativeModel(
         """
         X = validated_rows(self, X, reset=reset)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
-        # A weight of 0 is the row absent.
-        present = sample_weight > 0
-        if not present.all():
-            X, sample_weight = X[present], sample_weight[present]
+        X, sample_weight = present(X, sample_weight)
         if reset:
             if self._is_continuous:
                 warn_about_ties(X, column_names(self))
@@ -150,7 +148,7 @@ class GenerativeModel(
         X = rows_to_answer(self, X)
         log_density = self._by_chunks(self._log_density, X)
         with np.errstate(over="ignore"):  # below the least float32 it is -inf
-            return log_density.astype(dtype_of_answers(X), copy=False)
+            return log_density.astype(float_type(X.dtype), copy=False)
 
     def score(self, X, y=None, sample_weight=None):
         """Return the mean log-density of the rows, in nats per row.
@@ -250,7 +248,7 @@ class GenerativeModel(
         check_is_fitted(self)
         X = rows_to_answer(self, X)
         means = self._by_chunks(self._posterior_mean, X)
-        return means.astype(dtype_of_answers(X), copy=False)
+        return means.astype(float_type(X.dtype), copy=False)
 
     def _undoing(self):
         """Return a function that puts back what fitting changes in place."""

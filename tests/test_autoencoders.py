@@ -528,7 +528,7 @@ def test_the_sample_of_a_stream_is_uniform_and_bounded():
     for seed in range(40):
         rng, sample = np.random.RandomState(seed), None
         for block in torch.arange(9000.0)[:, None].split([1, 999, 5000, 3000]):
-            sample = sample.joined(block, rng) if sample else sample_of(block, rng)
+            sample = sample_of(block, rng, sample)
         kept = sample.rows[:, 0].long().numpy()
         assert kept.size == np.unique(kept).size == 2000
         counts[kept] += 1

@@ -142,13 +142,20 @@ def test_the_stream_may_drift():
     assert (moving.means_ - still.means_ > 0.5).all()
 
 
-def test_a_feature_that_varies_only_later_is_no_abort():
+def of_a_constant_feature():
+    """Return a mixture whose first block has a feature that does not vary."""
     X = clusters(200, 0)
     X[:, 1] = 7.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataDimensionalityWarning)
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture = EMGaussianMixture(2, random_state=0).partial_fit(X)
+        return EMGaussianMixture(2, random_state=0).partial_fit(X)
+
+
+def test_a_feature_that_varies_only_later_is_no_abort():
+    mixture = of_a_constant_feature()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         for seed in range(1, 30):
             mixture.partial_fit(clusters(200, seed))
     assert np.isfinite(mixture.score(clusters(100, 50)))
@@ -217,11 +224,6 @@ def test_components_that_die_in_a_stream_are_named():
     with pytest.warns(ConvergenceWarning, match=r"Components \[1\] of .* have no rows"):
         mixture.partial_fit(clusters(300, 1))
     # What does not vary at first has next to no variance when it does.
-    X = clusters(200, 0)
-    X[:, 1] = 7.0
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DataDimensionalityWarning)
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture = EMGaussianMixture(2, random_state=0).partial_fit(X)
+    mixture = of_a_constant_feature()
     with pytest.warns(ConvergenceWarning, match="collapsed"):
         mixture.partial_fit(clusters(200, 1))

@@ -216,10 +216,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     def _follow(self, rows, share, rng):
         draws = self._generator_of_sample(rng)
-        if self._reservoir is None:
-            self._reservoir = sample_of(rows, draws)
-        else:
-            self._reservoir = self._reservoir.joined(rows, draws)
+        self._reservoir = sample_of(rows, draws, self._reservoir)
         sample = self._reservoir.rows.double()
         with self._keeping_networks():
             return self._with_density(sample, sample.shape[0], rng)
@@ -320,7 +317,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
             check_prior(prior)
         except Exception as error:
-            named = "default mixture" if wanted is False else repr(wanted)
+            named = "the default mixture" if wanted is False else repr(wanted)
             raise LatentDensityError(
                 f"The networks of {type(self).__name__} are trained and kept, but "
                 f"{named} does not serve as the density of their codes: {error}. Set "

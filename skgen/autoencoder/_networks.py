@@ -3,6 +3,8 @@
 import copy
 import itertools
 import math
+from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import nn
@@ -177,45 +179,40 @@ def _check_size(model, name, network, n_in, n_out):
     take, with the derivatives of a decoder: what fails should fail before training.
     """
     rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
+    refused = partial(_refused, model, name)
     # A copy: a frozen part of the user's stays as it is.
     network = copy.deepcopy(network).eval()
     parameter = next(network.parameters(), None)
     x = torch.zeros(2, n_in, device=None if parameter is None else parameter.device)
-    try:
-        with torch.enable_grad():
-            out = network(x)
-    except Exception as error:
-        got = Described(f"one that fails for shape (2, {n_in}) ({error})")
-        raise invalid_parameter(model, name, rule, got) from error
+    with refused(rule, f"fails for shape (2, {n_in})"), torch.enable_grad():
+        out = network(x)
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, n_out):
         shape = (
             tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         )
         got = Described(f"one whose output for 2 rows is {shape}")
         raise invalid_parameter(model, name, rule, got)
-    try:
-        # One that keeps what it computed does not let itself be copied any more.
+    # One that keeps what it computed does not let itself be copied any more.
+    with refused(rule, "cannot be copied after a pass"):
         network = copy.deepcopy(network).requires_grad_(False).cpu().double()
-    except Exception as error:
-        got = Described(f"one that cannot be copied after a pass ({error})")
-        raise invalid_parameter(model, name, rule, got) from error
     x = x.cpu().double()
     rule += ", in double precision too, which answers are computed in"
-    try:
-        with torch.no_grad():
-            out = network(x.clone())
-    except Exception as error:
-        got = Described(f"one that fails there ({error})")
-        raise invalid_parameter(model, name, rule, got) from error
+    with refused(rule, "fails there"), torch.no_grad():
+        out = network(x.clone())
     if out.dtype != torch.float64:
         got = Described(f"one whose output there is {out.dtype}")
         raise invalid_parameter(model, name, rule, got)
-    if name == "encoder":
-        return
-    try:
-        with torch.no_grad():
-            with_jacobian(network, x, torch.ones_like(x))
-    except Exception as error:
+    if name == "decoder":
         rule = "a module whose derivatives PyTorch can carry forwards, as scores need"
-        got = Described(f"one that torch.func.jvp fails for ({error})")
+        with refused(rule, "torch.func.jvp fails for"), torch.no_grad():
+            with_jacobian(network, x, torch.ones_like(x))
+
+
+@contextmanager
+def _refused(model, name, rule, what):
+    """Turn an error of the body into that of a module which does not serve."""
+    try:
+        yield
+    except Exception as error:
+        got = Described(f"one that {what} ({error})")
         raise invalid_parameter(model, name, rule, got) from error

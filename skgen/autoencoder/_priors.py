@@ -213,12 +213,6 @@ class RoundMixture(NormalMixture):
         distances = torch.cdist(z, self.means, compute_mode=exact)
         return self.log_scales - 0.5 * (distances / self.width).square()
 
-    def normal(self):
-        covariance = self.means.T.cov(correction=0).reshape(2 * self.means.shape[1:])
-        covariance = covariance + self.width**2 * torch.eye(len(covariance))
-        mean = self.means.mean(0, keepdim=True)
-        return NormalMixture([1.0], mean, torch.linalg.inv(covariance)[None])
-
     def _placed(self, u, noise):
         n = self.weights.numel()
         c = np.minimum((u * n).astype(np.intp), n - 1)

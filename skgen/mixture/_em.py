@@ -336,9 +336,13 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             problem = Stepwise(block, before, step_size(weight, self._spread.weight))
             collected = problem.statistics(before)
             parameters, at_floor = problem.maximise(collected, before)
-        run = Run(parameters, collected, at_floor=at_floor)
-        run.abandoned = set(np.flatnonzero(parameters.weights == 0).tolist())
-        run.bounds = [collected.log_likelihood]
+        run = Run(
+            parameters,
+            collected,
+            bounds=[collected.log_likelihood],
+            at_floor=at_floor,
+            abandoned=set(np.flatnonzero(parameters.weights == 0).tolist()),
+        )
         fitted = self._fitted(run, whitening)
         fitted["n_iter_"] += self.n_iter_
         fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from skgen._block import added
 from skgen._parameters import Described, wrong_argument
-from skgen._validation import validated_rows, validated_weight
+from skgen._validation import present, validated_rows, validated_weight
 from skgen.mixture._tables import AbstractTable
 
 _RULE = (
@@ -48,26 +49,23 @@ class IteratedTable(AbstractTable):
         super().__init__(model, X.shape[1], X.dtype)
 
     def total(self, function):
-        total, n_rows, given = None, 0, 0
-        for X, sample_weight in self._pairs():
-            X = validated_rows(self._model, X)
-            n_rows += X.shape[0]
-            weights = np.ones(X.shape[0])
-            if sample_weight is not None:
-                weights = validated_weight(
-                    self._model, sample_weight, X.shape[0], some=False
-                )
-            present = weights > 0
-            if not present.all():
-                X, weights = X[present], weights[present]
-            if weights.size:
-                given += weights.size
-                part = function(np.ascontiguousarray(X, np.float64), weights)
-                total = part if total is None else total + part
+        n_rows = 0
+
+        def parts():
+            nonlocal n_rows
+            for X, sample_weight in self._pairs():
+                X = validated_rows(self._model, X)
+                n_rows += (n := X.shape[0])
+                weights = validated_weight(self._model, sample_weight, n, some=False)
+                X, weights = present(X, weights)
+                if weights.size:
+                    yield function(np.ascontiguousarray(X, np.float64), weights)
+
+        total = added(parts())
         if self._n_rows not in (None, n_rows):
             raise self._wrong(f"returned {self._n_rows} rows, and then {n_rows}")
         self._n_rows = n_rows
-        if not given:
+        if total is None:
             raise self._wrong("returns a weight of zero for every row")
         return total
 

@@ -3,8 +3,9 @@
 import numpy as np
 from sklearn.utils.validation import validate_data
 
+from skgen._block import added
 from skgen._threads import in_parallel
-from skgen._validation import validated_weight
+from skgen._validation import present, validated_weight
 from skgen.base import working_memory
 from skgen.mixture._tables import AbstractTable, scaled_weights
 
@@ -63,26 +64,18 @@ class MappedTable(AbstractTable):
         per_task = -(-len(blocks) // _TASKS)
 
         def run(task):
-            total = None
-            for rows in task:
-                X, weights = self._block(rows)
-                if X.shape[0]:
-                    part = function(X, weights)
-                    total = part if total is None else total + part
-            return total
+            pairs = map(self._block, task)
+            return added(function(*pair) for pair in pairs if pair[1].size)
 
         tasks = [
             blocks[first : first + per_task]
             for first in range(0, len(blocks), per_task)
         ]
-        parts = [part for part in in_parallel(run, tasks) if part is not None]
-        return sum(parts[1:], start=parts[0])
+        return added(in_parallel(run, tasks))
 
     def _block(self, rows):
         """Return rows in float64, and their weights, where those are positive."""
         X = self.X[rows].astype(np.float64, order="C")
         if self.sample_weight is None:
             return X, np.ones(X.shape[0])
-        weights = self.sample_weight[rows]
-        present = weights > 0
-        return X[present], weights[present]
+        return present(X, self.sample_weight[rows])

@@ -51,22 +51,18 @@ class Moments:
 
     def add(self, sums, X, F, r):
         """Add rows (b, d) of features F (p, b) and weighted shares r (K, b)."""
-        counts, first, scatter, *products = sums
+        _, _, _, *products = sums
         if self.near.size:
             near = r[self.near] if self.apart.size else r
             self.products.add(products, F, near, X.shape[1])
         for k in self.apart:
-            difference = X - self.origins[k]  # (b, d)
-            counts[k] += r[k].sum()
-            first[k] += r[k] @ difference
-            self.covariance.add_scatter(scatter, k, r[k], difference)
+            self._add_one(sums, k, X - self.origins[k], r[k])
 
     def add_few(self, sums, X, r, least):
         """Add rows (b, d) whose weighted shares r (K, b) mostly are below least (K,).
 
         Of components that are not apart the moments are about 0.
         """
-        counts, first, scatter, *_ = sums
         apart, room = set(self.apart.tolist()), np.empty(X.shape)
         for k, share in enumerate(r):
             held = np.flatnonzero(share > least[k])  # (h,)
@@ -77,9 +73,14 @@ class Moments:
             rows = np.take(X, held, axis=0, out=room[: held.size], mode="clip")
             if k in apart:
                 rows -= self.origins[k]
-            counts[k] += share.sum()
-            first[k] += share @ rows
-            self.covariance.add_scatter(scatter, k, share, rows)
+            self._add_one(sums, k, rows, share)
+
+    def _add_one(self, sums, k, difference, share):
+        """Add differences (b, d) of rows from a point, of shares (b,) in `k`."""
+        counts, first, scatter, *_ = sums
+        counts[k] += share.sum()
+        first[k] += share @ difference
+        self.covariance.add_scatter(scatter, k, share, difference)
 
     def total(self, sums, shift):
         """Return counts, first, scatter and origins from the sums of all rows.

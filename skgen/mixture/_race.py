@@ -56,9 +56,9 @@ def level_sizes(n, d, K, most=np.inf):
     `most` is how many may be in memory.
     """
     sizes, size = [], min(max(_LEAST_ROWS, _ROWS_FOR_FEATURE * K * d), most)
-    while size * _LEAST_GROWTH <= n and (not sizes or size * d <= _MOST_NUMBERS):
-        if size in sizes:
-            break
+    while size * _LEAST_GROWTH <= n and (
+        not sizes or sizes[-1] < size <= _MOST_NUMBERS // d
+    ):
         sizes.append(size)
         size = min(size * _GROWTH, most)
     return sizes if sizes or n <= most else [most]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skgen._block import added
 from skgen.mixture._covariance import AbstractEstimatedCovariance
 from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
 from skgen.mixture._moments import Collector, Moments
@@ -52,11 +53,6 @@ class Sums:
             lower.lowest_row,
             lower.lowest_weight,
         )
-
-
-def added(parts):
-    """Return the sum of a list of sums, in its order."""
-    return sum(parts[1:], start=parts[0])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sklearn.utils import assert_all_finite
 
 from skgen._spread import spread_of
 from skgen._ties import warn_about_ties
-from skgen._validation import check_magnitude, column_names
+from skgen._validation import check_magnitude, column_names, float_type
 from skgen.mixture._device import DeviceExpectation, device_problem, place_of
 from skgen.mixture._problem import AbstractProblem, Problem
 from skgen.mixture._products import pays, products_of
@@ -47,7 +47,7 @@ class AbstractTable(ABC):
     def __init__(self, model, n_features, dtype):
         self.name, self.names = type(model).__name__, column_names(model)
         self.n_features, self.device = n_features, model.device
-        self.dtype = np.dtype(np.float32 if dtype == np.float32 else np.float64)
+        self.dtype = float_type(dtype)
 
     @abstractmethod
     def total(self, function):
