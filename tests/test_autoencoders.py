@@ -15,6 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skgen import SWAE, VAE, AutoEncoder, EMGaussianMixture, GaussianKDE
+from skgen.autoencoder._latent import as_prior
 from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
 from skgen.autoencoder._modules import Reconstruction
 from skgen.autoencoder._posterior import Posterior
@@ -920,6 +921,84 @@ def test_a_fitted_prior_survives_a_search_in_a_frozen_estimator():
     codes = model.sample_latent(5000, random_state=0)
     expected = density.weights_ @ density.means_
     np.testing.assert_allclose(codes.mean(axis=0), expected, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "k"),
+    [
+        (GaussianKDE(0.3), 2),
+        (GaussianKDE(covariance_type="spherical"), 2),
+        (GaussianKDE(covariance_type="full"), 1),
+        (GaussianKDE([0.3]), 1),
+    ],
+    ids=["number", "spherical", "full", "array"],
+)
+def test_few_round_kernels_are_a_mixture_to_steer_by(kernels, k):
+    kernels = clone(kernels).fit(plane(80, k))
+    z = kernels.sample(40, random_state=0)
+    for density in (kernels, FrozenEstimator(kernels)):
+        prior = as_prior(density, z)
+        assert isinstance(prior, RoundMixture)
+        found = prior.log_density(torch.from_numpy(z))
+        np.testing.assert_allclose(found, kernels.score_samples(z), rtol=1e-9)
+
+
+class Shifted(GaussianKDE):
+    """A density of another class than that of its kernels."""
+
+
+@pytest.mark.parametrize(
+    ("kernels", "n"),
+    [
+        (GaussianKDE(0.3), 600),
+        (GaussianKDE([0.3, 0.4]), 80),
+        (GaussianKDE(covariance_type="full"), 80),
+        (GaussianKDE(0.3, bounds=(-9, None)), 80),
+        (Shifted(0.3), 80),
+    ],
+    ids=["many", "not round", "full", "bounds", "another class"],
+)
+def test_other_kernels_are_scored_as_any_density(kernels, n):
+    kernels = clone(kernels).fit(plane(n, 2))
+    assert isinstance(as_prior(kernels, plane(9, 2)), AnyDensity)
+
+
+def test_kernels_of_unequal_weights_are_scored_as_any_density():
+    kernels = GaussianKDE(0.3).fit(plane(80, 2), sample_weight=np.arange(80) + 1.0)
+    assert isinstance(as_prior(kernels, plane(9, 2)), AnyDensity)
+
+
+class Wrong(EMGaussianMixture):
+    """A mixture that draws or scores what it should not."""
+
+    def __init__(self, draws=None, scores=None):
+        super().__init__()
+        self.draws, self.scores = draws, scores
+
+    def sample(self, n_samples=1, *, random_state=None):
+        return np.full((n_samples, 2), 0.0) if self.draws is None else self.draws
+
+    def score_samples(self, X):
+        return np.zeros(len(X)) if self.scores is None else self.scores
+
+
+@pytest.mark.parametrize(
+    ("wrong", "what"),
+    [
+        (Wrong(draws=np.zeros((4, 3))), r"shape \(4, 3\)"),
+        (Wrong(draws=np.full((4, 2), np.nan)), "finite"),
+        (Wrong(scores=np.full(4, -np.inf)), "score_samples of 4 draws.*inf"),
+        (Wrong(scores=np.zeros(3)), "score_samples of 4 draws"),
+    ],
+    ids=["shape", "NaN", "infinite", "too few"],
+)
+def test_a_prior_that_does_not_serve_is_named_before_training(wrong, what):
+    prior = wrong.fit(plane(80, 2))
+    del prior.weights_  # or its components would be taken for it
+    model = SWAE(2, prior=prior, max_epochs=10**9, random_state=0)
+    message = f"(?s)'prior' parameter of SWAE must be .*does not serve.*{what}"
+    with pytest.raises(ValueError, match=message):
+        model.fit(plane(40))
 
 
 @pytest.mark.parametrize("k", [1, 3, 9])

@@ -7,7 +7,9 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
+from sklearn.frozen import FrozenEstimator
 
+from skgen.kde import GaussianKDE
 from skgen.mixture import EMGaussianMixture
 
 # Numbers of components to try, in this order.
@@ -15,6 +17,10 @@ _COMPONENTS = (1, 2, 4, 8, 16, 32)
 
 # The share of rows that the choice is made on.
 _HELD_OUT = 0.2
+
+# Up to so many kernels scores steer by each of them; more overlap so much that one
+# normal density is as good a guide, at a lower price.
+_MOST_KERNELS = 500
 
 # Draws of a fitted density that are scored, to see that it works.
 _CHECKED = 4
@@ -108,6 +114,31 @@ def normal_components(density):
     return weights[kept], means[kept], np.linalg.inv(wide[kept])
 
 
+def few_kernels(density):
+    """Return samples and width of a density of few equal round kernels; None of others.
+
+    Parameters
+    ----------
+    density : estimator
+        A fitted density.
+
+    Returns
+    -------
+    (samples, width) : ndarray of shape (C, k), float
+    """
+    if isinstance(density, FrozenEstimator):
+        density = density.estimator
+    # Not one of a class of its own, whose density may be another.
+    if type(density) is not GaussianKDE or density.bounds is not None:
+        return None
+    samples, weights = density.X_train_, density.weights_
+    if len(samples) > _MOST_KERNELS or np.ptp(weights) > 1e-12 * weights.max():
+        return None
+    if np.size(density.covariance_) != 1:
+        return None
+    return samples, math.sqrt(np.asarray(density.covariance_).item())
+
+
 def is_density(value):
     """Tell whether a value can be fitted to codes, scored and drawn from."""
     return not inspect.isclass(value) and all(
@@ -118,11 +149,14 @@ def is_density(value):
 
 def as_prior(density, codes):
     """Return what scoring needs of a fitted density of codes."""
-    from skgen.autoencoder._priors import AnyDensity, NormalMixture
+    from skgen.autoencoder._priors import AnyDensity, NormalMixture, RoundMixture
 
     components = normal_components(density)
     if components is not None:
         return NormalMixture(*components)
+    kernels = few_kernels(density)
+    if kernels is not None:
+        return RoundMixture(*kernels)
     return AnyDensity(density, codes)
 
 

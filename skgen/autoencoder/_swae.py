@@ -7,14 +7,14 @@ from skgen._parameters import (
     invalid_parameter,
 )
 from skgen.autoencoder._base import AbstractAutoencoder
-from skgen.autoencoder._latent import as_prior, is_density
+from skgen.autoencoder._latent import as_prior, check_prior, is_density
 from skgen.autoencoder._swae_prior import (
     NAMED,
     is_table_of,
     named_prior,
     prior_density,
     prior_draws,
-    samples_prior,
+    unguided,
 )
 
 
@@ -41,7 +41,8 @@ class SWAE(AbstractAutoencoder):
         `score_samples` and `sample` (in a search wrap it in
         ``sklearn.frozen.FrozenEstimator``, since clones are not fitted); or samples,
         which stand for normal densities about them of 0.05 of their standard
-        deviation. Scores are more exact for up to 500 of them than for more.
+        deviation. Scores are more exact for up to 500 of them than for more, and so
+        they are for the kernels of a `GaussianKDE` of one bandwidth.
     swd_weight : float, default=1.0
         The :math:`\lambda` of the loss. The mean over directions is about the
         squared Wasserstein distance over :math:`k`, and the loss multiplies it by
@@ -249,6 +250,11 @@ class SWAE(AbstractAutoencoder):
                     else f"one of {width}"
                 )
                 raise invalid_parameter(self, "prior", rule, Described(got))
+            try:
+                check_prior(unguided(prior, k))
+            except Exception as error:
+                got = Described(f"{prior!r}, which does not serve ({error})")
+                raise invalid_parameter(self, "prior", rule, got) from error
         elif isinstance(prior, str) or not is_table_of(prior, k):
             raise invalid_parameter(self, "prior", rule, prior)
 
@@ -261,15 +267,12 @@ class SWAE(AbstractAutoencoder):
     def _first_prior(self, codes):
         if isinstance(self._prior_density, str):
             return named_prior(self._prior_density, self._fitted_n_components)
-        if self._prior_is_samples:
-            return samples_prior(self._prior_density, codes)
         return as_prior(self._prior_density, codes)
 
     def _loss_module(self, encoder, decoder, likelihood, varying):
         from skgen.autoencoder._modules import Sliced
 
         self._prior_density = prior_density(self.prior)
-        self._prior_is_samples = self._prior_density is not self.prior
         return Sliced(
             encoder,
             decoder,

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from skgen.autoencoder._latent import as_prior
 from skgen.kde import GaussianKDE
 
 NAMED = ("normal", "uniform", "ring")
@@ -11,10 +12,6 @@ RADII = (0.8, 1.2)
 
 # The standard deviation of the normal density about a sample, in those of all.
 _NARROW = 0.05
-
-# Up to so many samples scores steer by each of them; more overlap so much that one
-# normal density is as good a guide, at a lower price.
-_MOST_SAMPLES = 500
 
 # Draws from a density that batches are matched with.
 _POOL = 20_000
@@ -47,17 +44,6 @@ def prior_density(prior):
     return GaussianKDE(float(width)).fit(samples)
 
 
-def samples_prior(kernels, codes):
-    """Return what scoring needs of the fitted density that samples became."""
-    from skgen.autoencoder._latent import as_prior
-    from skgen.autoencoder._priors import RoundMixture
-
-    samples = kernels.X_train_
-    if len(samples) > _MOST_SAMPLES:
-        return as_prior(kernels, codes)
-    return RoundMixture(samples, kernels.bandwidth_)
-
-
 def named_prior(name, k):
     """Return what scoring needs of a prior by name."""
     from skgen.autoencoder._priors import Cube, Ring, standard_normal
@@ -67,16 +53,20 @@ def named_prior(name, k):
     return Ring(k, *RADII) if name == "ring" else standard_normal(k)
 
 
+def unguided(density, k):
+    """Return what draws and scores codes of a fitted density before there are codes."""
+    return as_prior(density, np.concatenate([np.eye(k), -np.eye(k)]))
+
+
 def prior_draws(density, k):
     """Return a module that draws codes from a prior; None for the normal one."""
     import torch
 
-    from skgen.autoencoder._latent import as_prior
     from skgen.autoencoder._modules import Pool, Shell, Uniform
 
     if isinstance(density, str) and density == "normal":
         return None
     if isinstance(density, str):
         return Uniform() if density == "uniform" else Shell(*RADII)
-    pool = as_prior(density, np.eye(k)).draw(_POOL, np.random.RandomState(0))
+    pool = unguided(density, k).draw(_POOL, np.random.RandomState(0))
     return Pool(torch.as_tensor(pool, dtype=torch.float32))
