@@ -102,6 +102,5 @@ def test_log_density_agrees_with_annealing(model, tolerance, real_data):
         reference = annealed(log_prior, log_likelihood, draws).numpy()
     ours = posterior.log_density(x, 64).numpy()
     error = ours - reference
-    # Annealing is a lower bound itself: to lie above it is no fault.
-    assert error.mean() > -tolerance
-    assert np.median(np.abs(error)) < tolerance
+    # Annealing is a lower bound itself, but a good one: too high is a fault as well.
+    assert np.abs(error).mean() < tolerance
