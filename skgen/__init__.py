@@ -27,18 +27,28 @@ A map of the package:
 ===============================  ==============================================
 """
 
-from skgen._ties import dequantize
-from skgen.autoencoder import SWAE, VAE, AutoEncoder, sliced_wasserstein_distance
-from skgen.compose import (
-    DensityOutlierDetector,
-    GenerativeClassifier,
-    GenerativePipeline,
-    make_generative_pipeline,
-    register_log_det,
-)
-from skgen.display import DensityDisplay, SampleDisplay
-from skgen.kde import GaussianKDE
-from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
+from typing import TYPE_CHECKING
+
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen._ties import dequantize
+    from skgen.autoencoder._autoencoder import AutoEncoder
+    from skgen.autoencoder._distance import (
+        sliced_wasserstein_distance,
+    )
+    from skgen.autoencoder._swae import SWAE
+    from skgen.autoencoder._vae import VAE
+    from skgen.compose._classifier import GenerativeClassifier
+    from skgen.compose._log_det import register_log_det
+    from skgen.compose._make import make_generative_pipeline
+    from skgen.compose._outliers import DensityOutlierDetector
+    from skgen.compose._pipeline import GenerativePipeline
+    from skgen.display._density import DensityDisplay
+    from skgen.display._sample import SampleDisplay
+    from skgen.kde._gaussian_kde import GaussianKDE
+    from skgen.mixture._em import EMGaussianMixture
+    from skgen.mixture._sgd import SGDGaussianMixture
 
 __all__ = [
     "SWAE",
@@ -59,3 +69,31 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "SWAE": "skgen.autoencoder._swae",
+        "VAE": "skgen.autoencoder._vae",
+        "AutoEncoder": "skgen.autoencoder._autoencoder",
+        "DensityDisplay": "skgen.display._density",
+        "DensityOutlierDetector": "skgen.compose._outliers",
+        "EMGaussianMixture": "skgen.mixture._em",
+        "GaussianKDE": "skgen.kde._gaussian_kde",
+        "GenerativeClassifier": "skgen.compose._classifier",
+        "GenerativePipeline": "skgen.compose._pipeline",
+        "SGDGaussianMixture": "skgen.mixture._sgd",
+        "SampleDisplay": "skgen.display._sample",
+        "dequantize": "skgen._ties",
+        "make_generative_pipeline": "skgen.compose._make",
+        "register_log_det": "skgen.compose._log_det",
+        "sliced_wasserstein_distance": "skgen.autoencoder._distance",
+        "autoencoder": "skgen.autoencoder",
+        "base": "skgen.base",
+        "compose": "skgen.compose",
+        "display": "skgen.display",
+        "kde": "skgen.kde",
+        "mixture": "skgen.mixture",
+        "neural": "skgen.neural",
+    },
+)

@@ -43,7 +43,7 @@ def test_all_equals_the_public_names():
         "neural",
     }
     public = {
-        name for name in vars(skgen) if not name.startswith("_") and name not in modules
+        name for name in dir(skgen) if not name.startswith("_") and name not in modules
     }
     assert public == set(skgen.__all__)
     # Acronyms first, as the linter has it.

@@ -1,11 +1,25 @@
-"""Autoencoders: networks that map rows to codes and back, with a density.
+"""Autoencoders: networks that map rows to codes and back, with a density."""
 
-PyTorch and skorch are imported at the first fit, not here.
-"""
+from typing import TYPE_CHECKING
 
-from skgen.autoencoder._autoencoder import AutoEncoder
-from skgen.autoencoder._distance import sliced_wasserstein_distance
-from skgen.autoencoder._swae import SWAE
-from skgen.autoencoder._vae import VAE
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen.autoencoder._autoencoder import AutoEncoder
+    from skgen.autoencoder._distance import (
+        sliced_wasserstein_distance,
+    )
+    from skgen.autoencoder._swae import SWAE
+    from skgen.autoencoder._vae import VAE
 
 __all__ = ["SWAE", "VAE", "AutoEncoder", "sliced_wasserstein_distance"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "SWAE": "skgen.autoencoder._swae",
+        "VAE": "skgen.autoencoder._vae",
+        "AutoEncoder": "skgen.autoencoder._autoencoder",
+        "sliced_wasserstein_distance": "skgen.autoencoder._distance",
+    },
+)

@@ -1,10 +1,15 @@
 """Estimators made of estimators: pipelines, classifiers, outlier detectors."""
 
-from skgen.compose._classifier import GenerativeClassifier
-from skgen.compose._log_det import register_log_det
-from skgen.compose._make import make_generative_pipeline
-from skgen.compose._outliers import DensityOutlierDetector
-from skgen.compose._pipeline import GenerativePipeline
+from typing import TYPE_CHECKING
+
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen.compose._classifier import GenerativeClassifier
+    from skgen.compose._log_det import register_log_det
+    from skgen.compose._make import make_generative_pipeline
+    from skgen.compose._outliers import DensityOutlierDetector
+    from skgen.compose._pipeline import GenerativePipeline
 
 __all__ = [
     "DensityOutlierDetector",
@@ -13,3 +18,14 @@ __all__ = [
     "make_generative_pipeline",
     "register_log_det",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "DensityOutlierDetector": "skgen.compose._outliers",
+        "GenerativeClassifier": "skgen.compose._classifier",
+        "GenerativePipeline": "skgen.compose._pipeline",
+        "make_generative_pipeline": "skgen.compose._make",
+        "register_log_det": "skgen.compose._log_det",
+    },
+)

@@ -1,6 +1,19 @@
-"""Pictures of fitted models: of a density beside the data, and of draws as images."""
+"""Plots of fitted models: a density beside the data, and draws as images."""
 
-from skgen.display._density import DensityDisplay
-from skgen.display._sample import SampleDisplay
+from typing import TYPE_CHECKING
+
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen.display._density import DensityDisplay
+    from skgen.display._sample import SampleDisplay
 
 __all__ = ["DensityDisplay", "SampleDisplay"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "DensityDisplay": "skgen.display._density",
+        "SampleDisplay": "skgen.display._sample",
+    },
+)

@@ -1,5 +1,15 @@
 """Kernel density estimation."""
 
-from skgen.kde._gaussian_kde import GaussianKDE
+from typing import TYPE_CHECKING
+
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen.kde._gaussian_kde import GaussianKDE
 
 __all__ = ["GaussianKDE"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"GaussianKDE": "skgen.kde._gaussian_kde"},
+)

@@ -1,6 +1,19 @@
 """Gaussian mixtures."""
 
-from skgen.mixture._em import EMGaussianMixture
-from skgen.mixture._sgd import SGDGaussianMixture
+from typing import TYPE_CHECKING
+
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen.mixture._em import EMGaussianMixture
+    from skgen.mixture._sgd import SGDGaussianMixture
 
 __all__ = ["EMGaussianMixture", "SGDGaussianMixture"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "EMGaussianMixture": "skgen.mixture._em",
+        "SGDGaussianMixture": "skgen.mixture._sgd",
+    },
+)

@@ -1,8 +1,15 @@
-"""Models that learn by gradient descent, and the one engine that trains them.
+"""Models trained by gradient descent, and the engine that trains them."""
 
-PyTorch and skorch are imported at the first fit, not here.
-"""
+from typing import TYPE_CHECKING
 
-from skgen.neural._base import GradientModel
+from skgen._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from skgen.neural._base import GradientModel
 
 __all__ = ["GradientModel"]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {"GradientModel": "skgen.neural._base"},
+)
