@@ -15,9 +15,9 @@ def frame_kind(X):
 
 
 def framed(X, names, kind, index=None):
-    """Return (n, d) rows as a dataframe with d names; as they are if names is None.
+    """Return (n, d) rows as a dataframe with d names; without names, as an array.
 
-    `kind` is "polars", "pandas" or None, which means pandas.
+    `kind` is "pandas", "polars" or None, which means pandas.
     """
     if names is None:
         return X

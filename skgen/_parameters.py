@@ -98,7 +98,7 @@ def check_choice(model, name, choices):
 
 
 def check_random_state_parameter(model):
-    """Raise unless the seed of a model is None, an int or a RandomState."""
+    """Raise unless the seed of a model is valid."""
     value = model._random_state
     if not is_random_state(value):
         raise invalid_parameter(model, "random_state", RANDOM_STATE_RULE, value)
