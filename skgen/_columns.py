@@ -69,11 +69,6 @@ def non_finite_columns(X, *, nan):
     return None if not labels or labels[0] is None else _listed(labels)
 
 
-def label_of(j, names=None):
-    """Return the name of column j in quotes, or its number without names."""
-    return repr(str(names[j])) if names else str(j)
-
-
 def _columns(X):
     """Yield the label and the values of each column; None and X in one dimension."""
     if hasattr(X, "columns") and isinstance(getattr(X, "shape", None), tuple):
