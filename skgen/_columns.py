@@ -92,7 +92,9 @@ def _non_numeric(values):
         return "complex numbers", None
     if _converts(values):
         return None, None
-    wrong = next(value for value in values if not _converts([value]))
+    wrong = next((value for value in values if not _converts([value])), None)
+    if wrong is None:  # each value converts on its own
+        return None, None
     if str(values.dtype).lower().startswith(("categor", "enum")):
         return "categories", wrong
     if isinstance(wrong, (str, bytes)):
