@@ -69,7 +69,7 @@ def peers(options):
 def _pomegranate(ours, X, means, options):
     """Return a line of the table, none without pomegranate, and a sentence."""
     if find_spec("pomegranate") is None:
-        return [], "pomegranate is not installed (`pip install skgen[benchmarks]`)."
+        return [], "pomegranate is not installed (`pip install "scikit-generative[benchmarks]"`)."
     import torch
 
     rows = torch.from_numpy(X.astype(np.float32))
