@@ -99,7 +99,8 @@ def usable_device(name):
         return None
     device = resolved_device(name)
     if device.type == "cuda" and torch.cuda.is_available():
-        return device
+        exists = (device.index or 0) < torch.cuda.device_count()
+        return device if exists else None
     if device.type == "mps" and torch.backends.mps.is_available():
         return device
     return None

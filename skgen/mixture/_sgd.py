@@ -79,10 +79,10 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         Maximum number of rows in a batch. "auto" uses a fortieth of the rows, or a
         tenth of the block in `partial_fit`, but at least 16 and at most 1,024.
     lr : float, default=0.1
-        Initial learning rate. It decreases with the square root of the number of
-        steps. It is also divided by five, twice, when the loss has not improved for
-        `n_iter_no_change` epochs. Steps are measured in units of the width of each
-        component, so that the default suits data of any scale.
+        Initial learning rate. It decays with one over the square root of the number
+        of steps. It is also divided by five, twice, when the loss has not improved
+        for `n_iter_no_change` epochs. Steps are measured in units of the width of
+        each component, so that the default suits data of any scale.
     optimizer : str or type, default="adam"
         Optimiser: "adam", "adamw", "rmsprop", "sgd", or a subclass of
         ``torch.optim.Optimizer``.
