@@ -24,7 +24,7 @@ sys.dont_write_bytecode = True
 import pandas  # noqa: E402, F401 (what children of this process need not import)
 import pytest  # noqa: E402
 import scipy.stats  # noqa: E402, F401
-import sklearn.mixture  # noqa: E402, F401
+import sklearn.mixture  # noqa: E402
 import sklearn.utils.estimator_checks  # noqa: E402, F401
 import torch  # noqa: E402, F401
 
