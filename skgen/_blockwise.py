@@ -36,7 +36,7 @@ def is_dask(X):
 
 
 def checked_on_dask(model, X, *, reset=False):
-    """Return Dask rows in one chunk per row, and an empty float array like them (0, d).
+    """Return Dask rows whose chunks hold whole rows, and an empty float array (0, d).
 
     Nothing is computed. Features are checked, or set with `reset`.
     """

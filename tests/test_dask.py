@@ -348,7 +348,7 @@ def spoiled(value):
         (LAZY[:2], "'n_components' .* n_samples = 2. Got 3 instead"),
         (LAZY.astype(complex), "Complex data"),
         (LAZY.astype("U5"), "must hold numbers only"),
-        (dask.delayed(rows)(60), "a Dask array or a Dask dataframe.* Got Delayed"),
+        (dask.delayed(rows)(60), "a Dask array or dataframe.* Got Delayed"),
     ],
 )
 def test_errors_of_rows(X, message):
@@ -412,3 +412,10 @@ def test_an_interrupted_fit_leaves_what_was_fitted():
             model.fit(LAZY[10:])
     assert len(brought) == 4
     assert vars(model) == before
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    hint = r'^Dask input needs dask\. Install with: pip install ".+\[dask\]"$'
+    with pytest.raises(ImportError, match=hint):
+        mixture().fit(LAZY)

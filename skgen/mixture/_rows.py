@@ -6,8 +6,8 @@ import numpy as np
 def canonical_rows(X, sample_weight):
     """Return the distinct rows (m, d) in canonical order, and their weights (m,)."""
     # Shuffled rows, and a row given twice or once with a weight of 2, then lead to the
-    # same fit to the last bit. Shifted and rescaled data keep their order: the cube of
-    # the data is projected, and the projection is oriented by its skewness.
+    # same fit to the last bit. The projection is scaled and oriented by its skewness:
+    # shifted and rescaled data keep their order.
     key = _generic_projection(X)  # (n,)
     order = np.argsort(key, kind="stable")
     differs = key[order[1:]] != key[order[:-1]]  # (n - 1,)
