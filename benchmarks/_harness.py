@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
-PACKAGES = ("skgen", "scikit-learn", "scipy", "numpy", "torch")
+import skgen
+
+PACKAGES = ("scikit-learn", "scipy", "numpy", "torch")
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,7 @@ def _times(ratio):
 def environment(command):
     """Return the command, the machine and the versions as Markdown lines."""
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+    versions = f"skgen {skgen.__version__}, {versions}"
     return (
         f"Command: `{command}`  \n"
         f"Processor: {_processor()}  \n"

@@ -69,7 +69,8 @@ def peers(options):
 def _pomegranate(ours, X, means, options):
     """Return a line of the table, none without pomegranate, and a sentence."""
     if find_spec("pomegranate") is None:
-        return [], "pomegranate is not installed (`pip install skgen[benchmarks]`)."
+        hint = "`pip install 'scikit-generative[benchmarks]'`"
+        return [], f"pomegranate is not installed ({hint})."
     import torch
 
     rows = torch.from_numpy(X.astype(np.float32))

@@ -102,7 +102,7 @@ def _place(thing):
 
 
 def long_private_docstrings(path, public):
-    """Return the private definitions of a file whose docstrings are of a public kind."""
+    """Return the private definitions of a file that have long docstrings."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
