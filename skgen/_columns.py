@@ -69,6 +69,11 @@ def non_finite_columns(X, *, nan):
     return None if not labels or labels[0] is None else _listed(labels)
 
 
+def label_of(j, names=None):
+    """Return the name of column j in quotes; without names, its number."""
+    return str(j) if names is None else repr(str(names[j]))
+
+
 def _columns(X):
     """Yield the label and the values of each column; None and X in one dimension."""
     if hasattr(X, "columns") and isinstance(getattr(X, "shape", None), tuple):

@@ -154,7 +154,7 @@ class GenerativeModel(
             return log_density.astype(float_type(X.dtype), copy=False)
 
     def score(
-        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return the mean log-density of the data, in nats per row.
 
@@ -355,7 +355,7 @@ class WeightedFitMixin:
     _learn: Callable[..., Any]  # of GenerativeModel
 
     def fit(
-        self, X: MatrixLike, y: object = None, sample_weight: ArrayLike | None = None
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
         """Fit the model to data.
 
