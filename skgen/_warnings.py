@@ -6,10 +6,11 @@ import functools
 import sys
 import threading
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import threadpoolctl
+
+from skgen._lazy import origin_of
 
 # Packages that call an estimator on behalf of the user.
 _CALLERS = ("skgen", "sklearn", "joblib", "skorch", "dask", "distributed")
@@ -20,15 +21,12 @@ _BETWEEN = (contextlib, functools, threading, concurrent.futures.thread, threadp
 
 def _folders(packages):
     """Return the folders of those packages that are installed."""
-    specs = [find_spec(package) for package in packages]
-    # A folder of that name on the path is a package without an origin.
-    origins = [spec.origin for spec in specs if spec and spec.origin]
+    origins = filter(None, map(origin_of, packages))
     return tuple(f"{Path(origin).parent.as_posix()}/" for origin in origins)
 
 
 _INSIDE = _folders(_CALLERS)
 _FILES = frozenset(Path(str(module.__file__)).as_posix() for module in _BETWEEN)
-
 
 # Warnings that were shown. Python forgets them whenever a filter changes, and
 # scikit-learn changes filters for every fit of a search.
