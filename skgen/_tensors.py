@@ -50,6 +50,16 @@ def check_device(model):
         raise invalid_parameter(model, "device", rule, name)
 
 
+def usable_device(name):
+    """Return the name of a device, or "cpu" where PyTorch cannot use the device."""
+    if name.startswith("cuda"):
+        number = int(name.partition(":")[2] or 0)
+        return name if number < torch.cuda.device_count() else "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "cpu"
+    return name
+
+
 def resolved_device(name):
     """Return the PyTorch device of a name; "auto" is a GPU where there is one.
 

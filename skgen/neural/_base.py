@@ -21,6 +21,7 @@ from skgen._tensors import (
     seeded,
     threads_for,
     torch_seed,
+    usable_device,
 )
 from skgen._threads import one_blas_thread
 from skgen._typing import MatrixLike
@@ -28,7 +29,11 @@ from skgen.base import FitStopped, GenerativeModel
 from skgen.neural._batches import placed
 from skgen.neural._net import DivergedError
 from skgen.neural._progress import Progress
-from skgen.neural._training import build_net, check_net_parameters
+from skgen.neural._training import (
+    build_net,
+    check_net_parameters,
+    restored_net,
+)
 
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
@@ -205,6 +210,22 @@ class GradientModel(GenerativeModel):
         if net is None:
             return super()._undoing()
         return partial(net.restore_full_state, net.full_state())
+
+    def _kept(self):
+        kept = super()._kept()
+        return {**kept, "net_": self.net_.kept()} if "net_" in kept else kept
+
+    def _loaded(self):
+        super()._loaded()
+        net = vars(self).get("net_")
+        if net is None:
+            return
+        if isinstance(net, dict):  # of a file
+            self.net_ = restored_net(self, net)
+        if str(self.net_.device) == "cpu":
+            # So that a model of a GPU continues here, once its device is "cpu".
+            usable = usable_device(self._built["device"])
+            self._built = {**self._built, "device": usable}
 
     def _fit(self, X, sample_weight, rng, task):
         order, n_training = self._split(X.shape[0], rng)

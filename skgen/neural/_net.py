@@ -12,6 +12,12 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skgen.neural._batches import Batches
 
+# Attributes of a net that a file keeps, besides its module, optimiser and history.
+_KEPT = (
+    *("generator_state_", "n_steps_", "n_rows_", "lowest_", "streams_", "stopped_"),
+    *("rate_", "half_life_", "cosine_", "due_", "batch_size", "lr", "max_epochs"),
+)
+
 # Steps between two calls of `LossModule.maintain` within an epoch.
 _MAINTENANCE = 200
 
@@ -297,6 +303,22 @@ class Net(NeuralNet):
         self.optimizer_.load_state_dict(copy.deepcopy(optimizer))
         self.history_[:] = past
 
+    def kept(self):
+        """Return what a file keeps of the net, a dict."""
+        return {
+            "module": getattr(self.module_, "_orig_mod", self.module_),
+            "optimizer": self.optimizer_.state_dict(),
+            "history": [_without_batches(epoch) for epoch in self.history_],
+            **{name: getattr(self, name) for name in _KEPT},
+        }
+
+    def restore_kept(self, kept):
+        """Restore what `kept` returned, but the module, which the net is built with."""
+        self.optimizer_.load_state_dict(kept["optimizer"])
+        self.history_[:] = [{"batches": [{}], **epoch} for epoch in kept["history"]]
+        for name in _KEPT:
+            setattr(self, name, kept[name])
+
     def back_to_last_epoch(self):
         """Restore the weights of the last complete epoch; return False without one."""
         if self.kept_ is None:
@@ -307,3 +329,8 @@ class Net(NeuralNet):
         self.optimizer_.state.clear()
         del self.history_[n_epochs:]
         return True
+
+
+def _without_batches(epoch):
+    """Return the record of an epoch without its batches, which are empty."""
+    return {name: value for name, value in epoch.items() if name != "batches"}

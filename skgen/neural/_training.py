@@ -6,7 +6,7 @@ import torch
 from skorch.callbacks import Callback
 
 from skgen._parameters import Described, invalid_parameter
-from skgen._tensors import resolved_device
+from skgen._tensors import resolved_device, usable_device
 from skgen.neural._net import Net
 
 OPTIMIZERS = {
@@ -84,6 +84,20 @@ def build_net(model, module, callbacks, batch_size, generator):
         got = Described(f"{options} ({error})")
         raise invalid_parameter(model, "net_params", rule, got) from error
     net.prepare(generator)
+    return net
+
+
+def restored_net(model, kept):
+    """Return the net of a model from a file, given its `Net.kept`.
+
+    Without its device it is on the CPU. The user's callbacks start anew.
+    """
+    built = object.__new__(type(model))
+    vars(built).update({**vars(model), **model._built})
+    built.device = usable_device(built.device)
+    module, size = kept["module"], kept["batch_size"]
+    net = build_net(built, module, model._callbacks(), size, torch.Generator())
+    net.restore_kept(kept)
     return net
 
 
