@@ -33,6 +33,11 @@ TRUSTED_TYPES = (
     "skgen.mixture._em.EMGaussianMixture",
     "skgen.mixture._sgd.SGDGaussianMixture",
 )
+"""Types in a file of a fitted model, for ``skops.io.load(file, trusted=...)``.
+
+They are the estimators of skgen. See the guide on saving models for the types of your
+own networks, callbacks and transformers.
+"""
 
 # Version of the format. When the attributes of a class below change, increase it, and
 # convert the states of earlier versions. Their files are in tests/saved.

@@ -117,6 +117,8 @@ def _packed_module(module, packer):
 def _unpacked_module(content, unpacker):
     kind, state = content
     cls = unpacker.unpack(kind)
+    if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module)):
+        raise ValueError(f"{cls!r} is not a module of PyTorch")
     module = cls.__new__(cls)
     torch.nn.Module.__init__(module)
     new = vars(module)
