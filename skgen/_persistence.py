@@ -20,7 +20,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 import skgen
 from skgen._lazy import lazy_module
 
-_torch_values = lazy_module("skgen.neural._packing")
+_torch_values = lazy_module("skgen.neural._packing", "This file")
 
 TRUSTED_TYPES = (
     "skgen.autoencoder._autoencoder.AutoEncoder",
@@ -269,7 +269,8 @@ class Packer:
             if value.dtype == object:
                 items = [self.pack(item) for item in value.ravel()]
                 return {"object_array": [list(value.shape), items]}
-            if value.size <= _FEW and value.dtype.kind in "biuf" and value.ndim:
+            plain = value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
+            if plain and value.ndim and value.size <= _FEW:
                 return self.once(value, lambda: {"few": _few(value)})
             return {"array": self.position(value, self.arrays)}
         if isinstance(value, np.generic) and value.dtype.kind in "biufU":

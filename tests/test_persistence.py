@@ -144,7 +144,13 @@ def test_values_keep_their_types_and_identity():
         "plain": [None, True, 3, -0.0, np.inf, "ü", 2**70],
         "containers": ((), {1: "a", (2, 3): "b"}, {"c"}, {"dict": {"x": 1}}),
         "scalars": [np.float32(0.1), np.int8(3), np.True_, np.str_("s")],
-        "arrays": [matrix, matrix[:3, :3].T, np.zeros((0, 2)), np.array(["a", "bc"])],
+        "arrays": [
+            matrix,
+            matrix[:3, :3].T,
+            np.zeros((0, 2)),
+            np.array(["a", "bc"]),
+            np.ones(2, "g"),
+        ],
         "objects": np.array([["x", None], [1, 2.5]], dtype=object),
         "numpy": [np.dtype("f4"), slice(1, None, np.int64(2))],
         "tensors": [
