@@ -27,6 +27,7 @@ from skgen._parameters import (
     invalid_argument,
     numbers_only,
 )
+from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
 from skgen._validation import (
@@ -56,6 +57,7 @@ class DocumentationLinkMixin:
 
 class GenerativeModel(
     DocumentationLinkMixin,
+    Persistent,
     CallbackSupportMixin,
     TransformerMixin,
     DensityMixin,
