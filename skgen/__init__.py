@@ -7,7 +7,40 @@ returns ``E[z | x]`` and ``inverse_transform(Z)`` returns ``E[x | z]``.
 
 Contents of the package:
 
-===================================  ==================================="""
+===================================  ==========================================
+``GaussianKDE``                      Kernel density estimation with a normal
+                                     kernel.
+``EMGaussianMixture``                Gaussian mixture, fitted by expectation-
+                                     maximisation (EM).
+``SGDGaussianMixture``               Gaussian mixture, fitted by stochastic
+                                     gradient descent (SGD).
+``AutoEncoder``                      Autoencoder with a density of its latent
+                                     codes, fitted after training.
+``VAE``                              Variational autoencoder.
+``SWAE``                             Sliced-Wasserstein autoencoder.
+``GenerativePipeline``               Transformers followed by a density, scored
+                                     in the units of the data.
+``make_generative_pipeline``         Pipeline with generated names of its steps.
+``register_log_det``                 Log-determinant of the Jacobian of a custom
+                                     transformer.
+``GenerativeClassifier``             Classifier by Bayes' rule, with one density
+                                     per class.
+``DensityOutlierDetector``           Outlier detection by low density.
+``DensityDisplay``                   Plot of a density beside the data.
+``SampleDisplay``                    Images of samples or reconstructions.
+``dequantize``                       Uniform noise for counts and rounded data.
+``sliced_wasserstein_distance``      Sliced Wasserstein distance between two
+                                     data sets.
+``TRUSTED_TYPES``                    Types of the models, for loading them with
+                                     skops.
+``skgen.base.GenerativeModel``       Base class of the models: all of their
+                                     public methods.
+``skgen.neural.GradientModel``       Base class of models trained by gradient
+                                     descent.
+``python -m skgen``                  Command line: cross-validated comparison of
+                                     the models on a table.
+===================================  ==========================================
+"""
 
 from typing import TYPE_CHECKING
 
