@@ -128,7 +128,7 @@ def test_models_override_only_hooks(cls):
 def test_the_version_is_the_one_of_the_distribution():
     from importlib.metadata import version
 
-    assert skgen.__version__ == version("skgen")
+    assert skgen.__version__ == version("scikit-generative")
 
 
 def test_doctests_are_collected(request):

@@ -44,7 +44,7 @@ def kernel_density(X: FloatArray, weights: FloatArray) -> None:
     assert_type(kde.sample(5, random_state=np.random.RandomState(0)), FloatArray)
     assert_type(kde.transform(X), FloatArray)
     assert_type(kde.inverse_transform(kde.transform(X)), FloatArray)
-    GaussianKDE([0.1, 0.2, 0.3], bounds=[(0, None), None, None]).fit(X.tolist())
+    GaussianKDE([0.1, 0.2, 0.3], bounds=[(-9, None), None, None]).fit(X.tolist())
     GaussianKDE(0.5, device="cuda")
 
 
