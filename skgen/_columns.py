@@ -62,9 +62,7 @@ def non_finite_columns(X, *, nan):
         labels = np.flatnonzero(bad).tolist()
     else:
         labels = [
-            label
-            for label, values in _columns(X)
-            if is_bad(np.asarray(values, dtype=np.float64)).any()
+            label for label, values in _columns(X) if is_bad(_floats(values)).any()
         ]
     return None if not labels or labels[0] is None else _listed(labels)
 
@@ -112,6 +110,13 @@ def _non_numeric(values):
     if isinstance(wrong, int):
         return "integers beyond the range of floating-point numbers", None
     return f"values of type {name}", None
+
+
+def _floats(values):
+    """Return an (n,) column of numbers, in which missing values are NaN, as floats."""
+    if hasattr(values, "iloc"):  # NumPy cannot convert pandas.NA in every version
+        values = values.astype(np.float64)
+    return np.asarray(values, dtype=np.float64)
 
 
 def _converts(values):
