@@ -115,7 +115,8 @@ def corner(axes, display, ends, label, color, data_color, show_data):
             ax.set_ylim(ends[i])
             ax.yaxis.set_major_locator(ticker.MaxNLocator(3))
         ax.set_xlim(ends[j])
-        ax.xaxis.set_major_locator(ticker.MaxNLocator(3 if last else 6))
+        if last > 0:
+            ax.xaxis.set_major_locator(ticker.MaxNLocator(3))
         first = j == 0 and i > 0
         ax.tick_params(labelbottom=i == last, labelleft=first, labelsize="small")
         if i == last:
