@@ -125,6 +125,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         d = X.shape[1]
         _check_two_rows(type(self).__name__, X)
         self._reservoir = None
+        # An earlier fit may have set these, and this fit may set neither.
+        for name in ("noise_variance_", "latent_density_"):
+            self.__dict__.pop(name, None)
         self._coordinates = Coordinates(self, X)
         self._fitted_n_components = self.n_components
         encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
