@@ -125,7 +125,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         d = X.shape[1]
         _check_two_rows(type(self).__name__, X)
         self._reservoir = None
-        # An earlier fit may have set these, and this fit may set neither.
+        # An earlier fit may have set these, and this fit may set neither of them.
         for name in ("noise_variance_", "latent_density_"):
             self.__dict__.pop(name, None)
         self._coordinates = Coordinates(self, X)
@@ -349,7 +349,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             If an argument is invalid.
         NotFittedError
             If the model is not fitted, or if its density of codes is missing because
-            fitting was interrupted.
+            fitting was interrupted or failed.
         """
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample_latent", n_samples, random_state)
