@@ -11,6 +11,7 @@ from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skgen._frames import framed
 from skgen._parameters import InvalidParameterError, has_methods, invalid_parameter
+from skgen._validation import seed_of
 from skgen.base import GenerativeModel
 from skgen.compose._fitting import innermost, is_continuous
 
@@ -124,10 +125,10 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
 
     # -- scikit-learn --------------------------------------------------------------
 
+    # Seed of `sample`. A public attribute would suggest a parameter `random_state`.
     @property
-    def random_state(self):
-        """The `random_state` of the last step, which seeds `sample`."""
-        return getattr(innermost(self._served[-1][1]), "random_state", None)
+    def _random_state(self):
+        return seed_of(innermost(self._served[-1][1]))
 
     def get_params(self, deep=True):
         """Return the parameters, and those of the steps.

@@ -11,12 +11,12 @@ from sklearn.utils.validation import check_is_fitted
 from skgen._frames import frame_kind, framed
 from skgen._parameters import has_methods, invalid_parameter
 from skgen._ties import warn_about_ties
-from skgen._validation import column_names, validated_rows
-from skgen.base import restored_on_error
+from skgen._validation import column_names, seed_of, validated_rows
+from skgen.base import DocumentationLinkMixin, restored_on_error
 from skgen.compose._fitting import fit_within, is_continuous, ties_told_of
 
 
-class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
+class DensityWrapper(DocumentationLinkMixin, CallbackSupportMixin, BaseEstimator, ABC):
     """An estimator that fits clones of the density in its parameter `estimator`.
 
     Abstract: an estimator fills in ``_check_parameters`` and ``_fit``, and sets
@@ -77,10 +77,10 @@ class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
         check_is_fitted(self)
         return validated_rows(self, X)
 
+    # Seed of `sample`. A public attribute would suggest a parameter `random_state`.
     @property
-    def random_state(self):
-        """The `random_state` of the density, which seeds draws."""
-        return getattr(self.estimator, "random_state", None)
+    def _random_state(self):
+        return seed_of(self.estimator)
 
     def _undoing(self):
         return lambda: None
