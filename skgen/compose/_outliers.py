@@ -154,4 +154,5 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
 
     def _log_density(self, X, method):
         """Return the log-densities (n,) of unchecked rows, for errors of `method`."""
-        return self._scored(self.estimator_, self._rows(X, method))
+        X = self._rows(X, method)
+        return self._scored(self.estimator_, X)
