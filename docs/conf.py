@@ -1,6 +1,13 @@
 """Sphinx configuration: ``sphinx-build -W docs docs/_build/html``."""
 
 import os
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from inventories import mapping
+from sphinx_gallery.sorting import ExplicitOrder
 
 from skgen import __version__
 
@@ -17,13 +24,15 @@ extensions = [
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
     "sphinx.ext.mathjax",
+    "sphinx-mathjax-offline",  # formulas without a server of somebody else's
     "sphinx_gallery.gen_gallery",
 ]
 
 root_doc = "index"
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "examples/*"]
+exclude_patterns = ["_build", "examples/*", "examples/*/*"]
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 
@@ -32,12 +41,11 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 default_role = "py:obj"
 
-# Names of other projects are not links here: the build needs no network. Their
-# references are left as text, and everything else must resolve.
+# Every name must resolve, those of scikit-learn and SciPy too.
+intersphinx_mapping = mapping(Path(__file__).parent / "_build" / "inventories")
+intersphinx_timeout = 5
 nitpicky = True
 nitpick_ignore_regex = [
-    (r"py:.*", r"sklearn\..*"),
-    (r"py:.*", r"scipy\..*"),
     (r"py:.*", r"(\w+)"),  # parameters in single backquotes
 ]
 
@@ -51,6 +59,13 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"__init__\.py"
     if with_data
     else r"plot_(fremont_bridge|earthquakes)\.py",
+    "subsection_order": ExplicitOrder(
+        [
+            f"examples/{section}"
+            for section in ("density", "autoencoders", "composition")
+        ]
+        + ["*"]
+    ),
     "abort_on_example_error": True,
     "doc_module": ("skgen",),
     "reference_url": {"skgen": None},

@@ -7,38 +7,7 @@ returns ``E[z | x]`` and ``inverse_transform(Z)`` returns ``E[x | z]``.
 
 Contents of the package:
 
-===================================  ==========================================
-``GaussianKDE``                      Kernel density estimation with a normal
-                                     kernel.
-``EMGaussianMixture``                Gaussian mixture, fitted by expectation-
-                                     maximisation (EM).
-``SGDGaussianMixture``               Gaussian mixture, fitted by stochastic
-                                     gradient descent (SGD).
-``AutoEncoder``                      Autoencoder with a density of its latent
-                                     codes, fitted after training.
-``VAE``                              Variational autoencoder.
-``SWAE``                             Sliced-Wasserstein autoencoder.
-``GenerativePipeline``               Transformers followed by a density, scored
-                                     in the units of the data.
-``make_generative_pipeline``         Pipeline with generated names of its steps.
-``register_log_det``                 Log-determinant of the Jacobian of a custom
-                                     transformer.
-``GenerativeClassifier``             Classifier by Bayes' rule, with one density
-                                     per class.
-``DensityOutlierDetector``           Outlier detection by low density.
-``DensityDisplay``                   Plot of a density beside the data.
-``SampleDisplay``                    Images of samples or reconstructions.
-``dequantize``                       Uniform noise for counts and rounded data.
-``sliced_wasserstein_distance``      Sliced Wasserstein distance between two
-                                     data sets.
-``skgen.base.GenerativeModel``       Base class of the models: all of their
-                                     public methods.
-``skgen.neural.GradientModel``       Base class of models trained by gradient
-                                     descent.
-``python -m skgen``                  Command line: cross-validated comparison of
-                                     the models on a table.
-===================================  ==========================================
-"""
+===================================  ==================================="""
 
 from typing import TYPE_CHECKING
 
@@ -52,6 +21,7 @@ if TYPE_CHECKING:
     from skgen import kde as kde
     from skgen import mixture as mixture
     from skgen import neural as neural
+    from skgen._persistence import TRUSTED_TYPES
     from skgen._ties import dequantize
     from skgen.autoencoder._autoencoder import AutoEncoder
     from skgen.autoencoder._distance import sliced_wasserstein_distance
@@ -70,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SWAE",
+    "TRUSTED_TYPES",
     "VAE",
     "AutoEncoder",
     "DensityDisplay",
@@ -94,6 +65,7 @@ if not TYPE_CHECKING:
         __name__,
         {
             "SWAE": "skgen.autoencoder._swae",
+            "TRUSTED_TYPES": "skgen._persistence",
             "VAE": "skgen.autoencoder._vae",
             "AutoEncoder": "skgen.autoencoder._autoencoder",
             "DensityDisplay": "skgen.display._density",

@@ -1,4 +1,4 @@
-"""What a worker does with one block of rows, and with the sums of several."""
+"""Functions of one block of Dask rows, which run on the workers."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -8,12 +8,12 @@ from skgen._parameters import InvalidParameterError, numbers_only
 from skgen._threads import one_of_many
 from skgen._validation import check_magnitude, present
 
-# Numbers that a worker turns into float64 at a time, whatever the size of a block.
+# Number of values that a worker converts to float64 at once.
 _AT_ONCE = 2**19
 
 
 def numbers(X, dtype, name):
-    """Return a block or partition as an array of numbers, which may be no finite."""
+    """Return a block or partition as a numeric array; values may be infinite or NaN."""
     if not X.shape[0]:
         return np.empty(X.shape, dtype)
     rest = {"ensure_all_finite": False, "input_name": "X", "estimator": name}
@@ -22,7 +22,7 @@ def numbers(X, dtype, name):
 
 
 def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
-    """Return what a function sums over a block; None where no row counts."""
+    """Return the sum of `function` over a block, or None if all weights are 0."""
     X = numbers(X, dtype_of_rows, estimator)
     weights = _checked_weights(weights, X.shape[0], estimator)
     size = max(1, _AT_ONCE // X.shape[1])
@@ -44,7 +44,7 @@ def _checked_weights(weights, n, name):
     what = f"The 'sample_weight' argument of {name}"
     if weights.shape != (n,):
         raise InvalidParameterError(
-            f"{what} must have blocks of the lengths of those of 'X'. Got "
+            f"{what} must have blocks of the same lengths as 'X'. Got "
             f"{weights.shape[0]} weights for a block of {n} rows instead."
         )
     if not n:
@@ -59,10 +59,7 @@ def _checked_weights(weights, n, name):
 
 
 def added(parts):
-    """Return the sum of those parts that are sums, in their order; None for none.
-
-    No more than one part and the sum are held at a time.
-    """
+    """Return the sum of an iterable, in order; skip None, return None if empty."""
     total = None
     for part in parts:
         if part is not None:
@@ -71,12 +68,12 @@ def added(parts):
 
 
 def answers_of_block(X, *, function, dtype_of_rows, estimator, answer):
-    """Return what a function answers for each row of a block; `answer` is empty."""
+    """Return ``function(X)`` in the dtype of `answer`, which is for an empty block."""
     if not X.shape[0]:
         return answer
     X = numbers(X, dtype_of_rows, estimator)
     assert_all_finite(X, estimator_name=estimator, input_name="X")
     check_magnitude(f"The 'X' argument of {estimator}", X)
-    with one_of_many(), np.errstate(over="ignore"):  # below the least float32: -inf
+    with one_of_many(), np.errstate(over="ignore"):  # -inf below the range of float32
         answers = function(np.ascontiguousarray(X, np.float64))
         return answers.astype(answer.dtype, copy=False)

@@ -1,7 +1,7 @@
-"""Rows on Dask: sums over their blocks, and answers block by block.
+"""Dask rows: sums over their blocks, and answers block by block.
 
-The blocks stay where they are. What is summed comes to the client as one sum, which
-the workers make; answers are Dask arrays, computed when the user asks for them.
+The workers compute the sums, and the client receives one total. Answers are lazy Dask
+arrays.
 """
 
 import math
@@ -11,6 +11,7 @@ import uuid
 import numpy as np
 
 from skgen._block import added, answers_of_block, numbers, sum_of_block
+from skgen._lazy import lazy_module
 from skgen._parameters import (
     Described,
     InvalidParameterError,
@@ -19,84 +20,57 @@ from skgen._parameters import (
 )
 from skgen._validation import validated_rows, validated_weight
 
-# Sums that are added up in one task: few enough to be moved, and levels are few.
+da = lazy_module("dask.array", "Dask input")
+dask = lazy_module("dask", "Dask input")
+dask_core = lazy_module("dask.core", "Dask input")
+dask_delayed = lazy_module("dask.delayed", "Dask input")
+
+# Number of sums that one task adds: a compromise between the data to move to one worker
+# and the depth of the tree.
 _FAN_IN = 8
 
 
 def is_dask(X):
-    """Tell whether something is a collection of Dask, without importing it."""
+    """Return whether X is a Dask collection, without importing Dask."""
     return any(cls.__module__.split(".")[0] == "dask" for cls in type(X).__mro__)
 
 
 def checked_on_dask(model, X, *, reset=False):
-    """Check what is known of rows on Dask; nothing is computed.
+    """Return Dask rows whose chunks hold whole rows, and an empty float array (0, d).
 
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are checked, or set where `reset` says so.
-    X : Dask array or Dask dataframe of shape (n, d)
-        The rows.
-    reset : bool, default=False
-        Whether these are the rows of a fit.
-
-    Returns
-    -------
-    X : Dask array, one chunk wide, or Dask dataframe
-    meta : ndarray of shape (0, d)
-        Of the type of the rows as numbers: float32 or float64.
+    Nothing is computed. Features are checked, or set with `reset`.
     """
-    import dask.array as da
-
     name = type(model).__name__
     is_array = isinstance(X, da.Array)
     if not is_array and not _is_frame(X, "DataFrame"):
-        rule = "a Dask array or a Dask dataframe where it is of Dask"
+        rule = "a Dask array or dataframe if it is a Dask collection"
         raise wrong_argument(name, "X", rule, Described(type(X).__name__))
     if is_array and (X.ndim != 2 or math.isnan(X.shape[1])):
-        rule = "a Dask array of two dimensions and a known number of columns"
+        rule = "a two-dimensional Dask array with a known number of columns"
         raise wrong_argument(name, "X", rule, Described(f"shape {X.shape}"))
-    # What is true of all rows of these types: errors and the data type come of it.
-    probe = _probe(X) if is_array else X._meta_nonempty[:1]  # the second may be NA
+    # The checks of a row with the same types find the data type and possible errors.
+    probe = _probe(X) if is_array else X._meta_nonempty[:1]  # the second row may be NA
     meta = validated_rows(model, probe, reset=reset)[:0]
     return (X.rechunk({1: -1}) if is_array else X), meta
 
 
 class DaskRows:
-    """Rows on Dask, and their weights.
-
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are checked, or set where `reset` says so.
-    X : Dask array or Dask dataframe of shape (n, d)
-        The rows.
-    sample_weight : Dask array or series, array-like of shape (n,) or None
-        How many times each row counts.
-    reset : bool, default=False
-        Whether these are the rows of a fit.
-    """
+    """Dask rows (n, d) and weights (n,): on Dask, in memory, a number or None."""
 
     def __init__(self, model, X, sample_weight, *, reset=False):
-        from dask import optimize
-
         self._name, self._weighted = type(model).__name__, sample_weight is not None
         rows, meta = checked_on_dask(model, X, reset=reset)
         self.n_features, self.dtype = meta.shape[1], meta.dtype
         rows = _as_array(rows, meta, self._name)
         weights = _weights_on_dask(model, rows.chunks[0], sample_weight)
-        # What is persisted lives as long as its collections, not as what comes of them.
+        # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
-        self._rows, self._weights = optimize(rows, weights)
+        self._rows, self._weights = dask.optimize(rows, weights)
 
     def total(self, function):
-        """Return the sum of what a function returns for all blocks of rows.
+        """Return the sum of ``function(rows, weights)`` over all blocks of rows.
 
-        Parameters
-        ----------
-        function : callable
-            Takes rows (b, d) in float64 and positive weights (b,), and returns what
-            adds up with ``+``. It must be possible to pickle it.
+        Rows (b, d) are float64 and weights (b,) positive; `function` is picklable.
         """
         total = self._summed(function).compute()
         if total is None:
@@ -104,26 +78,22 @@ class DaskRows:
         return total
 
     def _summed(self, function):
-        """Return the sum over all blocks, not computed yet."""
-        import dask.array as da
-        from dask.core import flatten
-        from dask.delayed import Delayed, delayed
-
+        """Return the lazy sum over all blocks."""
         by_block = da.blockwise(
             sum_of_block,
             "ij",
             *(self._rows, "ij"),
             *(self._weights, "i" if is_dask(self._weights) else None),
-            # By its key: workers get it once, not with every block.
-            function=delayed(function, traverse=False),
+            # As a key of the graph, it reaches each worker once, not with each block.
+            function=dask.delayed(function, traverse=False),
             dtype_of_rows=self.dtype,
             estimator=self._name,
             align_arrays=False,
             meta=np.empty((0, 0), object),
         )
-        # One graph by hand: what `delayed` makes of many blocks takes seconds.
+        # `delayed` would need seconds to build the graph of many blocks.
         graph, level = dict(by_block.dask), f"sum-{uuid.uuid4().hex}"
-        parts = list(flatten(by_block.__dask_keys__()))
+        parts = list(dask_core.flatten(by_block.__dask_keys__()))
         while len(parts) > 1 or parts[0][0] == by_block.name:
             groups = [parts[i : i + _FAN_IN] for i in range(0, len(parts), _FAN_IN)]
             level = f"sum-of-{level}"
@@ -131,7 +101,7 @@ class DaskRows:
             graph |= {
                 part: (added, group) for part, group in zip(parts, groups, strict=True)
             }
-        return Delayed(parts[0], graph)
+        return dask_delayed.Delayed(parts[0], graph)
 
     def _without_rows(self):
         if self._weighted:
@@ -146,36 +116,17 @@ class DaskRows:
 
 
 def answers_on_dask(model, X, function, shape, dtype=None):
-    """Return what a function answers for each row, as a Dask array.
+    """Return a row-wise, picklable function of float64 rows as a lazy Dask array.
 
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are checked.
-    X : Dask array or Dask dataframe of shape (n, d)
-        The rows.
-    function : callable
-        Maps rows (b, d) in float64 to answers (b, *shape), each for itself. It must
-        be possible to pickle it, and later fits must not change it.
-    shape : tuple of int
-        The shape of the answer for one row.
-    dtype : numpy dtype, default=None
-        What answers are stored in. None takes that of the rows.
-
-    Returns
-    -------
-    dask.array.Array of shape (n, *shape)
-        Of the chunks of `X`, not computed yet.
+    `function` maps (b, d) to (b, *shape). `dtype` is by default the dtype of the rows.
     """
-    from dask import delayed
-
     rows, row_meta = checked_on_dask(model, X)
     name = type(model).__name__
     rows = _as_array(rows, row_meta, name)
     dtype = np.dtype(row_meta.dtype if dtype is None else dtype)
     return rows.map_blocks(
         answers_of_block,
-        function=delayed(function, traverse=False),
+        function=dask.delayed(function, traverse=False),
         dtype_of_rows=row_meta.dtype,
         estimator=name,
         answer=np.empty((0, *shape), dtype),
@@ -187,28 +138,26 @@ def answers_on_dask(model, X, function, shape, dtype=None):
 
 
 def _is_frame(X, kind):
-    """Tell whether this is a Dask dataframe, or series, without importing them."""
+    """Return whether X is a Dask "DataFrame" or "Series", without importing Dask."""
     library = sys.modules.get("dask.dataframe")
     return library is not None and isinstance(X, getattr(library, kind))
 
 
 def _probe(X):
-    """Return a row of zeros of the type of a Dask array; none if that has none."""
+    """Return one row of zeros like a Dask array, or an empty array if X is empty."""
     n = 0 if X.shape[0] == 0 else 1
     return np.zeros((n, X.shape[1]), X.dtype)
 
 
 def _as_array(X, meta, name):
-    """Return a Dask dataframe as a Dask array; an array as it is."""
+    """Convert a Dask dataframe to a Dask array."""
     if _is_frame(X, "DataFrame"):
         return X.map_partitions(numbers, meta.dtype, name, meta=meta)
     return X
 
 
 def _weights_on_dask(model, sizes, sample_weight):
-    """Return the weights in blocks of these sizes, or one number for all."""
-    import dask.array as da
-
+    """Return the weights in blocks of the given sizes, or one number for all rows."""
     if sample_weight is None:
         return 1.0
     if is_real(sample_weight):
@@ -220,20 +169,18 @@ def _weights_on_dask(model, sizes, sample_weight):
             weights = weights.to_dask_array()
         return _aligned(name, sizes, weights)
     if math.isnan(n):
-        rule = "None, a number, or on Dask like 'X', whose chunks have unknown sizes"
+        rule = "None, a number or a Dask array if 'X' has chunks of unknown sizes"
         got = Described(type(sample_weight).__name__)
         raise wrong_argument(name, "sample_weight", rule, got)
     weights = validated_weight(model, sample_weight, n)
-    # Sent to the workers once, not in every pass.
+    # Send the weights to the workers once, not in every pass.
     return da.from_array(weights, chunks=(sizes,)).persist()
 
 
 def _aligned(name, sizes, weights):
-    """Return weights on Dask in blocks of these sizes."""
-    import dask.array as da
-
+    """Return Dask weights in blocks of the given sizes."""
     if not isinstance(weights, da.Array) or weights.ndim != 1:
-        rule = "a Dask array of one dimension or a Dask series where it is of Dask"
+        rule = "a one-dimensional Dask array or series if it is a Dask collection"
         got = Described(type(weights).__name__)
         if isinstance(weights, da.Array):
             got = Described(f"shape {weights.shape}")
@@ -245,7 +192,7 @@ def _aligned(name, sizes, weights):
             raise wrong_argument(name, "sample_weight", rule, got)
         return weights.rechunk((sizes,))
     if weights.numblocks[0] != len(sizes):
-        rule = f"in {len(sizes)} blocks like 'X', where chunk sizes are unknown"
+        rule = f"in {len(sizes)} blocks like 'X' if chunk sizes are unknown"
         got = Described(f"{weights.numblocks[0]} blocks")
         raise wrong_argument(name, "sample_weight", rule, got)
     return weights

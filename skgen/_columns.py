@@ -70,8 +70,8 @@ def non_finite_columns(X, *, nan):
 
 
 def label_of(j, names=None):
-    """Return the name of column j in quotes, or its number without names."""
-    return repr(str(names[j])) if names else str(j)
+    """Return the name of column j in quotes; without names, its number."""
+    return str(j) if names is None else repr(str(names[j]))
 
 
 def _columns(X):
@@ -97,7 +97,9 @@ def _non_numeric(values):
         return "complex numbers", None
     if _converts(values):
         return None, None
-    wrong = next(value for value in values if not _converts([value]))
+    wrong = next((value for value in values if not _converts([value])), None)
+    if wrong is None:  # each value converts on its own
+        return None, None
     if str(values.dtype).lower().startswith(("categor", "enum")):
         return "categories", wrong
     if isinstance(wrong, (str, bytes)):

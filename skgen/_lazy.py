@@ -30,11 +30,17 @@ def missing_package(package, what):
 
 def is_installed(package):
     """Return whether a package can be imported, without importing it."""
-    if sys.modules.get(package) is not None:
-        return True
-    spec = find_spec(package)
+    return sys.modules.get(package) is not None or origin_of(package) is not None
+
+
+def origin_of(package):
+    """Return the file that an installed package is imported from; None without it."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # blocked by an import hook, or a module by hand
+        return None
     # A folder of that name on the path is a package without an origin.
-    return spec is not None and spec.origin is not None
+    return None if spec is None else spec.origin
 
 
 class LazyModule(ModuleType):

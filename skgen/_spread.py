@@ -1,13 +1,13 @@
-r"""Where rows lie and how far they spread: moments of blocks of rows that add up.
+r"""Moments of blocks of rows, which add up to the moments of all rows.
 
-Means and centred sums of squares of two blocks make those of both (Chan, Golub and
-LeVeque, 1983),
+Means :math:`m` and centred sums of squares :math:`S` of two blocks combine to (Chan,
+Golub and LeVeque, 1983)
 
 .. math:: S = S_a + S_b + \frac{w_a w_b}{w_a + w_b} \delta \delta^\top,
           \qquad \delta = m_b - m_a,
 
-without the cancellation of sums about the origin. Sums are kept in units of each
-feature's range, so that no square leaves the range of numbers.
+without the cancellation of sums about the origin. Sums are stored in units of the range
+of each feature, so that no square overflows.
 """
 
 from dataclasses import dataclass, replace
@@ -17,15 +17,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spread:
-    """Moments of some rows; those of all rows add up with ``+``."""
+    """Weighted moments of rows; ``+`` combines the moments of disjoint rows."""
 
     weight: float  # the sum of the weights
     n_rows: int
-    centre: np.ndarray  # (d,) one of the rows
-    offset: np.ndarray  # (d,) the mean less the centre: digits that the mean loses
-    scatter: np.ndarray  # (d, d) or (d,), the sum of centred squares over units
+    centre: np.ndarray  # (d,) a row
+    offset: np.ndarray  # (d,) mean minus centre, which keeps more digits
+    scatter: np.ndarray  # (d, d) or (d,), sum of centred squares in units
     units: np.ndarray  # (d,) powers of two, 0 for a constant feature
-    largest: np.ndarray  # (d,) the largest magnitude
+    largest: np.ndarray  # (d,) largest magnitude
 
     def __add__(self, other):
         weight = self.weight + other.weight
@@ -52,7 +52,7 @@ class Spread:
         return self.scatter * _squares(ratio, self.scatter.ndim)
 
     def rescaled(self, factor):
-        """Return the moments of the rows with all weights times a factor."""
+        """Return the moments with all weights multiplied by a factor."""
         return replace(self, weight=self.weight * factor, scatter=self.scatter * factor)
 
     @property
@@ -67,31 +67,14 @@ class Spread:
         return squares / self.weight * self.units**2
 
     def correlation(self, scale):
-        """Return the covariance over the scales (d,) of the features: (d, d).
-
-        A feature of infinite scale has none.
-        """
+        """Return the covariance divided by the scales (d,) of the features: (d, d)."""
         ratio = self.units / scale
         return self.scatter / self.weight * _squares(ratio, 2)
 
 
 def spread_of(X, sample_weight, *, full):
-    """Return the moments of a block of rows.
-
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    sample_weight : ndarray of shape (n,)
-        How many times each counts; not all zero.
-    full : bool
-        Whether to take the products of features, not only their squares.
-
-    Returns
-    -------
-    Spread
-    """
-    # Differences keep the digits that an offset of 1e8 would cost.
+    """Return the moments of rows (n, d): all products of features, or only squares."""
+    # Centring first keeps the digits that a large offset would cost.
     centred = X - X[0]
     offset = np.average(centred, axis=0, weights=sample_weight)
     centred -= offset
@@ -107,13 +90,13 @@ def spread_of(X, sample_weight, *, full):
 
 
 def weighted_mean(X, sample_weight):
-    """Return the mean of the rows, exact also on data far from the origin."""
-    # Summing differences keeps the digits that an offset of 1e8 would cost.
+    """Return the mean (d,) of the rows, accurate also far from the origin."""
+    # Centring first keeps the digits that a large offset would cost.
     return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
 
 
 def _power_of_two(lengths):
-    """Return the powers of two above some lengths; 0 for 0."""
+    """Return the smallest powers of two above the lengths; 0 for 0."""
     return np.where(lengths > 0, np.ldexp(1.0, np.frexp(lengths)[1]), 0.0)
 
 

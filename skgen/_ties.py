@@ -6,11 +6,12 @@ column continuous, so that log-likelihoods can be compared (Theis, van den Oord 
 Bethge, 2016).
 """
 
+from __future__ import annotations
+
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
-from skgen._columns import label_of
 from skgen._parameters import (
     RANDOM_STATE_RULE,
     is_random_state,
@@ -21,7 +22,7 @@ from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
 
 # First words of the warning, by which estimators that hold a density silence it.
-TIES = "X has tied columns"
+TIES = "Most values occur more than once in the columns"
 
 # Maximum number of rows in which `fit` searches for ties, which only cause a warning.
 _SEARCHED_ROWS = 4096
@@ -188,16 +189,14 @@ def _typical_step(values, counts):
 def tied_columns(X):
     """Return the columns of (n, d) rows with fewer than half of their values distinct.
 
-    Only a few thousand rows are searched. Constant columns are left out; the column
-    with the fewest distinct values comes first.
+    Only a few thousand rows are searched. Constant columns are left out.
     """
     rows = X[:: max(1, -(-X.shape[0] // _SEARCHED_ROWS))]
     if X.shape[1] > 1:
         # Repeated rows, as in a bootstrap sample, are not ties within a column.
         rows = np.unique(rows, axis=0)
     n_distinct = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)  # (d,)
-    tied = np.flatnonzero((n_distinct > 1) & (n_distinct < rows.shape[0] / 2))
-    return tied[np.argsort(n_distinct[tied], kind="stable")]
+    return np.flatnonzero((n_distinct > 1) & (n_distinct < rows.shape[0] / 2))
 
 
 def list_columns(columns, names=None):
@@ -211,12 +210,10 @@ def warn_about_ties(X, names=None):
     """Warn that the likelihood of (n, d) rows with tied columns has no upper bound."""
     tied = tied_columns(X)
     if tied.size:
-        # Only one column is named. It is the same in most folds of a search, so Python
-        # shows the warning once.
         warn_user(
-            f"{TIES}, such as column {label_of(tied[0], names)}, in which most values "
-            "occur more than once. The likelihood of tied data has no upper bound, so "
-            "scores reward narrow components. Add noise of one grid step with "
-            "skgen.dequantize first.",
+            f"{TIES} {list_columns(tied, names)}. The likelihood of tied data has no "
+            "upper bound, so scores reward narrow components. Add noise of one grid "
+            "step with skgen.dequantize first.",
             UndefinedMetricWarning,
+            kind="ties",
         )

@@ -6,10 +6,11 @@ import functools
 import sys
 import threading
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import threadpoolctl
+
+from skgen._lazy import origin_of
 
 # Packages that call an estimator on behalf of the user.
 _CALLERS = ("skgen", "sklearn", "joblib", "skorch", "dask", "distributed")
@@ -20,38 +21,36 @@ _BETWEEN = (contextlib, functools, threading, concurrent.futures.thread, threadp
 
 def _folders(packages):
     """Return the folders of those packages that are installed."""
-    specs = [find_spec(package) for package in packages]
-    # A folder of that name on the path is a package without an origin.
-    origins = [spec.origin for spec in specs if spec and spec.origin]
+    origins = filter(None, map(origin_of, packages))
     return tuple(f"{Path(origin).parent.as_posix()}/" for origin in origins)
 
 
 _INSIDE = _folders(_CALLERS)
-_FILES = frozenset(Path(module.__file__).as_posix() for module in _BETWEEN)
-
+_FILES = frozenset(Path(str(module.__file__)).as_posix() for module in _BETWEEN)
 
 # Warnings that were shown. Python forgets them whenever a filter changes, and
 # scikit-learn changes filters for every fit of a search.
-_shown = set()
+_shown: set[tuple] = set()
 
 # Parts of a warning and its place that decide whether it was shown before.
 _SHOWN_ONCE = {
-    "default": ("message", "category", "file", "line"),
-    "module": ("message", "category", "file"),
-    "once": ("message", "category"),
+    "default": ("kind", "category", "file", "line"),
+    "module": ("kind", "category", "file"),
+    "once": ("kind", "category"),
 }
 
 
-def warn_user(message, category=UserWarning):
+def warn_user(message, category=UserWarning, *, kind=None):
     """Warn at the innermost line of the stack outside of these libraries.
 
-    Filters apply as to every warning.
+    Filters apply as to every warning. Warnings of the same `kind` count as equal even
+    if their messages name other columns or numbers.
     """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
     place = {
-        "message": message,
+        "kind": kind or message,
         "category": category,
         "file": frame.f_code.co_filename,
         "line": frame.f_lineno,

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
-from skgen._columns import label_of
 from skgen._spread import spread_of
+from skgen._ties import list_columns
 from skgen._warnings import warn_user
 
 # Variance of a direction without variance, as a fraction of the feature's variance. For
@@ -163,13 +163,15 @@ def _full_whitening(mean, scale, correlation, noise, unbiased, constant, names):
     threshold = np.maximum(ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
     degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
     _warn_if_constant(constant, names)
-    if degenerate.sum() > constant.sum():
+    n_missing = int(degenerate.sum() - constant.sum())
+    if n_missing > 0:
         warn_user(
-            "Features are duplicated or collinear, or there are too few rows: the rows "
-            "span fewer dimensions than there are varying features. Across each "
-            "missing dimension the model is a normal density with "
+            f"The rows span {n_missing} fewer dimensions than there are varying "
+            "features: some features are duplicated or collinear, or there are too few "
+            "rows. Across each missing dimension the model is a normal density with "
             f"{DEGENERATE_VARIANCE:g} of the variance of a feature.",
             DataDimensionalityWarning,
+            kind="collinear features",
         )
     roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values * unbiased))
     factor = scale[:, None] * vectors * roots  # (d, d)
@@ -180,13 +182,12 @@ def _full_whitening(mean, scale, correlation, noise, unbiased, constant, names):
 def _warn_if_constant(constant, names):
     """Warn if features are constant; `constant` (d,) marks them."""
     if constant.any():
-        # Only one feature is named. It is the same in most folds of a search, so Python
-        # shows the warning once.
-        first = label_of(np.flatnonzero(constant)[0], names)
+        columns = list_columns(np.flatnonzero(constant), names)
         warn_user(
-            f"Constant features, such as column {first}, have no density to estimate. "
-            "Across each, the model is a normal density with "
-            f"{DEGENERATE_VARIANCE:g} of the largest variance. Leave constant features "
-            "out to score the other features alone.",
+            f"Constant features have no density to estimate: {columns}. Across each, "
+            f"the model is a normal density with {DEGENERATE_VARIANCE:g} of the "
+            "largest variance. Leave constant features out to score the other features "
+            "alone.",
             DataDimensionalityWarning,
+            kind="constant features",
         )

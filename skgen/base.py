@@ -5,9 +5,12 @@ into chunks, restores data types and seeds the generator. A model implements pri
 hooks, which receive validated float64 arrays and only compute.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
@@ -24,6 +27,7 @@ from skgen._parameters import (
     invalid_argument,
     numbers_only,
 )
+from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
 from skgen._validation import (
@@ -53,6 +57,7 @@ class DocumentationLinkMixin:
 
 class GenerativeModel(
     DocumentationLinkMixin,
+    Persistent,
     CallbackSupportMixin,
     TransformerMixin,
     DensityMixin,
@@ -172,8 +177,8 @@ class GenerativeModel(
             Weighted mean of ``score_samples(X)``. It is a mean for every model, and
             not the sum that scikit-learn's ``KernelDensity`` returns.
         """
-        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
-        return float(np.average(log_density, weights=sample_weight))
+        log_density, weights = self._weighted_log_density(X, sample_weight)
+        return float(np.average(log_density, weights=weights))
 
     def sample(
         self, n_samples: int = 1, *, random_state: RandomState = None
@@ -302,12 +307,14 @@ class GenerativeModel(
         """Return E[x | z] of (n, n_latent) latents: (n, d)."""
 
     # Whether the model has a density, whose likelihood is unbounded for tied data.
-    _is_continuous = True
+    @property
+    def _is_continuous(self):
+        return True
 
     # For a model that fits out-of-core data: a function of the model and unchecked `X`
     # and weights. It sets the number and names of the features and returns a table
     # with a `dtype`, or None for an in-memory array.
-    _table_elsewhere = None
+    _table_elsewhere: Callable[..., Any] | None = None
 
     @property
     @abstractmethod
@@ -347,6 +354,8 @@ class GenerativeModel(
 class WeightedFitMixin:
     """Mixin that adds a `fit` with sample weights."""
 
+    _learn: Callable[..., Any]  # of GenerativeModel
+
     def fit(
         self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
@@ -373,7 +382,8 @@ class WeightedFitMixin:
             If a parameter, `X` or `sample_weight` is invalid, or `X` has too few rows
             for the model. The message names the argument.
         """
-        return self._learn(X, sample_weight)
+        self._learn(X, sample_weight)
+        return self
 
 
 def working_memory():

@@ -339,8 +339,8 @@ def spoiled(value):
         (spoiled(np.nan), r"Input X contains NaN.\sEMGaussianMixture"),
         (spoiled(np.inf), "Input X contains infinity"),
         (spoiled(1e200), "The 'X' argument of EMGaussianMixture must lie within"),
-        (LAZY[:, 0], "'X' .* two dimensions.* Got shape \\(60,\\) instead"),
-        (LAZY[LAZY > 0], "two dimensions"),
+        (LAZY[:, 0], "'X' .* two-dimensional.* Got shape \\(60,\\) instead"),
+        (LAZY[LAZY > 0], "two-dimensional"),
         (LAZY[:, :0], "0 feature"),
         (LAZY[:0], "0 sample"),
         (LAZY[LAZY[:, 0] > 99], "0 sample"),
@@ -348,7 +348,7 @@ def spoiled(value):
         (LAZY[:2], "'n_components' .* n_samples = 2. Got 3 instead"),
         (LAZY.astype(complex), "Complex data"),
         (LAZY.astype("U5"), "must hold numbers only"),
-        (dask.delayed(rows)(60), "a Dask array or a Dask dataframe.* Got Delayed"),
+        (dask.delayed(rows)(60), "a Dask array or dataframe.* Got Delayed"),
     ],
 )
 def test_errors_of_rows(X, message):
@@ -380,9 +380,9 @@ def of_60(value=1.0):
         (0, "weight of zero for every row"),
         (of_60()[:59], "an array of shape \\(60,\\). Got shape \\(59,\\) instead"),
         (np.ones(59), "an array of shape \\(60,\\)"),
-        (LAZY, "'sample_weight' .* one dimension"),
+        (LAZY, "'sample_weight' .* one-dimensional"),
         (of_60()[of_60() > 0], "in 6 blocks like 'X'.* Got 3 blocks"),
-        (of_60().rechunk(10)[of_60().rechunk(10) != of_60(2.0)], "lengths of those"),
+        (of_60().rechunk(10)[of_60().rechunk(10) != of_60(2.0)], "same lengths as"),
         (da.full(60, 1e308, chunks=10), "of a finite sum"),
     ],
 )
@@ -412,3 +412,10 @@ def test_an_interrupted_fit_leaves_what_was_fitted():
             model.fit(LAZY[10:])
     assert len(brought) == 4
     assert vars(model) == before
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask.array", None)
+    hint = r'^Dask input needs dask\. Install with: pip install ".+\[dask\]"$'
+    with pytest.raises(ImportError, match=hint):
+        mixture().fit(LAZY)

@@ -127,13 +127,15 @@ def files(paths):
 PLACES = [ROOT / "skgen", ROOT / "README.md", ROOT / "docs" / "guide"]
 
 
-@pytest.mark.parametrize("path", files(PLACES), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", list(files(PLACES)), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_no_banned_phrases(path):
     assert not banned_phrases(path)
 
 
 @pytest.mark.parametrize(
-    "path", files([ROOT / "skgen"]), ids=lambda p: str(p.relative_to(ROOT))
+    "path", list(files([ROOT / "skgen"])), ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_private_docstrings_are_a_line_and_shapes(path):
     assert not long_private_docstrings(path, public_lines())

@@ -1,19 +1,19 @@
-r"""Longer steps for EM, out of those it took: a quasi-Newton method in its own metric.
+r"""Accelerated EM: L-BFGS in the metric of the complete-data Fisher information.
 
-An EM step is a gradient step. With `f` the step and `I` the Fisher information of the
-complete data (rows and their components), the gradient of the mean log-likelihood is
-`I f`, to first order. L-BFGS [1]_ preconditioned by `I` learns from the last steps
-what the rows leave open, as Jamshidian and Jennrich [2]_ do with BFGS; without a
-history its step is that of EM.
+An EM step is a preconditioned gradient step. With `f` the step and `I` the Fisher
+information of the complete data (rows and their components), the gradient of the mean
+log-likelihood is `I f`, to first order. L-BFGS [1]_ preconditioned by `I` learns the
+remaining curvature from the last steps, as Jamshidian and Jennrich [2]_ do with BFGS.
+Without a history its step is the EM step.
 
-Differences of parameters are of log-weights, means and covariances, and are measured
-in the metric of the current ones, where `I` is the identity:
+Differences of parameters are differences of log-weights, means and covariances. Their
+metric is `I` at the current parameters:
 
 .. math:: |v|^2 = \sum_k \pi_k \left( (d \log \pi_k)^2 + |U_k^\top d\mu_k|^2
           + \tfrac{1}{2} |U_k^\top d\Sigma_k U_k|_F^2 \right).
 
-All of it moves along with the rows under affine maps, and so do the steps. From a
-covariance :math:`L L^\top = (U U^\top)^{-1}` a step by `T`, in its own units, leads to
+The steps are equivariant under affine maps of the rows. From a covariance
+:math:`L L^\top = (U U^\top)^{-1}`, a step by `T`, in its own units, leads to
 :math:`L (1 + T / 2)^2 L^\top`, which is never indefinite.
 
 .. [1] Nocedal, J. (1980). Updating quasi-Newton matrices with limited storage.
@@ -27,41 +27,31 @@ import numpy as np
 from skgen.mixture._covariance import AbstractVariances, Spherical, floored
 from skgen.mixture._joint import Parameters
 
-# Steps to learn from: 16 gained nothing over 8.
+# Maximum length of the history: 16 steps gained nothing over 8.
 _MOST_STEPS = 8
 
-# The most that a step adds to that of EM in one component: in its standard deviations,
-# nats of its weight, or multiples of its covariance. Below 2 none becomes singular.
+# Maximum of what a step adds to the EM step in one component: in its standard
+# deviations, nats of its weight, or multiples of its covariance. Below 2 no covariance
+# becomes singular.
 _LONGEST = 1.0
 
-# The most that a first step adds to that of EM, as a multiple of it. What is accepted
-# doubles it, what is refused takes it to a quarter.
+# Initial maximum of what a step adds to the EM step, as a multiple of the EM step, and
+# the factors after an accepted and a rejected step.
 _FIRST_RADIUS, _WIDEN, _NARROW = 4.0, 2.0, 0.25
 
-# Moves along which the gradient falls by less than this share of them, or rises, as
-# near a saddle, are not learnt from.
+# Ignore steps along which the gradient decreases by less than this fraction of the
+# step, or increases, as near a saddle point.
 _LEAST_CURVATURE = 1e-6
 
-# The most that the step of EM is multiplied by.
+# Maximum factor of the EM step.
 _LARGEST_SCALE = 10.0
 
 
 class Acceleration:
-    """Proposals for the parameters after some, from the last steps.
+    """L-BFGS proposals from the last steps; call `accepted` or `refused` after each.
 
-    A proposal may lower the likelihood: its user looks, and tells by `accepted` or
-    `refused`.
-
-    Parameters
-    ----------
-    family : Family
-        The shape of the covariances, their floor, and where rows do not vary.
-
-    Attributes
-    ----------
-    em_rise : float
-        What the last step of EM that was seen raises the likelihood by: to second
-        order at most this, and at least half of it.
+    `em_rise` bounds the increase of the likelihood by the last EM step: to second
+    order, the increase is between `em_rise / 2` and `em_rise`.
     """
 
     def __init__(self, family):
@@ -70,8 +60,8 @@ class Acceleration:
         self.forget()
 
     def forget(self):
-        """Start learning afresh."""
-        self._moves, self._changes = [], []  # of the parameters, of EM's steps
+        """Clear the history."""
+        self._moves, self._changes = [], []  # of the parameters, and of the EM steps
         self._last = self._filled = None
 
     def accepted(self):
@@ -81,13 +71,9 @@ class Acceleration:
         self._radius = _NARROW * min(self._radius, self._length)
 
     def propose(self, parameters, plain):
-        """Return a proposal in the place of `plain`, where EM leads.
+        """Return accelerated parameters, and which are at the floor (K,), or None.
 
-        Returns
-        -------
-        None, or a tuple
-            Of the parameters and which components they hold at the floor, (K,).
-            None where nothing is known that `plain` is not.
+        `plain` are the parameters after an EM step. Without a history, return None.
         """
         filled = (parameters.weights > 0) & (plain.weights > 0)
         if self._filled is not None and (filled != self._filled).any():
@@ -106,13 +92,13 @@ class Acceleration:
         if m == 0 or self.em_rise == 0:
             return None
         shares = lbfgs(vectors[1 : 1 + m], -vectors[1 + m :], vectors[0])
-        shares[0] -= 1.0  # `plain` has gone the step of EM
+        shares[0] -= 1.0  # `plain` already includes the EM step
         self._length = np.linalg.norm(shares @ vectors) / np.sqrt(self.em_rise)
         shares *= self._radius / max(self._radius, self._length)
         return self._moved(plain, shares @ differences)
 
     def _moved(self, parameters, difference):
-        """Return parameters moved by (N,), and which components hit the floor."""
+        """Return parameters moved by (N,), and which are at the floor (K,)."""
         covariance = self.family.covariance
         units = in_own_units(difference[None], parameters, covariance)
         logs, means, widths = (part[0] for part in units)
@@ -128,10 +114,7 @@ class Acceleration:
 
 
 def flat(parameters, filled):
-    """Return log-weights, means and covariances as one vector: (N,).
-
-    The logarithms are 0 for components that are not filled, which do not move.
-    """
+    """Return log-weights (0 if not filled), means and covariances as a vector (N,)."""
     logs = np.log(np.where(filled, parameters.weights, 1.0))  # (K,)
     rest = parameters.means.ravel(), parameters.covariances.ravel()
     return np.concatenate([logs, *rest])
@@ -140,12 +123,8 @@ def flat(parameters, filled):
 def in_own_units(differences, parameters, covariance):
     """Return differences (m, N) of parameters in the units of each component.
 
-    Returns
-    -------
-    logs : ndarray of shape (m, K)
-    means : ndarray of shape (m, K, d)
-    widths : ndarray of shape (m, J, d, d) or (m, J, d) or (m, J, 1)
-        Of the J covariances: one if they are tied, else K.
+    Log-weights (m, K), means (m, K, d) and covariances (m, J, d, d), (m, J, d) or
+    (m, J, 1), with J = 1 if tied and else K.
     """
     (K, d), U, m = parameters.means.shape, parameters.factors, len(differences)
     logs, means, widths = np.split(differences, [K, K + K * d], axis=1)
@@ -163,7 +142,8 @@ def in_metric(differences, parameters, covariance):
     logs, means, widths = in_own_units(differences, parameters, covariance)
     weights, (m, _, d) = parameters.weights, means.shape
     roots = np.sqrt(weights)  # (K,)
-    # All components share a covariance that is tied; a spherical one counts d times.
+    # A tied covariance has the weight of all components. A spherical one counts d
+    # times.
     shares = 0.5 * (weights if widths.shape[1] == weights.size else np.ones(1))
     shares = shares * (d if isinstance(covariance, Spherical) else 1)
     widths = np.sqrt(shares)[:, None] * widths.reshape(m, shares.size, -1)
@@ -179,14 +159,14 @@ def longest(logs, means, widths):
 
 
 def stretched(parameters, widths, family):
-    """Return covariances moved by `widths` in their own units, none below the floor.
+    """Return covariances moved by `widths` in their own units, raised to the floor.
 
-    Returns which components, (K,), had to be raised to the floor as well.
+    Also return which components (K,) are at the floor.
     """
     covariances, (K, d) = parameters.covariances, parameters.means.shape
     if isinstance(family.covariance, AbstractVariances):
         moments = covariances * (1 + 0.5 * widths.reshape(covariances.shape)) ** 2
-        # Those of a row of each weight would have a scatter of
+        # The scatter of components with these moments:
         scatter = d // widths.shape[-1] * (parameters.weights * moments.T).T
         shift = np.zeros((K, d))
         rest = covariances, family.floor, family.degenerate
@@ -199,18 +179,10 @@ def stretched(parameters, widths, family):
 
 
 def lbfgs(moves, bends, gradient):
-    """Return the step of L-BFGS as shares in gradient, moves, and minus the bends.
+    """Return the L-BFGS step as coefficients of gradient, moves and -bends: (1 + 2 m,).
 
-    Parameters
-    ----------
-    moves, bends : ndarrays of shape (m, N)
-        Steps that were taken, the newest last, and how far the gradient fell on each.
-    gradient : ndarray of shape (N,)
-        Of what is maximised.
-
-    Returns
-    -------
-    ndarray of shape (1 + 2 m,)
+    `moves` (m, N) are the steps, the newest last; `bends` (m, N) the decrease of the
+    gradient (N,) along each.
     """
     m = len(moves)
     curvatures = np.einsum("ij,ij->i", moves, bends)  # (m,)
@@ -224,7 +196,7 @@ def lbfgs(moves, bends, gradient):
         step -= against[i] * bends[i]
     back = against.copy()
     if known.size:
-        # The inverse along the newest move, where EM is too short.
+        # The inverse curvature along the newest move, if EM steps are too short.
         newest = known[-1]
         scale = curvatures[newest] / (bends[newest] @ bends[newest])
         scale = min(max(scale, 1.0), _LARGEST_SCALE)

@@ -1,4 +1,4 @@
-"""What a mixture answers for rows, by NumPy or on a device."""
+"""Log-densities and responsibilities of rows, by NumPy or on a device."""
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from skgen.mixture._joint import (
     strongest,
 )
 
-# What is made of the log-densities (s, K, c) of a chunk: (s, c, ...).
+# Functions of the joint log-densities (s, K, c) of a chunk: (s, c, ...).
 _ON_DEVICE = {
     log_densities: lambda joint: normalised(joint)[0],
     shares: lambda joint: joint.div_(normalised(joint)[1]).transpose(1, 2),
@@ -27,38 +27,27 @@ _ON_DEVICE = {
 
 
 def log_density(X, parameters, covariance, device="cpu"):
-    """Return the log-density of rows (n, d): (n,)."""
+    """Return the log-densities of rows (n, d): (n,)."""
     out = np.empty(X.shape[0])
     return answers_on(device, X, parameters, covariance, log_densities, out)
 
 
 def posterior(X, parameters, covariance, device="cpu"):
-    """Return the probability of each component given rows (n, d): (n, K)."""
+    """Return the responsibilities of rows (n, d): (n, K)."""
     out = np.empty((X.shape[0], parameters.weights.size))
     return answers_on(device, X, parameters, covariance, shares, out)
 
 
 def most_probable(X, parameters, covariance, device="cpu"):
-    """Return the most probable component of rows (n, d): (n,)."""
+    """Return the component of highest responsibility of each row (n, d): (n,)."""
     out = np.empty(X.shape[0], dtype=np.intp)
     return answers_on(device, X, parameters, covariance, strongest, out)
 
 
 def answers_on(device, X, parameters, covariance, function, out):
-    """Fill in an answer for every row, on a device of some name.
+    """Return `out` as `answers` does, computed on a device if it has float64.
 
-    Parameters
-    ----------
-    device : str
-        Where. One that is missing, or has no float64, leaves them to the CPU.
-    X, parameters, covariance, out
-        As `answers` takes them.
-    function : callable
-        `log_densities`, `shares` or `strongest`.
-
-    Returns
-    -------
-    out
+    `function` is `log_densities`, `shares` or `strongest`.
     """
     place = place_of(device, np.float64)
     if place is None or place.single:
@@ -71,7 +60,7 @@ def answers_on(device, X, parameters, covariance, function, out):
 
 
 def _answered(place, X, joint, function, out):
-    """Fill in answers; tell for which rows products overflow: (n,)."""
+    """Compute `out`; return the rows for which products overflow: (n,)."""
     (n, d), products = X.shape, joint.products if joint.near.size else None
     far, twin = np.zeros(n, dtype=bool), DeviceJoint(joint, place)
     size = BLOCK_ROWS * blocks_in_chunk(d, twin.K, products, BLOCK_ROWS, 8)

@@ -1,4 +1,4 @@
-"""What every Gaussian mixture answers, however it was fitted."""
+"""Densities, responsibilities and draws of a fitted Gaussian mixture."""
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._blockwise import is_dask
 from skgen._parameters import invalid_parameter
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._validation import rows_to_answer
 from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
@@ -17,88 +18,92 @@ from skgen.mixture._lowrank import ALL_COVARIANCES
 class AbstractGaussianMixture(
     DaskAnswersMixin, ClassNamePrefixFeaturesOutMixin, GenerativeModel
 ):
-    """The answers of a mixture with `weights_`, `means_` and `precisions_cholesky_`.
+    """Abstract base class of the Gaussian mixtures.
 
-    Abstract: a model fills in how it is fitted, which sets those three and
-    `covariances_`, `precisions_` and `_fitted_covariance_type`.
+    `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
+    `precisions_cholesky_` and `_fitted_covariance_type`.
     """
 
-    def predict(self, X):
-        """Return the most probable component of each row.
+    def predict(self, X: MatrixLike) -> NDArray[np.intp]:
+        """Return the component with the highest probability for each row.
 
         Parameters
         ----------
         X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray or Dask array of shape (n_samples,)
-            The number of the component, from 0. For rows on Dask, a Dask array that
-            is not computed yet.
+            Index of the component, from 0. For Dask input, a lazy Dask array.
         """
         check_is_fitted(self)
         if is_dask(X):
             return self._lazy(X, most_probable, (), np.intp)
         return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probability of each component given each row.
 
         Parameters
         ----------
         X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray or Dask array of shape (n_samples, n_components)
-            The responsibilities, as `transform` returns them.
+            Responsibilities, the same as `transform` returns.
         """
         return self._posterior(X)
 
-    def bic(self, X, sample_weight=None):
+    def bic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         r"""Return the Bayesian information criterion; lower is better.
 
-        It is :math:`p \log n - 2 \log L` with :math:`p` free parameters
-        (Schwarz, 1978), in nats; :math:`n` is the sum of the weights.
+        It is :math:`p \log n - 2 \log L` in nats, where :math:`p` is the number of free
+        parameters, :math:`n` the sum of the sample weights and :math:`L` the
+        likelihood of the rows (Schwarz, 1978).
 
         Parameters
         ----------
         X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The rows that the mixture was fitted to.
+            Training data.
         sample_weight : array-like or Dask array of shape (n_samples,), default=None
-            How many times each row counts. None counts each once.
+            Weight of each row: a weight of 2 counts the row twice. None gives every
+            row a weight of 1.
 
         Returns
         -------
         float
+            The criterion, for all rows together.
         """
         log_likelihood, n = self._log_likelihood(X, sample_weight)
         return self._n_parameters() * float(np.log(n)) - 2 * log_likelihood
 
-    def aic(self, X, sample_weight=None):
+    def aic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         r"""Return Akaike's information criterion; lower is better.
 
-        It is :math:`2 p - 2 \log L` with :math:`p` free parameters
-        (Akaike, 1974), in nats.
+        It is :math:`2 p - 2 \log L` in nats, where :math:`p` is the number of free
+        parameters and :math:`L` the likelihood of the rows (Akaike, 1974).
 
         Parameters
         ----------
         X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The rows that the mixture was fitted to.
+            Training data.
         sample_weight : array-like or Dask array of shape (n_samples,), default=None
-            How many times each row counts. None counts each once.
+            Weight of each row: a weight of 2 counts the row twice. None gives every
+            row a weight of 1.
 
         Returns
         -------
         float
+            The criterion, for all rows together.
         """
         log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return 2 * self._n_parameters() - 2 * log_likelihood
 
     def _check_rows(self, n_rows, weight):
-        """Raise for too few rows, or weights of too small a sum, to fit anything."""
+        """Raise if there are too few rows, or too small weights, for the components."""
         name = type(self).__name__
         if n_rows < 2 and weight < 2:
             raise ValueError(
@@ -115,35 +120,36 @@ class AbstractGaussianMixture(
             raise invalid_parameter(self, "n_components", rule, self.n_components)
 
     def _collapsed(self, at_floor):
-        """Return the sentence that warns of components at the floor."""
-        least = f"reg_covar={self.reg_covar:g} of the variance of the data"
+        """Return the warning for components at the floor: (K,) bool."""
+        least = f"the minimum, reg_covar={self.reg_covar:g} of the variance of the data"
         if self.reg_covar == 0:
-            least = "which is that of rounding for reg_covar=0"
+            least = "the minimum that rounding allows (reg_covar=0)"
+        # A higher `reg_covar` is no remedy: it raises more components to the minimum.
         return (
-            f"Components {np.flatnonzero(at_floor).tolist()} of {type(self).__name__} "
-            "collapsed: their variance in some direction was raised to the floor, "
-            f"{least}. Use fewer components, a higher reg_covar, or skgen.dequantize "
-            "if columns are tied."
+            f"{'All' if at_floor.all() else 'Some'} components of "
+            f"{type(self).__name__} collapsed (see covariances_): their variance in "
+            f"some direction was raised to {least}. Use fewer components, a simpler "
+            "covariance_type, or skgen.dequantize if columns are tied."
         )
 
     def _log_likelihood(self, X, sample_weight):
-        """Return the log-likelihood of all rows, and how many they are."""
+        """Return the log-likelihood of all rows and the sum of their weights."""
         if is_dask(X):
             return self._sums_on_dask(X, sample_weight)
         log_density, sample_weight = self._weighted_log_density(X, sample_weight)
         return float(sample_weight @ log_density), float(sample_weight.sum())
 
     def _n_parameters(self):
-        """Return the number of free parameters: weights, means, covariances."""
+        """Return the number of free parameters."""
         K, d = self.means_.shape
         return K - 1 + K * d + self._covariance.n_parameters(self.covariances_)
 
-    # The name of the device that answers are computed on.
+    # Name of the device that computes the densities.
     _answering_device = "cpu"
 
     @property
     def _covariance(self):
-        # Not `covariance_type`, which may have been set anew since the fit.
+        # `covariance_type` may have been changed since the fit.
         return ALL_COVARIANCES[self._fitted_covariance_type]
 
     @property
@@ -163,7 +169,7 @@ class AbstractGaussianMixture(
 
     @property
     def _mixture(self):
-        """Return what free functions of rows take: parameters, shape and device."""
+        """Return the parameters, covariance type and device, for `log_density` etc."""
         return self._parameters, self._covariance, self._answering_device
 
     def _conditional_mean(self, Z):

@@ -1,8 +1,8 @@
-r"""Four shapes of a mixture's covariances, one small class each.
+r"""The four covariance types of EM, one small class each.
 
-`K` components, `d` features, `n` rows. A component's precision is
-:math:`\Lambda = U U^\top` with `U` upper triangular (full, tied), or one over a
-standard deviation (diag, spherical), as in scikit-learn.
+Shapes: `K` components, `d` features, `n` rows. The precision of a component is
+:math:`\Lambda = U U^\top`. The factor `U` is upper triangular (full, tied) or an
+inverse standard deviation (diag, spherical), as in scikit-learn.
 """
 
 from abc import ABC, abstractmethod
@@ -10,36 +10,36 @@ from abc import ABC, abstractmethod
 import numpy as np
 from scipy.linalg import solve_triangular
 
-# The least variance of any component, as a share of the data's: far above what
-# rounding leaves of a point, far below any cluster that can be told from one.
+# Minimum variance of a component, as a fraction of the variance of the data: far above
+# the rounding error of repeated rows, far below the variance of any real cluster.
 _LEAST_VARIANCE = 1e-24
 
 
 class AbstractCovariance(ABC):
-    """What the answers of a mixture ask of the shape of its covariances."""
+    """A covariance type, as scoring and sampling use it."""
 
-    # The whitening that leaves the family of the model unchanged.
+    # The whitening under which the covariance type is invariant.
     whitening: str
 
     @abstractmethod
     def n_parameters(self, covariances):
-        """Return the number of free parameters in the covariances."""
+        """Return the number of free parameters of the covariances."""
 
     @abstractmethod
     def log_det(self, factors, K, d):
-        """Return ``log |U_k|``, half the log-determinant of a precision: (K,)."""
+        """Return ``log |U_k|``, half the log-determinants of the precisions: (K,)."""
 
     @abstractmethod
     def standardise(self, diff, factors, k):
-        """Return ``diff @ U_k``: (n, d) differences of unit variance."""
+        """Return ``diff @ U_k`` for differences (n, d) from the mean."""
 
     @abstractmethod
     def colour(self, noise, factors, k):
-        """Return ``noise @ U_k^-1``: what `standardise` undoes."""
+        """Return ``noise @ U_k^-1``, the inverse of `standardise`."""
 
     @abstractmethod
     def factors(self, covariances):
-        """Return the `U` of all components."""
+        """Return the factors `U` of all components."""
 
     @abstractmethod
     def precisions(self, factors):
@@ -47,22 +47,22 @@ class AbstractCovariance(ABC):
 
     @abstractmethod
     def widened(self, covariances, varying):
-        """Return covariances of all coordinates, of variance one where none varies.
+        """Return covariances of all d coordinates, with variance one for constant ones.
 
-        `varying` (d,) marks the coordinates that `covariances` are of.
+        `varying` (d,) marks the coordinates of the given covariances.
         """
 
     @abstractmethod
     def least_variances(self, covariances):
-        """Return the least variance of each component in any direction: (K,)."""
+        """Return the minimum variance of each component in any direction: (K,)."""
 
     @abstractmethod
     def to_data(self, covariances, whitening):
-        """Return covariances and `U` in the units of the data."""
+        """Return covariances and factors `U` in the units of the data."""
 
 
 class AbstractEstimatedCovariance(AbstractCovariance):
-    """What EM asks besides: moments, starts, and covariances that follow from them."""
+    """A covariance type that EM can estimate from moments."""
 
     @abstractmethod
     def shape(self, K, d):
@@ -70,45 +70,43 @@ class AbstractEstimatedCovariance(AbstractCovariance):
 
     @abstractmethod
     def unit(self, K, d):
-        """Return the covariances that whitened data have as a whole."""
+        """Return the covariances of all whitened rows together, for K components."""
 
     @abstractmethod
     def empty_scatter(self, K, d):
-        """Return zeros to accumulate second moments in."""
+        """Return an array of zeros for the sums of second moments."""
 
     @abstractmethod
     def add_scatter(self, scatter, k, r, diff):
-        """Add the second moments of (n, d) differences with weights r (n,)."""
+        """Add second moments of differences (n, d) with weights r (n,), in place."""
 
     @abstractmethod
     def scatter(self, covariances, counts, d):
-        """Return the second moments about the means, of so many rows: by type."""
+        """Return the second moments about the means of `counts` rows (K,)."""
 
     @abstractmethod
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
-        """Return the covariances (or `previous` for no rows), and which hit a floor.
+        """Return the covariances, and which of them were raised to the floor (K,).
 
-        The moments are about points from which the means are `shift` (K, d) away.
-        The likelihood is maximised over covariances that are nowhere below the
-        floor: its eigenvalues are clipped (Ingrassia and Rocci, 2007), so that EM
-        stays monotone.
+        `shift` (K, d) are the means relative to the origins of the moments. Empty
+        components keep their `previous` covariance.
         """
 
     @abstractmethod
     def averaged(self, covariances, k, weights):
-        """Return the covariances with that of component `k` their weighted mean."""
+        """Return the covariances, with the weighted mean of all for component `k`."""
 
     @abstractmethod
     def factors_of_precisions(self, precisions):
-        """Return some `U` for given precisions; LinAlgError if not positive."""
+        """Return factors `U` of precisions; LinAlgError if not positive definite."""
 
     @abstractmethod
     def to_white(self, factors, whitening):
-        """Return whitened covariances for `U` in the units of the data."""
+        """Return whitened covariances from factors `U` in the units of the data."""
 
 
 class Full(AbstractEstimatedCovariance):
-    """A covariance of its own for each component: (K, d, d)."""
+    """One covariance per component: (K, d, d)."""
 
     whitening = "full"
 
@@ -136,7 +134,7 @@ class Full(AbstractEstimatedCovariance):
 
     def add_scatter(self, scatter, k, r, diff):
         weighted = diff * np.sqrt(r)[:, None]
-        scatter[k] += weighted.T @ weighted  # of which BLAS computes one half
+        scatter[k] += weighted.T @ weighted  # BLAS computes one triangle
 
     def scatter(self, covariances, counts, d):
         return counts[:, None, None] * covariances
@@ -240,7 +238,7 @@ class Tied(AbstractEstimatedCovariance):
 
 
 class AbstractVariances(AbstractEstimatedCovariance):
-    """Variances, with one over a standard deviation for `U`."""
+    """Variances, whose factors `U` are inverse standard deviations."""
 
     def n_parameters(self, covariances):
         return covariances.size
@@ -267,7 +265,7 @@ class AbstractVariances(AbstractEstimatedCovariance):
 
 
 class Diagonal(AbstractVariances):
-    """A variance for each component and feature: (K, d)."""
+    """One variance per component and feature: (K, d)."""
 
     whitening = "diag"
 
@@ -317,7 +315,7 @@ class Diagonal(AbstractVariances):
 
 
 class Spherical(AbstractVariances):
-    """One variance for each component: (K,)."""
+    """One variance per component: (K,)."""
 
     whitening = "spherical"
 
@@ -351,7 +349,7 @@ class Spherical(AbstractVariances):
         return variances, at_floor
 
     def widened(self, covariances, varying):
-        return covariances  # a scalar whitening leaves no coordinate without scale
+        return covariances  # a scalar whitening has no degenerate coordinates
 
     def least_variances(self, covariances):
         return covariances
@@ -373,11 +371,13 @@ COVARIANCES = {
 
 
 def floored(matrix, floor, degenerate):
-    """Clip the eigenvalues of a covariance; tell whether any had to be.
+    """Return a covariance (d, d) with eigenvalues clipped, and whether any changed.
 
-    Across degenerate directions, where whitened data do not vary, the variance is
-    one: the shared floor of the package.
+    The variance of `degenerate` directions (d,) is set to one.
     """
+    # Clipped eigenvalues maximise the likelihood over covariances above the floor
+    # (Ingrassia and Rocci, 2007), so that EM stays monotone. Whitened rows do not vary
+    # in degenerate directions, where all models have the same minimum variance.
     d = matrix.shape[0]
     matrix = 0.5 * (matrix + matrix.T)
     matrix[degenerate] = 0.0
@@ -385,7 +385,7 @@ def floored(matrix, floor, degenerate):
     matrix[degenerate, degenerate] = 1.0
     floor = max(floor, _LEAST_VARIANCE)
     try:
-        # Cheaper than eigenvalues, and nearly always enough.
+        # Cheaper than eigenvalues, and nearly always sufficient.
         np.linalg.cholesky(matrix - floor * np.eye(d))
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(matrix)
@@ -396,25 +396,25 @@ def floored(matrix, floor, degenerate):
 
 
 def _widened(covariances, varying):
-    """Return matrices of all coordinates, those of `varying` and ones elsewhere."""
+    """Embed matrices of the `varying` coordinates (d,) in identity matrices (d, d)."""
     wide = np.eye(varying.size) * np.ones((*covariances.shape[:-2], 1, 1))
     wide[..., np.ix_(varying, varying)[0], np.ix_(varying, varying)[1]] = covariances
     return wide
 
 
 def _dense_factor(covariance):
-    """Return the upper triangular `U` with ``U U^T`` the inverse of a covariance."""
+    """Return upper triangular `U` with ``U U^T`` the inverse of a covariance (d, d)."""
     return inverse_transpose(np.linalg.cholesky(covariance))
 
 
 def inverse_transpose(lower):
-    """Return ``L^-T``, upper triangular."""
+    """Return ``L^-T``, upper triangular, for lower triangular `L` (d, d)."""
     return solve_triangular(lower, np.eye(lower.shape[0]), lower=True).T
 
 
 def _lower_triangular(root):
-    """Return the lower triangular `L` with ``L L^T = root root^T``."""
-    # By QR: forming the product would square the condition number.
+    """Return lower triangular `L` with ``L L^T = root root^T``."""
+    # By QR, because the product would square the condition number.
     upper = np.linalg.qr(root.T, mode="r")
     return (upper * np.where(np.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
 

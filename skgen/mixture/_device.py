@@ -1,7 +1,8 @@
-"""EM's pass over rows on a device, by PyTorch: large chunks, and one answer a pass.
+"""The E-step on a device by PyTorch: large chunks, and one synchronisation per pass.
 
-What is summed, and what goes by products or by differences, is what `Expectation` says
-for NumPy; `_device_sums` computes it. float32 has limits of its own (`_precision`).
+`Expectation` decides what is summed, and which components use products or differences,
+as it does for NumPy; `_device_sums` computes the sums. float32 has its own limits
+(`_precision`).
 """
 
 import contextlib
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skgen._lazy import is_installed, lazy_module
 from skgen._tensors import resolved_device, without_tf32
 from skgen.mixture._device_rounding import left_out
 from skgen.mixture._device_rows import DeviceRows
@@ -24,56 +26,51 @@ from skgen.mixture._problem import AbstractProblem, Problem
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import Expectation, Family, Sums
 
+torch = lazy_module("torch", "The 'device' parameter")
+
 
 @dataclass(frozen=True)
 class Place:
-    """A device and the arithmetic on it."""
+    """A backend: a PyTorch device and the floating-point type of the rows on it."""
 
-    device: object  # of PyTorch
-    single: bool
+    device: object  # torch.device
+    single: bool  # float32
 
     @property
     def precision(self):
+        """Return the numerical limits of the floating-point type."""
         return SINGLE if self.single else DOUBLE
 
     @property
     def dtype(self):
-        """Return the type of the rows as NumPy names it."""
+        """Return the NumPy type of the rows."""
         return np.float32 if self.single else np.float64
 
     @property
     def _adds_on_cpu(self):
-        # Apple's devices have no float64.
+        # MPS has no float64.
         return self.device.type == "mps"
 
     def tensor(self, array, device=None):
-        """Return an array in the arithmetic of the device, there or elsewhere."""
-        import torch
-
+        """Return an array as a tensor of the type of the rows."""
         array = np.ascontiguousarray(array, dtype=self.dtype)
         return torch.as_tensor(array, device=device or self.device)
 
     def rounded(self, array):
-        """Return an array with the digits that it has on the device, in float64."""
+        """Return an array, rounded to the type of the rows, in float64."""
         return np.asarray(array, dtype=self.dtype).astype(np.float64)
 
     def indices(self, array):
-        """Return whole numbers on the device."""
-        import torch
-
+        """Return an array of integers as a tensor."""
         return torch.as_tensor(array, device=self.device)
 
     def wide(self, array):
-        """Return an array as a tensor to add sums to."""
-        import torch
-
+        """Return an array as a float64 tensor for sums."""
         device = "cpu" if self._adds_on_cpu else self.device
         return torch.tensor(array, dtype=torch.float64, device=device)
 
     def total(self, tensor, dim):
-        """Return the sum along dimensions (a tuple) in float64."""
-        import torch
-
+        """Return the sum over a tuple of dimensions in float64."""
         if self._adds_on_cpu:
             if tensor.ndim - 1 in dim:  # the rows of a block
                 tensor = tensor.sum(dim=-1, keepdim=True)
@@ -81,14 +78,14 @@ class Place:
         return tensor.sum(dim=dim, dtype=torch.float64)
 
     def arithmetic(self):
-        """Return a context of full float32: TF32 has three digits."""
+        """Return a context that disables TF32, which has three digits."""
         cuda = self.single and self.device.type == "cuda"
         return without_tf32() if cuda else contextlib.nullcontext()
 
 
 def place_of(name, dtype):
-    """Return where to sum over rows of a type; None is the CPU, by NumPy."""
-    if name == "cpu":  # PyTorch is not loaded for nothing
+    """Return the `Place` for rows of a type, or None to use NumPy."""
+    if name == "cpu":  # PyTorch is not needed
         return None
     device = usable_device(name)
     if device is None:
@@ -97,43 +94,36 @@ def place_of(name, dtype):
 
 
 def usable_device(name):
-    """Return the device of a name; None for the CPU, and where it is missing."""
-    import torch
-
+    """Return the device of a name, or None for the CPU and unavailable devices."""
+    if not is_installed("torch"):
+        return None
     device = resolved_device(name)
     if device.type == "cuda" and torch.cuda.is_available():
-        return device
+        exists = (device.index or 0) < torch.cuda.device_count()
+        return device if exists else None
     if device.type == "mps" and torch.backends.mps.is_available():
         return device
     return None
 
 
 class DeviceExpectation(Expectation):
-    """What to sum of every row in an E-step, on a device.
-
-    Parameters
-    ----------
-    parameters, family, loss, moved
-        As `Expectation` takes them; `loss` is a multiple of the device's rounding.
-    place : Place
-        Where, and in what arithmetic.
-    """
+    """The E-step of one pass on a device."""
 
     def __init__(self, parameters, family, loss, moved=None, *, place):
         self.place, self.precision = place, place.precision
         self.moved = moved is not None
         super().__init__(parameters, family, loss, moved)
-        # What the device subtracts, to the digit.
+        # Rounded to the values that the device subtracts.
         self.moments.origins = self.place.rounded(self.moments.origins)
 
     def sums(self, X, sample_weight):
-        """Return the sums over rows (n, d) of weights (n,), which go to the device."""
+        """Return the `Sums` of rows (n, d) with weights (n,), moved to the device."""
         if not np.abs(X).max() < self.precision.range:
             return super().sums(X, sample_weight)
         return self.sums_of(DeviceRows(lambda rows: X[rows], sample_weight, self.place))
 
     def sums_of(self, rows):
-        """Return the sums over rows that are on the device."""
+        """Return the `Sums` of `DeviceRows`."""
         with self.place.arithmetic():
             moments = DeviceMoments(self.moments, self.place)
             joint = DeviceJoint(self.joint, self.place)
@@ -148,12 +138,10 @@ class DeviceExpectation(Expectation):
         return Sums(sums, log_likelihood, rows.weight, least, row, weight)
 
     def _added(self, rows, joint, moments):
-        """Add all rows to the moments, without waiting for the device.
+        """Add all rows to the moments, without synchronisation.
 
-        Returns the log-likelihood, and the least log-density and its row.
+        Returns the log-likelihood, and the lowest log-density with its row number.
         """
-        import torch
-
         place, products = self.place, self.moments.products
         total, least, where = torch.zeros_like(moments.sums[0][0]), [], []
         size = blocks_in_chunk(rows.d, joint.K, products, rows.c, rows.X.itemsize)
@@ -164,7 +152,7 @@ class DeviceExpectation(Expectation):
             r *= weights[:, None] / norm
             moments.add(X, F, r)
             total += place.total(weights * log_density, (0, 1))
-            log_density.masked_fill_(weights == 0, torch.inf)  # rows that fill a block
+            log_density.masked_fill_(weights == 0, torch.inf)  # padding
             worst = log_density.flatten().min(dim=0)
             least.append(worst.values)
             where.append(worst.indices + start * rows.c)
@@ -174,9 +162,7 @@ class DeviceExpectation(Expectation):
 
 
 def in_one_transfer(scalars, *sums):
-    """Return scalars and sums on the device as NumPy's, waiting once."""
-    import torch
-
+    """Return scalars and sums as floats and NumPy arrays, in one synchronisation."""
     device = sums[0].device
     parts = [value.reshape(1).to(device).to(torch.float64) for value in scalars]
     parts += [array.flatten() for array in sums]
@@ -190,17 +176,7 @@ def in_one_transfer(scalars, *sums):
 
 
 class DeviceProblem(AbstractProblem):
-    """Rows in whitened coordinates that are on a device.
-
-    Parameters
-    ----------
-    rows : DeviceRows
-        The rows.
-    family : Family
-        What to fit to them.
-    place : Place
-        Where they are, and in what arithmetic.
-    """
+    """Whitened rows on a device."""
 
     def __init__(self, rows, family, place):
         self.rows, self.family, self.place = rows, family, place
@@ -215,7 +191,7 @@ class DeviceProblem(AbstractProblem):
 
 
 def device_problem(X, sample_weight, whitening, covariance, floor, place):
-    """Return rows in memory, in the units of the data, as a problem on a device."""
+    """Return the problem on a device for rows (n, d) in the units of the data."""
 
     def white(rows):
         return whitening.whiten(X[rows])

@@ -1,4 +1,4 @@
-"""What float32 takes from the parameters, and so from the likelihood."""
+"""Correction of the likelihood for the rounding of parameters to float32."""
 
 import numpy as np
 
@@ -7,23 +7,14 @@ from skgen.mixture._device_sums import constants_of
 
 
 def left_out(expectation, sums):
-    """Return what rounding of the parameters takes from a log-likelihood.
+    """Return the first-order effect of rounded parameters on a log-likelihood: a float.
 
-    To first order that is what it takes from coefficients and precisions times the sums
-    of features and the scatter, which the M-step needs anyway. Otherwise it would
-    differ between iterations by more than a late one brings.
-
-    Parameters
-    ----------
-    expectation : DeviceExpectation
-        Whose components have their moments about here or their means.
-    sums : list of ndarrays
-        Of moments, by `Moments`, over all rows.
-
-    Returns
-    -------
-    float
+    `sums` are the totals of `Moments`, about the shift or the means of the components.
     """
+    # To first order, the effect is the rounding error of coefficients and precisions
+    # times the sums of features and the scatter, which the M-step needs anyway. Without
+    # the correction, rounding would change the likelihood between iterations by more
+    # than a late iteration improves it.
     joint, moments, place = expectation.joint, expectation.moments, expectation.place
     counts, _, scatter, *products = sums
     left = 0.0
@@ -37,12 +28,12 @@ def left_out(expectation, sums):
     left += _lost(constants_of(joint)[filled], place) @ counts[filled]
     factors, precisions = joint.parameters.factors, joint.covariance.precisions
     lost = precisions(factors) - precisions(place.rounded(factors))
-    if isinstance(joint.covariance, Tied):  # components are near or apart together
+    if isinstance(joint.covariance, Tied):  # all components are near, or all are apart
         second = products[1] if near.size else scatter * (apart.size > 0)
         return left - 0.5 * np.vdot(lost, second)
     return left - 0.5 * np.vdot(lost[filled], scatter[filled])
 
 
 def _lost(array, place):
-    """Return what rounding takes from an array."""
+    """Return the rounding error of an array."""
     return array - place.rounded(array)

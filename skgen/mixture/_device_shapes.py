@@ -1,61 +1,59 @@
-"""What products and differences are for each shape of covariances, on a device.
+"""Products and differences for each covariance type, on a device.
 
 Rows are columns in blocks: a chunk has the shape (s, d, c), its features (s, p, c) and
-its shares (s, m, c). Sums are of type float64.
+its responsibilities (s, m, c). Sums are float64.
 """
 
 from abc import ABC, abstractmethod
 
 import numpy as np
 
+from skgen._lazy import lazy_module
 from skgen.mixture._covariance import Diagonal, Full, Spherical, Tied
 from skgen.mixture._products import pairs
 
+torch = lazy_module("torch", "The 'device' parameter")
+
 
 class AbstractDeviceShape(ABC):
-    """One shape of covariances, as `AbstractCovariance` and `AbstractProducts` have it.
-
-    Abstract: what they compute of rows is filled in.
-    """
+    """The parts of `AbstractCovariance` and `AbstractProducts` that process rows."""
 
     @abstractmethod
     def fill(self, F, d, factors):
-        """Fill in the features (s, p, c) after the first 1 + d."""
+        """Compute the features (s, p, c) after the first 1 + d, in place."""
 
     def order(self, d):
-        """Return which of NumPy's features each of these is: an index for (p,)."""
+        """Return the position of each feature in the order of NumPy: an index (p,)."""
         return slice(None)
 
     @abstractmethod
     def standardise(self, difference, factors, k):
-        """Return the chunk of differences (s, d, c) in units of component `k`."""
+        """Return ``U_k^T`` times a chunk of differences (s, d, c)."""
 
     @abstractmethod
     def add_scatter(self, scatter, k, weighted, difference, place):
-        """Add the second moments of differences, once weighted and once not."""
+        """Add second moments of differences (s, d, c), weighted and plain, in place."""
 
     def add_products(self, sums, F, r, d, place):
-        """Add rows of features F and weighted shares r to the sums of products."""
-        # A block is one product: rounding grows with c, not with the rows, and blocks
-        # keep a GPU busy that one small answer would not.
+        """Add features (s, p, c) with weighted responsibilities (s, m, c), in place."""
+        # One product per block: rounding errors grow with c rather than the number of
+        # rows, and the blocks occupy a GPU that one small product would not.
         sums[0] += place.total(_inner(F, r), (0,))  # (p, m)
 
 
 class FullOnDevice(AbstractDeviceShape):
-    """As `Full` and `FullProducts`."""
+    """`Full` and `FullProducts` on a device."""
 
     def fill(self, F, d, factors):
-        import torch
-
-        start = 1 + d
+        multiply, start = torch.mul, 1 + d
         for i in range(d):
             rest = F[:, 1 + i : 1 + d]
-            torch.mul(F[:, 1 + i, None], rest, out=F[:, start : start + d - i])
+            multiply(F[:, 1 + i, None], rest, out=F[:, start : start + d - i])
             start += d - i
 
     def order(self, d):
-        # By rows of the upper triangle: squares before all else, which the rest then
-        # takes back, cost a digit of float32.
+        # By rows of the upper triangle. With all squares first, the other products
+        # would cancel most of their sum, which costs a digit of float32.
         i, j = pairs(d)
         products = np.lexsort((np.maximum(i, j), np.minimum(i, j)))
         return np.concatenate([np.arange(1 + d), 1 + d + products])
@@ -68,11 +66,9 @@ class FullOnDevice(AbstractDeviceShape):
 
 
 class TiedOnDevice(AbstractDeviceShape):
-    """As `Tied` and `TiedProducts`."""
+    """`Tied` and `TiedProducts` on a device."""
 
     def fill(self, F, d, factors):
-        import torch
-
         y = product(factors.T, F[:, 1 : 1 + d])
         torch.sum(y.square_(), dim=1, out=F[:, 1 + d])
 
@@ -89,11 +85,9 @@ class TiedOnDevice(AbstractDeviceShape):
 
 
 class DiagonalOnDevice(AbstractDeviceShape):
-    """As `Diagonal` and `DiagonalProducts`."""
+    """`Diagonal` and `DiagonalProducts` on a device."""
 
     def fill(self, F, d, factors):
-        import torch
-
         torch.square(F[:, 1 : 1 + d], out=F[:, 1 + d :])
 
     def standardise(self, difference, factors, k):
@@ -104,11 +98,9 @@ class DiagonalOnDevice(AbstractDeviceShape):
 
 
 class SphericalOnDevice(AbstractDeviceShape):
-    """As `Spherical` and `SphericalProducts`."""
+    """`Spherical` and `SphericalProducts` on a device."""
 
     def fill(self, F, d, factors):
-        import torch
-
         torch.sum(F[:, 1 : 1 + d].square(), dim=1, out=F[:, 1 + d])
 
     def standardise(self, difference, factors, k):
@@ -127,19 +119,15 @@ _SHAPES = {
 
 
 def on_device(covariance):
-    """Return what a shape of covariances is on a device."""
+    """Return the `AbstractDeviceShape` of a covariance type."""
     return _SHAPES[type(covariance)]
 
 
 def product(matrix, chunk):
     """Return a matrix (m, p) times every block of a chunk (s, p, c): (s, m, c)."""
-    import torch
-
     return torch.bmm(matrix.expand(chunk.shape[0], -1, -1), chunk)
 
 
 def _inner(a, b):
-    """Return the products of blocks (s, p, c) and (s, m, c) over rows: (s, p, m)."""
-    import torch
-
+    """Return the inner products over rows of (s, p, c) and (s, m, c): (s, p, m)."""
     return torch.bmm(a, b.transpose(1, 2))

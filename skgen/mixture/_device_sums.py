@@ -1,31 +1,26 @@
 """Densities and moments of rows on a device, chunk by chunk.
 
-The twins of `Joint` and of `Moments`: those decide what goes by products and what by
-differences, these compute it, in the shapes of `_device_shapes`. Nothing here waits for
-the device.
+`Joint` and `Moments` decide which components use products or differences; their
+counterparts here compute them, in the shapes of `_device_shapes`. Nothing here
+synchronises with the device.
 """
 
 import numpy as np
 
+from skgen._lazy import lazy_module
 from skgen.mixture._device_shapes import on_device, product
 
-# Rows in a block of a chunk: what one matrix product adds up.
+torch = lazy_module("torch", "The 'device' parameter")
+
+# Number of rows in a block of a chunk, over which one matrix product sums.
 BLOCK_ROWS = 2**11
 
-# Bytes of features, shares and differences in a chunk.
+# Bytes of features, responsibilities and differences in a chunk.
 _CHUNK_BYTES = 2**29
 
 
 class DeviceJoint:
-    """Compute the log-densities of a chunk of rows together with each component.
-
-    Parameters
-    ----------
-    joint : Joint
-        Which components go by products, and their coefficients.
-    place : Place
-        Where, and in what arithmetic.
-    """
+    """Joint log-densities of chunks of rows and components, as `Joint` has them."""
 
     def __init__(self, joint, place):
         parameters, covariance = joint.parameters, joint.covariance
@@ -35,7 +30,7 @@ class DeviceJoint:
         self.factors = place.tensor(parameters.factors)
         self.means = place.tensor(parameters.means)[:, :, None]  # (K, d, 1)
         self.constants = constants_of(joint).tolist()
-        # What rounding of the means leaves out, in units of each component.
+        # Rounding errors of the means, in units of each component.
         self.missing = place.tensor(_missing(joint, place)) if place.single else None
         if joint.near.size:
             self.near = place.indices(joint.near)
@@ -52,7 +47,7 @@ class DeviceJoint:
         return F
 
     def __call__(self, X, F):
-        """Return log-densities (s, K, c) of a chunk (s, d, c) of features (s, p, c)."""
+        """Return joint log-densities (s, K, c) of a chunk with its features."""
         if not self.apart:
             return product(self.coefficients, F)
         joint = X.new_empty(X.shape[0], self.K, X.shape[2])
@@ -63,28 +58,18 @@ class DeviceJoint:
         return joint
 
     def _by_differences(self, X, k):
-        """Return the log-densities (s, c) together with one component."""
-        import torch
-
+        """Return the joint log-densities (s, c) of a chunk and one component."""
         y = self.shape.standardise(X - self.means[k], self.factors, k)  # (s, d, c)
         if self.missing is not None:
             y -= self.missing[k, :, None]
         squared = y.square_().sum(dim=1)
-        # So far away that squares overflow, all components are alike.
+        # Where squares overflow, all components are equally likely.
         squared.clamp_(max=torch.finfo(squared.dtype).max)
         return squared.mul_(-0.5).add_(self.constants[k])
 
 
 class DeviceMoments:
-    """Sums of weighted moments of chunks of rows, by products or by differences.
-
-    Parameters
-    ----------
-    moments : Moments
-        What is summed about which points.
-    place : Place
-        Where, and in what arithmetic.
-    """
+    """Sums of weighted moments of chunks of rows, as `Moments` has them."""
 
     def __init__(self, moments, place):
         self.place, self.apart = place, moments.apart.tolist()
@@ -94,7 +79,7 @@ class DeviceMoments:
         self.sums = [place.wide(array) for array in moments.zeros()]
 
     def add(self, X, F, r):
-        """Add a chunk (s, d, c) of features (s, p, c) and weighted shares (s, K, c)."""
+        """Add a chunk with its features and weighted responsibilities (s, K, c)."""
         counts, first, scatter, *products = self.sums
         place = self.place
         if self.any_near:
@@ -108,7 +93,7 @@ class DeviceMoments:
             self.shape.add_scatter(scatter, k, weighted, difference, place)
 
     def ordered(self, sums):
-        """Return the sums, as NumPy's arrays, with features in NumPy's order."""
+        """Return the sums, a list of arrays, with features in the order of NumPy."""
         if not self.any_near:
             return sums
         counts, first, scatter, given, *rest = sums
@@ -118,29 +103,25 @@ class DeviceMoments:
 
 
 def constants_of(joint):
-    """Return the log-densities of components at their own means: (K,)."""
+    """Return the joint log-densities of the components at their means: (K,)."""
     parameters = joint.parameters
     K, d = parameters.means.shape
-    with np.errstate(divide="ignore"):  # a weight of 0 has the logarithm -inf
+    with np.errstate(divide="ignore"):  # log(0) = -inf
         constants = np.log(parameters.weights) - 0.5 * d * np.log(2 * np.pi)
     return constants + joint.covariance.log_det(parameters.factors, K, d)
 
 
 def _missing(joint, place):
-    """Return what rounding takes from means, in units of the components: (K, d)."""
+    """Return the rounding errors of the means in units of the components: (K, d)."""
     means, factors = joint.parameters.means, joint.parameters.factors
     rest, standardise = means - place.rounded(means), joint.covariance.standardise
     return np.stack([standardise(row, factors, k) for k, row in enumerate(rest)])
 
 
 def normalised(joint):
-    """Make shares of log-densities (s, K, c), in place, up to their sum.
+    """Exponentiate joint log-densities (s, K, c) in place, relative to the maximum.
 
-    Returns
-    -------
-    log_density : tensor of shape (s, c)
-    total : tensor of shape (s, 1, c)
-        What `joint`, now relative to the largest of each row, adds up to.
+    Returns log-densities (s, c) and sums (s, 1, c), as `normalise` does.
     """
     top = joint.amax(dim=1, keepdim=True)
     total = joint.sub_(top).exp_().sum(dim=1, keepdim=True)
@@ -148,6 +129,6 @@ def normalised(joint):
 
 
 def blocks_in_chunk(d, K, products, c, itemsize):
-    """Return how many blocks of `c` rows make a chunk."""
+    """Return the number of blocks of `c` rows in a chunk."""
     p = 0 if products is None else products.n_features(d)
     return max(1, _CHUNK_BYTES // (itemsize * c * (p + 3 * (K + d))))

@@ -1,4 +1,4 @@
-"""Rows on a Dask cluster: every worker sums over the blocks that it holds."""
+"""Dask input: sums over the rows run on the workers that hold the blocks."""
 
 import numpy as np
 
@@ -8,17 +8,7 @@ from skgen.mixture._tables import AbstractTable
 
 
 class DaskTable(AbstractTable):
-    """A Dask array or dataframe.
-
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are set.
-    X : Dask array or Dask dataframe of shape (n, d)
-        The rows. Every pass computes them anew unless they are persisted.
-    sample_weight : Dask array or series, array-like of shape (n,) or None
-        How many times each row counts, unchecked.
-    """
+    """A Dask array or dataframe (n, d); each pass recomputes rows not persisted."""
 
     def __init__(self, model, X, sample_weight):
         self._rows = DaskRows(model, X, sample_weight, reset=True)

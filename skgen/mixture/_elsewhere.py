@@ -1,4 +1,4 @@
-"""Tables that are not arrays in memory."""
+"""Sources of rows that are not arrays in memory."""
 
 from skgen._blockwise import is_dask
 from skgen.mixture._distributed import DaskTable
@@ -7,21 +7,7 @@ from skgen.mixture._mapped import MappedTable, is_mapped
 
 
 def table_elsewhere(model, X, sample_weight):
-    """Return rows that are to stay where they are as a table; None for others.
-
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are set.
-    X : object
-        What `fit` was given, unchecked.
-    sample_weight : object
-        How many times each row counts, unchecked.
-
-    Returns
-    -------
-    AbstractTable or None
-    """
+    """Wrap unchecked out-of-core input as a table; return None for other input."""
     if is_dask(X):
         return DaskTable(model, X, sample_weight)
     if is_iterated(X):

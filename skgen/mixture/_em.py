@@ -1,8 +1,8 @@
-"""Gaussian mixture fitted by expectation and maximisation."""
+"""Gaussian mixture fitted by expectation-maximisation."""
 
-import warnings
 from dataclasses import replace
 from functools import partial
+from typing import Self
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -17,7 +17,9 @@ from skgen._parameters import (
 )
 from skgen._tensors import check_device
 from skgen._threads import one_blas_thread
+from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._validation import column_names
+from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
 from skgen.mixture._answers import log_density
@@ -40,58 +42,71 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     .. math:: p(x) = \sum_{k=1}^{K} \pi_k \, \mathcal{N}(x; \mu_k, \Sigma_k),
               \qquad \sum_k \pi_k = 1.
 
-    The latent is the component, one-hot. EM [1]_ raises the likelihood in every
-    iteration; it runs in whitened coordinates, so that the scale of the data does
-    not matter, and gives the same answer for rows in any order. Rows may also be a
-    memory-mapped file, a Dask array or dataframe, or blocks that a function yields
-    (:doc:`/guide/large_data`). Read more in the :doc:`/guide/gaussian_mixture`.
+    The latent is the one-hot encoded component. EM [1]_ increases the likelihood in
+    every iteration. It runs in whitened coordinates, so that the result does not
+    depend on the scale of the data, nor on the order of the rows. The rows can also
+    be a memory-mapped array, a Dask array or dataframe, or a function that yields
+    blocks of rows (:doc:`/guide/large_data`). Read more in the
+    :doc:`/guide/gaussian_mixture`.
 
     Parameters
     ----------
     n_components : int, default=1
-        The number of components.
+        Number of mixture components.
     covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
-        The shape of the covariances: one matrix for each component, one for all,
-        one variance for each component and feature, or one for each component.
+        Type of the covariances:
+
+        - "full": each component has its own covariance matrix;
+        - "tied": all components share one covariance matrix;
+        - "diag": each component has its own variance for each feature;
+        - "spherical": each component has its own single variance.
     tol : float, default=1e-3
-        EM ends with the iteration after one that raised the mean log-likelihood
-        by less than this, in nats per row, as scikit-learn does; where steps are made
-        longer, the step of EM must be small as well. 0 goes on until rounding ends
-        the rise.
+        Convergence threshold, in nats per row. As in scikit-learn, the iteration
+        after an increase of the mean log-likelihood below `tol` is the last. If the
+        steps are accelerated, the increase that a plain EM step would bring must be
+        below `tol` as well. With 0, EM iterates until rounding ends the increase.
     reg_covar : float, default=1e-6
-        The least variance that a component may have in any direction, as a share
-        of the variance of the data in that direction. Covariances that would fall
-        below are raised to it, which keeps EM monotone [2]_. It is relative,
-        while scikit-learn adds an absolute number to the variances.
+        Minimum variance of a component in any direction, as a fraction of the
+        variance of the data in that direction. Smaller variances are raised to this
+        minimum, which keeps EM monotone [2]_. In scikit-learn, `reg_covar` is an
+        absolute number that is added to the variances.
     max_iter : int, default=100
-        The most iterations over all rows. 0 returns the first start.
+        Maximum number of iterations over all rows. 0 returns the initial parameters.
     n_init : int, default=1
-        How many starts to try, twice or four times as many for "kmeans". They race: the
-        half of the higher likelihood goes on after a few iterations, and so on; those
-        with a few rows that collapsed only where there is no other.
+        Number of initialisations. They compete by successive halving: after a few
+        iterations the better half continues. "kmeans" runs up to four
+        initialisations for each. An initialisation with a component that collapsed
+        onto a few rows continues only if there is no other.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        The start: the clusters of k-means; the rows nearest to each of
-        `n_components` seeds that k-means++ or chance draws from the rows; or
-        random responsibilities. All in whitened coordinates ("kmeans" in coordinates
-        of unit variance as well), by the weights, and on a sample of many rows.
+        Initialisation method:
+
+        - "kmeans": the clusters found by k-means;
+        - "k-means++": the rows nearest to each of `n_components` seeds, which
+          k-means++ draws from the rows;
+        - "random_from_data": the same for seeds drawn at random;
+        - "random": random responsibilities.
+
+        All methods use the sample weights, whitened coordinates ("kmeans" also
+        features scaled to unit variance) and, if there are many rows, a sample.
     weights_init : array-like of shape (n_components,), default=None
-        Weights to start from, which sum to one. None takes those of `init_params`.
+        Initial weights, which sum to one. If None, `init_params` is used.
     means_init : array-like of shape (n_components, n_features), default=None
-        Means to start from, in the units of the data.
+        Initial means, in the units of the data. If None, `init_params` is used.
     precisions_init : array-like, default=None
-        Inverses of the covariances to start from, in the units of the data; of
-        the shape of `precisions_`.
+        Initial precisions (inverses of the covariances), in the units of the data
+        and of the shape of `precisions_`. If None, `init_params` is used.
     warm_start : bool, default=False
-        Whether a second `fit` starts where the first ended; `n_init` is then 1.
+        Whether `fit` continues from the previous solution. `n_init` and
+        `init_params` are then ignored.
     random_state : int, RandomState instance or None, default=None
-        Seeds the start, and the draws of `sample`.
+        Seed of the initialisation and of the draws of `sample`.
     device : str, default="cpu"
-        Where iterations and answers are computed: "cpu" by NumPy, or "cuda",
-        "cuda:1" and so on by PyTorch, or "mps"; "auto" takes the fastest there is.
-        On a device float32 rows are iterated over in float32, never in TF32; others,
-        and all answers, in float64. "mps", which has none, iterates in float32 and
-        leaves answers to the CPU, as does a device that is missing when rows are
-        scored. A start is looked for on the CPU, in a sample of many rows.
+        Device that computes the iterations and the densities: "cpu" (NumPy), "cuda",
+        "cuda:1", "mps" (PyTorch), or "auto" for the fastest one available. On a GPU,
+        float32 rows are iterated in float32, never in TF32; other rows, and all
+        densities, use float64. "mps" has no float64: it iterates in float32, and the
+        CPU computes the densities, as it does if the device is missing when rows
+        are scored. The initialisation runs on the CPU.
 
     Attributes
     ----------
@@ -100,49 +115,52 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     means_ : ndarray of shape (n_components, n_features)
         The means :math:`\mu_k`.
     covariances_ : ndarray
-        The covariances :math:`\Sigma_k`: of shape (n_components, n_features,
-        n_features) for "full", (n_features, n_features) for "tied", (n_components,
-        n_features) for "diag" and (n_components,) for "spherical".
+        The covariances :math:`\Sigma_k`. The shape depends on `covariance_type`:
+        (n_components, n_features, n_features) for "full", (n_features, n_features)
+        for "tied", (n_components, n_features) for "diag" and (n_components,) for
+        "spherical".
     precisions_ : ndarray
-        Their inverses, of the same shape.
+        The inverses of the covariances, of the same shape.
     precisions_cholesky_ : ndarray
-        Upper triangular :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, or
-        one over the standard deviations; of the same shape.
+        Factors :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
+        shape: upper triangular matrices for "full" and "tied", inverse standard
+        deviations for "diag" and "spherical".
     converged_ : bool
-        Whether EM stopped by `tol`.
+        Whether EM converged to within `tol`.
     n_iter_ : int
-        The number of iterations over all rows, after the race of starts.
+        Number of iterations over all rows, after the initialisation.
     lower_bound_ : float
-        The mean log-likelihood of the fitted parameters, in nats per row:
+        Mean log-likelihood of the fitted parameters, in nats per row:
         ``score(X, sample_weight=sample_weight)``.
     lower_bounds_ : list of float
-        The mean log-likelihood after each iteration; it never falls. What
-        `partial_fit` adds may.
+        Mean log-likelihood after each iteration, in nats per row. `fit` never
+        decreases it; `partial_fit` may.
     n_features_in_ : int
-        The number of features.
+        Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features seen during `fit`. Defined only if all feature names
+        of `X` are strings.
 
     See Also
     --------
-    GaussianKDE : One kernel on every row; nothing to choose but the bandwidth.
+    GaussianKDE : One kernel on every row; the bandwidth is the only parameter.
     sklearn.mixture.GaussianMixture : Without weights; `sample` returns labels too.
 
     Notes
     -----
-    Steps are those of EM, or longer ones that L-BFGS makes of them [4]_ where these
-    raise the likelihood. From a start that is given whole (`weights_init`,
-    `means_init` and `precisions_init`), they are made longer only when the optimum is
-    near, so that the fit ends in that of EM.
+    The steps are EM steps or, if these increase the likelihood, longer steps by
+    L-BFGS [4]_. If `weights_init`, `means_init` and `precisions_init` are all given,
+    steps are accelerated only near the optimum, so that the fit ends in the same
+    optimum as EM.
 
-    A component that loses its rows is set on the row of the least density if that
-    raises the likelihood; one that shrinks onto a few points stays at the floor of
-    `reg_covar`. Either is named in a
+    A component that becomes empty is re-initialised at the row with the lowest
+    density, if that increases the likelihood. A component that collapses onto a few
+    points is kept at the minimum variance given by `reg_covar`. Both issue a
     :class:`~sklearn.exceptions.ConvergenceWarning`.
 
-    A constant feature, or one that others determine, gets the shared floor: a
-    normal density with 1e-6 of the variance of a feature across that direction
-    (not for "spherical", whose one variance needs none).
+    The rows have no density across a constant feature, or a direction of collinear
+    features. There, every component is a normal density with 1e-6 of the variance of
+    a feature, except for "spherical".
 
     `partial_fit` is stepwise EM [3]_.
 
@@ -176,21 +194,21 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     def __init__(
         self,
-        n_components=1,
+        n_components: int = 1,
         *,
-        covariance_type="full",
-        tol=1e-3,
-        reg_covar=1e-6,
-        max_iter=100,
-        n_init=1,
-        init_params="kmeans",
-        weights_init=None,
-        means_init=None,
-        precisions_init=None,
-        warm_start=False,
-        random_state=None,
-        device="cpu",
-    ):
+        covariance_type: str = "full",
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_iter: int = 100,
+        n_init: int = 1,
+        init_params: str = "kmeans",
+        weights_init: ArrayLike | None = None,
+        means_init: ArrayLike | None = None,
+        precisions_init: ArrayLike | None = None,
+        warm_start: bool = False,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.tol = tol
@@ -205,17 +223,20 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         self.random_state = random_state
         self.device = device
 
-    def fit_predict(self, X, y=None, sample_weight=None):
-        """Fit the mixture and return the most probable component of each row.
+    def fit_predict(
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
+    ) -> NDArray[np.intp]:
+        """Fit the mixture and return the component with the highest probability per row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            Training data.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts. None counts each once.
+            Weight of each row: a weight of 2 counts the row twice. None gives every
+            row a weight of 1.
 
         Returns
         -------
@@ -224,40 +245,42 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         """
         return self._learn(X, sample_weight).predict(X)
 
-    def partial_fit(self, X, y=None, sample_weight=None):
-        r"""Go on learning from a block of rows: one step of stepwise EM.
+    def partial_fit(
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        r"""Update the mixture with a block of rows: one step of stepwise EM.
 
-        The first block is fitted as `fit` would. Every later one is seen once: its
-        moments move those of the rows before by the share
+        The first block is fitted as by `fit`. Each later block is used once: it moves
+        the moments of the components towards its own moments by the step size
 
         .. math:: \gamma = (w / W)^{0.6},
 
-        where :math:`w` is the weight of the block and :math:`W` that of all rows so
-        far, its own included (Cappe and Moulines, 2009). After `fit`, the blocks go on
-        from there.
+        where :math:`w` is the total weight of the block and :math:`W` the total weight
+        of all blocks so far, including this block (Cappe and Moulines, 2009). After
+        `fit`, the updates continue from the fitted parameters.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The block. The more rows it has, the less the parameters scatter; the first
-            should have hundreds of rows for every component, in random order.
+            The block. Larger blocks give less noisy parameters. The first block
+            should have hundreds of rows per component, in random order.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts: 2 is the row twice, 0 the row absent.
-            None counts each row once.
+            Weight of each row: a weight of 2 counts the row twice, and 0 leaves it out.
+            None gives every row a weight of 1.
 
         Returns
         -------
         self : object
-            The mixture. A later block adds one to `n_iter_`, and to `lower_bounds_`
-            its mean log-density before it was learned from, which is `lower_bound_`.
+            The mixture. A later block adds one to `n_iter_`, and its mean log-density
+            before the update to `lower_bounds_`; the same number is `lower_bound_`.
 
         Raises
         ------
         ValueError
-            If a parameter, `X` or `sample_weight` is not what it must be; the mixture
-            stays what it was.
+            If a parameter, `X` or `sample_weight` is invalid. The mixture is then
+            unchanged.
         """
         return self._learn_more(X, sample_weight)
 
@@ -273,7 +296,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         check_choice(self, "init_params", INIT_PARAMS)
         check_boolean(self, "warm_start")
         start_array(self, "weights_init", (self.n_components,))
-        if self.device != "cpu":  # PyTorch is not loaded for nothing
+        if self.device != "cpu":  # Import torch only when a device is requested.
             check_device(self)
 
     @property
@@ -304,7 +327,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             self._run(run, problem, whitening, task)
         for name, value in self._fitted(run, whitening).items():
             setattr(self, name, value)
-        # Of the parameters as they are returned, rounded to the data's units.
+        # The bound of the returned parameters, which are rounded in the data's units.
         mixture = {
             "parameters": self._parameters,
             "covariance": self._covariance,
@@ -318,7 +341,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         if not hasattr(self, "means_"):
             self._fit(X, sample_weight, rng, NoTask())
             return
-        start = self._last_fit(X.shape[1], ".partial_fit must go on")
+        start = self._last_fit(X.shape[1], ".partial_fit must continue")
         covariance, table = self._covariance, ArrayTable(self, X, sample_weight)
         with one_blas_thread():
             spread = table.spread(full=covariance.whitening == "full")
@@ -326,7 +349,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             with np.errstate(over="ignore"):
                 total = self._spread.weight + weight
             if not np.isfinite(total):
-                rule = "of a finite sum, with those of the blocks before"
+                rule = "of a finite sum over all blocks"
                 got = Described(f"{weight:g} after {self._spread.weight:g}")
                 raise wrong_argument(type(self).__name__, "sample_weight", rule, got)
             self._spread += spread.rescaled(weight / spread.weight)
@@ -347,10 +370,10 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         fitted["n_iter_"] += self.n_iter_
         fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]
         vars(self).update(fitted)
-        self._warn(replace(run, converged=True))  # of which a stream knows nothing
+        self._warn(replace(run, converged=True))  # no convergence in a stream
 
     def _coordinates(self, spread, covariance):
-        """Return the whitened coordinates of rows of a given spread."""
+        """Return the whitening of rows with the moments `spread`."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
         return whitening_of(spread, covariance.whitening, **options)
 
@@ -362,7 +385,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         return 1
 
     def _last_fit(self, d, what):
-        """Return where the last fit ended, in the units of the data."""
+        """Return the previous weights, means and factors, in the units of the data."""
         if (
             self.means_.shape != (self.n_components, d)
             or self._fitted_covariance_type != self.covariance_type
@@ -372,12 +395,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 "covariance_type and number of features as before. Got "
                 f"{self.n_components}, {self.covariance_type!r} and {d} after "
                 f"{self.means_.shape[0]}, {self._fitted_covariance_type!r} and "
-                f"{self.means_.shape[1]}: start afresh with a new estimator."
+                f"{self.means_.shape[1]}. Use a new estimator instead."
             )
         return self.weights_, self.means_, self.precisions_cholesky_
 
     def _run(self, run, problem, whitening, task):
-        """Iterate over all rows, reporting to callbacks."""
+        """Iterate over all rows and call the callbacks."""
         subtask = task.subcontext("EM", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self)
         for _ in range(self.max_iter):
@@ -407,44 +430,48 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "precisions_cholesky_": factors,
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
-            # A density in whitened units, taken to the units of the data.
+            # From whitened coordinates to the units of the data.
             "lower_bound_": float(run.bound + whitening.log_det),
             "lower_bounds_": [float(b + whitening.log_det) for b in run.bounds],
             "_fitted_covariance_type": self.covariance_type,
         }
 
     def _warn(self, run):
-        """Warn about what went wrong, and was mended, in the best run."""
+        """Warn of what went wrong in the fit.
+
+        The texts are equal in all fits of a search, which then prints each once.
+        """
         name = type(self).__name__
         messages = {
-            f"{name} stopped after {len(run.bounds)} iterations: covariances so near "
-            "to singular that rounding kept the likelihood from rising. Raise "
+            f"{name} stopped before it converged: a covariance is so close to "
+            "singular that rounding keeps the likelihood from increasing. Increase "
             "reg_covar.": run.stalled,
-            f"{name} did not converge in {len(run.bounds)} iterations: the last raised "
-            f"the mean log-likelihood by {run.rise:.3g} nats, tol={self.tol:g}. Raise "
-            "max_iter or tol.": not (run.converged or run.stalled) and run.bounds,
-            f"Components {sorted(run.reseeded)} of {name} lost their rows and were set "
-            "on the rows of the least density. Fewer components, or another start, "
-            "may serve better.": run.reseeded,
-            f"Components {sorted(run.abandoned)} of {name} have no rows and the "
-            "weight 0. Use fewer components, or another start.": run.abandoned,
+            f"{name} did not converge to within tol={self.tol:g} before the iterations "
+            "ended (see lower_bounds_). Increase max_iter or tol.": (
+                not (run.converged or run.stalled) and run.bounds
+            ),
+            f"Some components of {name} became empty and were re-initialised at the "
+            "rows with the lowest density. Use fewer components or another "
+            "initialisation.": run.reseeded,
+            f"Some components of {name} are empty, with a weight of 0 (see weights_). "
+            "Use fewer components or another initialisation.": run.abandoned,
             self._collapsed(run.at_floor): run.at_floor.any(),
         }
         for message, happened in messages.items():
             if happened:
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+                warn_user(message, ConvergenceWarning)
 
 
 class NoTask:
-    """Stand in for a callback's task where none listens."""
+    """Callback task of a fit without callbacks."""
 
     def subcontext(self, *args, **kwargs):
-        """Return itself: there is nothing beneath either."""
+        """Return itself as the task of any part of the fit."""
         return self
 
     def call_on_fit_task_begin(self, **kwargs):
-        """Tell nobody."""
+        """Do nothing."""
 
     def call_on_fit_task_end(self, **kwargs):
-        """Tell nobody, who asks for nothing."""
+        """Never request a stop."""
         return False

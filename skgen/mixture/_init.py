@@ -1,4 +1,4 @@
-"""Where EM starts: a share of every row in every component."""
+"""Initialisation methods: a responsibility of each component for each row."""
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
@@ -8,26 +8,9 @@ INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
 
 def initial_shares(X, sample_weight, n_components, method, rng):
-    """Return a function from a slice of rows to their shares in the components.
+    """Return a function from a slice of rows to their responsibilities (b, K).
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Distinct rows in whitened coordinates.
-    sample_weight : ndarray of shape (n,)
-        How many times each counts.
-    n_components : int
-        The number `K` of components.
-    method : {"kmeans", "k-means++", "random", "random_from_data"}
-        The clusters of k-means; the rows nearest to each of K seeds, drawn by
-        k-means++ or at random from the rows; or random shares.
-    rng : RandomState
-        Where random choices come from.
-
-    Returns
-    -------
-    callable
-        Maps a slice of rows to an array of shape (b, K) whose rows sum to one.
+    `X` (n, d) are distinct rows in whitened coordinates.
     """
     if method == "random":
         shares = rng.uniform(size=(X.shape[0], n_components))
@@ -39,7 +22,7 @@ def initial_shares(X, sample_weight, n_components, method, rng):
 
 
 def _labels(X, sample_weight, n_seeds, method, rng):
-    """Return the component that each row belongs to at first: (n,)."""
+    """Return the initial component of each row: (n,)."""
     if method == "kmeans":
         kmeans = KMeans(n_seeds, n_init=1, random_state=rng)
         return kmeans.fit(X, sample_weight=sample_weight).labels_
@@ -48,7 +31,7 @@ def _labels(X, sample_weight, n_seeds, method, rng):
             X, n_seeds, sample_weight=sample_weight, random_state=rng
         )
     else:
-        # Rounding must leave every row a chance, for there may be no other to draw.
+        # `choice` without replacement needs `n_seeds` positive probabilities.
         p = np.maximum(sample_weight / sample_weight.sum(), np.finfo(float).tiny)
         p /= p.sum()
         seeds = X[rng.choice(X.shape[0], n_seeds, replace=False, p=p)]

@@ -1,4 +1,4 @@
-"""Rows that a function yields block by block, anew for every pass."""
+"""Rows that a function yields block by block, again for every pass."""
 
 import numpy as np
 
@@ -14,31 +14,24 @@ _RULE = (
 
 
 def is_iterated(X):
-    """Tell whether this is a function that returns blocks, or blocks to read once."""
+    """Return whether X is a function that returns blocks, or an iterator."""
     return callable(X) or hasattr(X, "__next__")
 
 
 class IteratedTable(AbstractTable):
-    """Blocks of rows that a function yields.
+    """Blocks from a function that returns an iterator over (b, d) rows.
 
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are set.
-    blocks : callable
-        Returns an iterator over arrays or dataframes (b, d), or over pairs of one and
-        weights (b,): the same whenever it is called.
-    sample_weight : None
-        Weights come with the blocks.
+    A block may also be a pair of rows and weights (b,). Every call must return the
+    same blocks.
     """
 
     def __init__(self, model, blocks, sample_weight):
         name = type(model).__name__
         if not callable(blocks):
-            got = "an iterator, which is read but once (partial_fit takes its blocks)"
+            got = "an iterator, which can be read only once (use partial_fit)"
             raise wrong_argument(name, "X", _RULE, Described(got))
         if sample_weight is not None:
-            rule = "None where 'X' is a function: let it return pairs"
+            rule = "None if 'X' is a function, which can return pairs"
             got = Described(type(sample_weight).__name__)
             raise wrong_argument(name, "sample_weight", rule, got)
         self._model, self._blocks, self._n_rows = model, blocks, None
@@ -63,14 +56,14 @@ class IteratedTable(AbstractTable):
 
         total = added(parts())
         if self._n_rows not in (None, n_rows):
-            raise self._wrong(f"returned {self._n_rows} rows, and then {n_rows}")
+            raise self._wrong(f"returned {self._n_rows} rows, then {n_rows}")
         self._n_rows = n_rows
         if total is None:
             raise self._wrong("returns a weight of zero for every row")
         return total
 
     def _pairs(self):
-        """Yield some rows and their weights, unchecked; the latter may be None."""
+        """Yield unchecked rows and their weights, or None for the weights."""
         blocks = self._blocks()
         if not hasattr(blocks, "__iter__"):
             raise self._wrong(f"returns {type(blocks).__name__}")

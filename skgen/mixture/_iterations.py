@@ -1,4 +1,4 @@
-"""EM: iterations from one start that never lower the likelihood."""
+"""EM iterations that never decrease the likelihood."""
 
 from dataclasses import dataclass, field
 
@@ -9,24 +9,24 @@ from skgen.mixture._joint import Parameters
 from skgen.mixture._precision import LEAST_LOSS
 from skgen.mixture._statistics import Statistics
 
-# What matrix products may lose of log-densities, as a multiple of rounding: more
-# than the least while the likelihood still rises by so much more.
+# Maximum error of log-densities by matrix products, in units of rounding, and as a
+# fraction of the last increase of the likelihood.
 _MOST_LOSS, _LOSS_OF_RISE = 1e7, 1e-4
 
 
 def allowed_loss(rise):
-    """Return what products may lose after an iteration of such a rise."""
+    """Return the error allowed to products after an increase of the likelihood."""
     loss = _LOSS_OF_RISE * rise / np.finfo(np.float64).eps
     return min(max(loss, LEAST_LOSS), _MOST_LOSS)
 
 
 @dataclass
 class Run:
-    """EM from one start: the parameters so far, and what happened to them."""
+    """State of EM from one initialisation."""
 
     parameters: Parameters
     statistics: Statistics
-    accelerate_below: float = 0.0  # rises below which steps are made longer
+    accelerate_below: float = 0.0  # rise below which steps are accelerated
     acceleration: Acceleration | None = None
     bounds: list = field(default_factory=list)
     rise: float = np.inf
@@ -35,30 +35,25 @@ class Run:
     at_floor: np.ndarray = field(default_factory=lambda: np.zeros(1, dtype=bool))
     reseeded: set = field(default_factory=set)
     abandoned: set = field(default_factory=set)
-    refused: bool = False  # whether the last iteration found nothing better
+    refused: bool = False  # whether the last accelerated step was rejected
 
     @property
     def bound(self):
-        """Return the mean log-likelihood of the parameters, in whitened units."""
+        """Return the mean log-likelihood of the parameters, in whitened coordinates."""
         return self.statistics.log_likelihood
 
     def step(self, problem, tol):
-        """Do one iteration; parameters of a lower likelihood are not taken.
-
-        The rise that the iteration before brought decides whether this one was the
-        last: scikit-learn's rule, which ends at the same parameters. Where steps are
-        made longer, it is no less than EM's own would have been.
-        """
+        """Do one iteration; reject parameters with a lower likelihood."""
+        # As in scikit-learn, the increase of the previous iteration decides whether
+        # this is the last one.
         plain, at_floor = problem.maximise(self.statistics, self.parameters)
         if not self._longer_step(problem, tol, plain, at_floor):
             self._plain_step(problem, tol, plain, at_floor)
         self.bounds.append(max([self.bound, *self.bounds[-1:]]))
 
     def _longer_step(self, problem, tol, plain, at_floor):
-        """Try a step beyond that of EM; tell whether there was any to try.
-
-        One that lowers the likelihood costs an iteration, and the next is EM's.
-        """
+        """Try an accelerated step; return whether there was one to try."""
+        # After a rejected step the next one is a plain EM step.
         if self.refused or self.rise > self.accelerate_below:
             self.refused = False
             return False
@@ -83,14 +78,14 @@ class Run:
         return True
 
     def _plain_step(self, problem, tol, parameters, at_floor):
-        """Take the step of EM, unless rounding makes the likelihood fall."""
+        """Take the EM step, unless rounding decreases the likelihood."""
         self.converged = self.rise < tol
         loss = allowed_loss(self.rise)
         found = parameters, problem.statistics(parameters, loss)
         found = self._reseeded(problem, *found) or found
         self.rise = found[1].log_likelihood - self.bound
         if self.rise <= 0 and loss > LEAST_LOSS:
-            # Perhaps for what products lost: once more, with the digits that remain.
+            # The error of the products may be the reason: repeat with less error.
             self.statistics = problem.statistics(self.parameters)
             found = found[0], problem.statistics(found[0])
             self.rise = found[1].log_likelihood - self.bound
@@ -103,10 +98,9 @@ class Run:
             self.converged = not self.stalled
 
     def _reseeded(self, problem, parameters, collected):
-        """Set one component without rows on the row of the least density.
+        """Re-initialise one empty component at the row with the lowest density.
 
-        Returns the parameters and statistics if that raises the likelihood; else
-        None, and the component stays without rows.
+        Return the parameters and statistics, or None if the likelihood does not rise.
         """
         empty = set(np.flatnonzero(parameters.weights == 0).tolist()) - self.abandoned
         if not empty:
@@ -123,7 +117,7 @@ class Run:
         return None
 
     def _with_component(self, problem, parameters, k, row, share):
-        """Return the parameters with component `k` on a row, of average covariance."""
+        """Return the parameters with component `k` moved to a row."""
         weights, means = parameters.weights * (1 - share), parameters.means.copy()
         weights[k], means[k] = share, row
         covariance = problem.family.covariance

@@ -1,4 +1,4 @@
-"""The density of rows together with each component, block by block."""
+"""Joint log-density of rows and components, block by block."""
 
 from dataclasses import dataclass
 
@@ -7,22 +7,23 @@ import numpy as np
 from skgen._threads import in_parallel
 from skgen.mixture._products import pays, products_of
 
-# Bytes of features and shares in a block of rows, so that it stays in the cache, and
-# its least and most rows: fewer starve the matrix products, more gain nothing.
+# Size of a block of rows: bytes of its features and responsibilities, to stay in the
+# cache, and its minimum and maximum number of rows. Smaller blocks slow the matrix
+# products down, larger ones gain nothing.
 _BLOCK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**21, 256, 4096
 
-# Blocks in a task of a thread are as many as make this many tasks, of so many rows at
-# least: enough to gather the few that a component holds (`_moments`).
+# Maximum number of tasks for threads, and minimum number of rows in a task, which needs
+# enough rows to gather the few that belong to a component (`_moments`).
 _TASKS, _LEAST_TASK = 32, 1024
 
-# Features of rows times components from which on threads are worth their start.
+# Minimum work, rows times components times features, for which threads are started.
 _WORK_FOR_THREADS = 2e7
 
-# Beyond these, products of two coordinates leave the range of float64.
+# Outside these limits, products of two coordinates underflow or overflow in float64.
 _LEAST_SPREAD, MOST_SPREAD = 1e-70, 1e70
 
-# What products may lose in answers, as a multiple of rounding: 1e-12 of a log-density,
-# so that a row's does not depend on the rows beside it.
+# Maximum rounding error of products in scoring, as a multiple of machine epsilon. About
+# 1e-12 of a log-density, whatever the other rows of its block.
 ANSWER_LOSS = 1e4
 
 
@@ -32,20 +33,12 @@ class Parameters:
 
     weights: np.ndarray  # (K,)
     means: np.ndarray  # (K, d)
-    covariances: np.ndarray  # by type
-    factors: np.ndarray  # by type: U with U U^T the precision
+    covariances: np.ndarray  # shape depends on the type
+    factors: np.ndarray  # shape depends on the type; U with U U^T the precision
 
 
 class Blocks:
-    """How rows are split: the same way for any number of threads.
-
-    Parameters
-    ----------
-    n, d, K : int
-        The numbers of rows, features and components.
-    products : AbstractProducts or None
-        What is computed for a block.
-    """
+    """Split n rows into blocks and tasks, in the same way for any number of threads."""
 
     def __init__(self, n, d, K, products):
         self.n, self.d, self.products = n, d, products
@@ -58,11 +51,11 @@ class Blocks:
         self._worth_it = n * K * (max(n_features, d * d) + 32) > _WORK_FOR_THREADS
 
     def buffer(self):
-        """Return room for the features of a block, if there are any."""
+        """Return an array for the features of a block, or None without products."""
         return None if self.products is None else self.products.room(self.d, self.size)
 
     def __call__(self, function):
-        """Apply a function to lists of slices, in threads; return its answers."""
+        """Map a function over tasks, which are lists of slices, in threads."""
         tasks = [
             [
                 slice(start, min(start + self.size, self.n))
@@ -76,23 +69,13 @@ class Blocks:
 class Joint:
     r"""Compute :math:`\log \pi_k + \log \mathcal{N}(x; \mu_k, \Sigma_k)` of blocks.
 
-    A component that is wide enough, and near enough to the point that the features
-    are about, goes by products with them; one for which that would lose digits, by
-    differences and its factor. The parameters alone decide (`_products`).
-
-    Parameters
-    ----------
-    parameters : Parameters
-        The mixture.
-    covariance : AbstractCovariance
-        The shape of its covariances.
-    products : AbstractProducts or None
-        None sends all components by differences.
-    shift : ndarray of shape (d,)
-        The point that the features are about.
-    most : float
-        What products may lose, as a multiple of rounding.
+    `shift` (d,) is the point that the features are about, `most` the maximum rounding
+    error of products as a multiple of machine epsilon.
     """
+
+    # Matrix products with the features serve the components in `near`. The components
+    # in `apart`, which are narrow or far from `shift`, would lose too many digits
+    # (`_products`): their densities are computed from differences to the mean.
 
     def __init__(self, parameters, covariance, products, shift, most):
         self.parameters, self.covariance = parameters, covariance
@@ -101,21 +84,21 @@ class Joint:
         near = np.zeros(K, dtype=bool)
         if products is not None:
             near = losses(parameters, covariance, products, shift) <= most
-            near &= parameters.weights > 0  # BLAS may multiply log 0 by 0
+            near &= parameters.weights > 0  # BLAS may compute log(0) * 0
         self.near, self.apart = np.flatnonzero(near), np.flatnonzero(~near)
         if self.near.size:
-            with np.errstate(all="ignore"):  # of components that go apart
+            with np.errstate(all="ignore"):  # the components in `apart`
                 self.coefficients = products.coefficients(
                     parameters.means - shift, parameters.factors, covariance
                 )[self.near]
             self.coefficients[:, 0] += np.log(parameters.weights[self.near])
 
     def features(self, X, buffer):
-        """Return the features (p, b) of a block of rows (b, d), in a buffer."""
+        """Return the features (p, b) of a block of rows (b, d), in `buffer`."""
         return self.products.features(X, self.shift, self.parameters.factors, buffer)
 
     def __call__(self, X, F):
-        """Return the log-densities (K, b) of rows (b, d) with features F (p, b)."""
+        """Return joint log-densities (K, b) of rows (b, d) with features F (p, b)."""
         if not self.apart.size:
             return self.coefficients @ F
         joint = np.empty((self.parameters.weights.size, X.shape[0]))
@@ -128,10 +111,10 @@ class Joint:
 
 
 def losses(parameters, covariance, products, shift):
-    r"""Return what products lose of each component, over rounding: (K,).
+    r"""Return the rounding errors of products as multiples of machine epsilon: (K,).
 
-    That is :math:`t^\top |\Lambda| t`, explained in `_products`; infinite where
-    products of coordinates leave the range of numbers.
+    They are :math:`t^\top |\Lambda| t` (see `_products`), or infinite if products of
+    coordinates overflow or underflow.
     """
     K, d = parameters.means.shape
     variances = products.variances(parameters.covariances, K, d)
@@ -144,14 +127,14 @@ def losses(parameters, covariance, products, shift):
 
 
 def joint_by_differences(X, parameters, covariance, components):
-    """Return the log-densities of rows (b, d) with some components: (m, b)."""
+    """Return joint log-densities of rows (b, d) and the given components: (m, b)."""
     K, d = parameters.means.shape
     joint = np.empty((len(components), X.shape[0]))
     for row, k in zip(joint, components, strict=True):
         y = covariance.standardise(X - parameters.means[k], parameters.factors, k)
         with np.errstate(over="ignore"):
             np.einsum("ij,ij->i", y, y, out=row)  # (b,)
-    # So far away that squares overflow, all components are alike.
+    # Where squares overflow, all components are equally likely.
     np.minimum(joint, np.finfo(np.float64).max, out=joint)
     joint *= -0.5
     constants = _log(parameters.weights) + covariance.log_det(parameters.factors, K, d)
@@ -160,13 +143,9 @@ def joint_by_differences(X, parameters, covariance, components):
 
 
 def normalise(joint):
-    """Make shares of log-densities (K, b), in place; return their sums' logarithms.
+    """Exponentiate joint log-densities (K, b) in place, relative to the maximum.
 
-    Returns
-    -------
-    log_density : ndarray of shape (b,)
-    total : ndarray of shape (b,)
-        What `joint`, now relative to its largest in each column, adds up to.
+    Returns log-densities (b,) and sums (b,); `joint` / sums are the responsibilities.
     """
     top = joint.max(axis=0)
     joint -= top
@@ -176,23 +155,23 @@ def normalise(joint):
 
 
 def shares(joint):
-    """Return the shares (b, K) of log-densities (K, b), which it overwrites."""
+    """Return responsibilities (b, K) from joint log-densities (K, b), overwritten."""
     joint /= normalise(joint)[1]
     return joint.T
 
 
 def log_densities(joint):
-    """Return the log-densities (b,) of log-densities (K, b), which it overwrites."""
+    """Return log-densities (b,) from joint log-densities (K, b), overwritten."""
     return normalise(joint)[0]
 
 
 def strongest(joint):
-    """Return the largest (b,) of log-densities (K, b)."""
+    """Return the component of highest log-density (b,), from log-densities (K, b)."""
     return joint.argmax(axis=0)
 
 
 def joint_of_answers(parameters, covariance):
-    """Return what computes log-densities of rows in the units of the data."""
+    """Return the `Joint` for rows in the units of the data."""
     products = products_of(covariance)
     products = products if pays(products, parameters.means.shape[1]) else None
     shift = parameters.weights @ parameters.means
@@ -200,20 +179,9 @@ def joint_of_answers(parameters, covariance):
 
 
 def answers(X, parameters, covariance, function, out):
-    """Fill in an answer for every row, whatever the rows beside it.
+    """Return `out` (n, ...), filled with a function of the rows (n, d).
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    parameters : Parameters
-        The mixture.
-    covariance : AbstractCovariance
-        The shape of its covariances.
-    function : callable
-        Maps log-densities (K, b), which it may overwrite, to answers (b, ...).
-    out : ndarray of shape (n, ...)
-        The answers.
+    `function` maps joint log-densities (K, b), which it may overwrite, to (b, ...).
     """
     (n, d), K = X.shape, parameters.weights.size
     joint = joint_of_answers(parameters, covariance)
@@ -227,7 +195,7 @@ def answers(X, parameters, covariance, function, out):
                 F = products and joint.features(X[rows], buffer)
                 values = joint(X[rows], F)  # (K, b)
                 far = ~np.isfinite(values.max(axis=0))
-            if far.any():  # so far away that products overflow
+            if far.any():  # rows whose products overflow
                 values[:, far] = joint_by_differences(
                     X[rows][far], parameters, covariance, range(K)
                 )
@@ -238,5 +206,5 @@ def answers(X, parameters, covariance, function, out):
 
 
 def _log(weights):
-    with np.errstate(divide="ignore"):  # a weight of 0 has the logarithm -inf
+    with np.errstate(divide="ignore"):  # log(0) = -inf
         return np.log(weights)

@@ -1,8 +1,7 @@
-r"""The likelihood of a mixture as functions of tensors, for gradients to pass through.
+r"""The likelihood of a mixture as differentiable functions of tensors.
 
-`n` rows, `K` components, `d` features, `r` directions of low rank. All are in
-whitened coordinates, in float32 where they train and in float64 where they are
-checked.
+Shapes: `n` rows, `K` components, `d` features, rank `r`. Coordinates are whitened, in
+float32 for training and in float64 for tests.
 """
 
 import math
@@ -13,18 +12,9 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 def mean_negative_log_likelihood(log_joint):
-    r"""Return the loss of a mixture, a scalar in nats per row.
-
-    .. math:: L = -\frac{1}{n} \sum_{i=1}^{n} \log \sum_{k=1}^{K}
-              \exp\bigl(\log \pi_k + \log \mathcal{N}(x_i; \mu_k, \Sigma_k)\bigr)
-
-    Parameters
-    ----------
-    log_joint : torch.Tensor of shape (n, K)
-        The log-density of each row together with each component.
-    """
-    # Shares below e^-60 are nothing; but for this they would become denormal numbers,
-    # on which processors multiply a hundred times slower.
+    r"""Return the mean of :math:`-\log p(x)` from joint log-densities (n, K)."""
+    # Responsibilities below e^-60 do not matter, but those that underflow to denormal
+    # numbers would make products a hundred times slower.
     least = log_joint.detach().amax(dim=1, keepdim=True) - 60
     return -torch.logsumexp(torch.maximum(log_joint, least), dim=1).mean()
 
@@ -32,29 +22,16 @@ def mean_negative_log_likelihood(log_joint):
 def log_joint(squared, log_weights, log_dets, d):
     r"""Return :math:`\log \pi_k + \log \mathcal{N}(x; \mu_k, \Sigma_k)`: (n, K).
 
-    Parameters
-    ----------
-    squared : torch.Tensor of shape (n, K)
-        Squared Mahalanobis distances.
-    log_weights : torch.Tensor of shape (K,)
-    log_dets : torch.Tensor of shape (K,)
-        Half the log-determinants of the precisions.
-    d : int
-        The number of features.
+    `squared` are Mahalanobis distances (n, K), `log_dets` half the log-determinants of
+    the precisions (K,).
     """
     return torch.add(log_weights + log_dets - 0.5 * d * LOG_2PI, squared, alpha=-0.5)
 
 
 def dense_distances(X, roots, offsets):
-    r"""Return :math:`|(x - \mu_k) U_k|^2` for a root of each component: (n, K).
+    r"""Return :math:`|(x - \mu_k) U_k|^2`: (n, K).
 
-    Parameters
-    ----------
-    X : torch.Tensor of shape (n, d)
-    roots : torch.Tensor of shape (K, d, e)
-        The `U_k`; all rows meet all of them in one matrix product.
-    offsets : torch.Tensor of shape (K, e)
-        :math:`\mu_k U_k`.
+    `roots` are the :math:`U_k` (K, d, e), `offsets` the :math:`\mu_k U_k` (K, e).
     """
     K, d, e = roots.shape
     flat = roots.permute(1, 0, 2).reshape(d, K * e)
@@ -65,17 +42,12 @@ def dense_distances(X, roots, offsets):
 def dense_distances_by_product(X, precisions, means):
     r"""Return :math:`(x - \mu_k)^\top \Lambda_k (x - \mu_k)` by one product: (n, K).
 
-    Distances are linear in the products of two features and the features, which all
-    components share: half the arithmetic of `dense_distances`, and no (n, K, d).
-    It loses :math:`\epsilon \mu_k^\top \Lambda_k \mu_k` to cancellation, so `X` and
-    `means` must be about a point near the narrow components.
-
-    Parameters
-    ----------
-    X : torch.Tensor of shape (n, d)
-    precisions : torch.Tensor of shape (K, d, d)
-    means : torch.Tensor of shape (K, d)
+    X is (n, d), `precisions` (K, d, d), `means` (K, d).
     """
+    # Distances are linear in the features and their pairwise products, which all
+    # components share: half the arithmetic of `dense_distances`, and no array of shape
+    # (n, K, d). Cancellation loses eps * means' precisions means, so that rows and
+    # means must be centred near the narrow components.
     K, d, _ = precisions.shape
     i, j = torch.triu_indices(d, d, device=X.device)  # (p,), p = d (d + 1) / 2
     left = torch.cat([X[:, i] * X[:, j], X], dim=1)  # (n, p + d)
@@ -88,24 +60,17 @@ def dense_distances_by_product(X, precisions, means):
 
 
 def scaled_distances(X, scales, means):
-    r"""Return :math:`\sum_j (x_j - \mu_{kj})^2 s_{kj}^2`, by differences: (n, K).
+    r"""Return :math:`\sum_j (x_j - \mu_{kj})^2 s_{kj}^2` by differences: (n, K).
 
-    Parameters
-    ----------
-    X : torch.Tensor of shape (n, d)
-    scales : torch.Tensor of shape (K, d)
-        One over the standard deviations.
-    means : torch.Tensor of shape (K, d)
+    X is (n, d); `scales` are inverse standard deviations (K, d), `means` (K, d).
     """
     return ((X[:, None, :] - means) * scales).square().sum(dim=2)
 
 
 def scaled_distances_by_product(X, scales, means):
-    r"""Return what `scaled_distances` does, by one matrix product: (n, K).
-
-    It loses :math:`\epsilon \sum_j \mu_{kj}^2 s_{kj}^2` to cancellation, so `X` and
-    `means` must be about a point near the narrow components.
-    """
+    """Return the distances of `scaled_distances` by one matrix product: (n, K)."""
+    # Cancellation loses eps * sum(means**2 * scales**2), so that rows and means must be
+    # centred near the narrow components.
     squares = scales.square()  # (K, d)
     weighted = means * squares
     left = torch.cat([X.square(), X], dim=1)  # (n, 2 d)
@@ -115,29 +80,13 @@ def scaled_distances_by_product(X, scales, means):
 
 
 def low_rank_correction(X, scales, means, loadings):
-    r"""Return what the low rank takes off distances, and off `log |U_k|`.
+    r"""Return :math:`|L^{-1} B^\top z|^2` (n, K) and :math:`\log |L|` (K,).
 
-    With :math:`B = D^{-1/2} A`, :math:`M = I + B^\top B = L L^\top` and
-    :math:`z = (x - \mu) D^{-1/2}` (Woodbury, 1950)
-
-    .. math:: (x - \mu)^\top \Sigma^{-1} (x - \mu) = |z|^2 - |L^{-1} B^\top z|^2,
-              \qquad \log |\Sigma| = \log |D| + 2 \log |L|.
-
-    Parameters
-    ----------
-    X : torch.Tensor of shape (n, d)
-    scales : torch.Tensor of shape (K, d)
-        :math:`D^{-1/2}`.
-    means : torch.Tensor of shape (K, d)
-    loadings : torch.Tensor of shape (K, d, r)
-        The `B`.
-
-    Returns
-    -------
-    squared : torch.Tensor of shape (n, K)
-    log_dets : torch.Tensor of shape (K,)
-        :math:`\log |L|`.
+    Here :math:`z = (x - \mu) D^{-1/2}`, :math:`B = D^{-1/2} A` are the `loadings`
+    (K, d, r), and :math:`L L^\top = I + B^\top B`.
     """
+    # Woodbury (1950): the squared distance is |z|^2 - |L^-1 B' z|^2, and
+    # log |Sigma| = log |D| + 2 log |L|.
     r = loadings.shape[2]
     eye = torch.eye(r, dtype=X.dtype, device=X.device)
     L = torch.linalg.cholesky(eye + loadings.mT @ loadings)  # (K, r, r)

@@ -1,17 +1,18 @@
-r"""Covariances of low rank and a diagonal: a mixture of factor analysers.
+r"""Low rank plus diagonal covariances: a mixture of factor analysers.
 
 .. math:: \Sigma_k = A_k A_k^\top + D_k, \qquad A_k \in R^{d \times r}.
 
-No d x d matrix is ever formed. With :math:`B = D^{-1/2} A` of singular values
+No d x d matrix is formed. With :math:`B = D^{-1/2} A` of singular values
 :math:`\sqrt{\lambda}` and left singular vectors :math:`V`, the symmetric root
 
 .. math:: U = D^{-1/2} (I - V S V^\top), \qquad S = 1 - (1 + \lambda)^{-1/2},
 
-has :math:`U U^\top = \Sigma^{-1}` (Woodbury, 1950). Arrays have the shape
-(K, d, r + 1): covariances hold the columns of `A` and the diagonal of `D`,
-precisions those of `C` and of the inverse of `D` in
-:math:`\Sigma^{-1} = D^{-1} - C C^\top`, factors those of :math:`V \sqrt{S}` and of
-:math:`D^{-1/2}`.
+has :math:`U U^\top = \Sigma^{-1}` (Woodbury, 1950).
+
+Arrays have the shape (K, d, r + 1), with the columns of a matrix followed by a
+diagonal: `A` and `D` for covariances; `C` and :math:`D^{-1}` with
+:math:`\Sigma^{-1} = D^{-1} - C C^\top` for precisions; :math:`V \sqrt{S}` and
+:math:`D^{-1/2}` for factors.
 """
 
 import numpy as np
@@ -20,14 +21,14 @@ from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
 
 
 class LowRank(AbstractCovariance):
-    """A few directions and a variance for each component and feature."""
+    """Low rank plus diagonal covariances: (K, d, r + 1)."""
 
     whitening = "diag"
 
     def n_parameters(self, covariances):
         K, d, columns = covariances.shape
         r = columns - 1
-        # A rotation of the columns of A leaves the covariance as it is.
+        # The covariance is invariant to rotations of the columns of A.
         return K * (d * r - r * (r - 1) // 2 + d)
 
     def log_det(self, factors, K, d):
@@ -48,7 +49,7 @@ class LowRank(AbstractCovariance):
     def factors(self, covariances):
         scale = 1 / np.sqrt(covariances[:, :, -1:])  # (K, d, 1)
         V, roots, _ = np.linalg.svd(scale * covariances[:, :, :-1], full_matrices=False)
-        # 1 - 1 / h, without cancellation for a small root.
+        # 1 - 1 / h, without cancellation for small singular values.
         h = np.hypot(1.0, roots)  # (K, r)
         shrinkage = roots**2 / (h * (1 + h))
         P = np.zeros((*covariances.shape[:2], covariances.shape[2] - 1))

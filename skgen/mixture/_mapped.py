@@ -1,4 +1,4 @@
-"""Rows in a mapped file, read block by block."""
+"""Rows in a memory map, read block by block."""
 
 import numpy as np
 from sklearn.utils.validation import validate_data
@@ -9,16 +9,16 @@ from skgen._validation import present, validated_weight
 from skgen.base import working_memory
 from skgen.mixture._tables import AbstractTable, scaled_weights
 
-# Numbers in a block: a few megabytes, so that every thread has its own, and tasks of
-# blocks that are added up one after the other.
+# Number of values in a block (a few megabytes per thread), and of tasks. Blocks of a
+# task are summed sequentially.
 _BLOCK, _TASKS = 2**19, 64
 
-# Fitting in memory takes so many copies of the rows in float64.
+# Number of float64 copies of the rows that a fit in memory needs.
 _COPIES = 3
 
 
 def is_mapped(X):
-    """Tell whether these are numbers in a mapped file, too many to copy into memory."""
+    """Return whether X is a numeric memory map too large to copy into memory."""
     if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind not in "fiu":
         return False
     if _COPIES * 8 * X.size <= working_memory():
@@ -31,17 +31,7 @@ def is_mapped(X):
 
 
 class MappedTable(AbstractTable):
-    """A memory-mapped array.
-
-    Parameters
-    ----------
-    model : estimator
-        Whose number of features is set.
-    X : ndarray of shape (n, d)
-        The rows, on disk.
-    sample_weight : array-like of shape (n,) or None
-        How many times each row counts, unchecked.
-    """
+    """A memory-mapped array (n, d) and unchecked weights (n,) or None."""
 
     def __init__(self, model, X, sample_weight):
         validate_data(model, X, skip_check_array=True)
@@ -74,7 +64,7 @@ class MappedTable(AbstractTable):
         return added(in_parallel(run, tasks))
 
     def _block(self, rows):
-        """Return rows in float64, and their weights, where those are positive."""
+        """Return the float64 rows of positive weight, and their weights."""
         X = self.X[rows].astype(np.float64, order="C")
         if self.sample_weight is None:
             return X, np.ones(X.shape[0])

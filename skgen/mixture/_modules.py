@@ -1,9 +1,9 @@
-r"""Mixtures as modules: unconstrained parameters about a start that moves along.
+r"""Mixture modules: unconstrained parameters relative to a reference mixture.
 
-Every parameter is a change from a start of its component, measured in units of that
-component: a mean moves by standard deviations, a variance by factors. Steps of one
-size then suit wide and narrow components, whatever the data. `maintain` makes the
-mixture that was reached the new start, every so many steps.
+Every parameter is a change relative to the reference, in units of the component: a
+mean moves by standard deviations, a variance by factors. Steps of one size then suit
+wide and narrow components, at any scale of the data. `maintain` regularly resets the
+reference to the current mixture.
 """
 
 import math
@@ -29,26 +29,17 @@ from skgen.neural._net import LossModule
 # softplus(_UNIT) is one.
 _UNIT = math.log(math.e - 1)
 
-# What cancellation may cost a squared distance where it goes by a product.
+# Maximum cancellation error of a squared distance computed by a matrix product.
 _CANCELLATION = 0.02
 
-# A component that holds less than this many rows is dead.
+# A component with a smaller expected number of rows is empty.
 _LEAST_ROWS = 0.5
 
 
 class MixtureModule(LossModule):
-    """A mixture of `K` normal components in `d` whitened features.
+    """A mixture of weights (K,), means (K, d) and covariances of one type; abstract.
 
-    Abstract: a shape of covariances fills in ``_squared``, ``_values`` and
-    ``_set_covariances``.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (K,)
-    means : ndarray of shape (K, d)
-    covariances : ndarray, by type
-    floor : float
-        The least variance in any direction.
+    `floor` is the minimum variance of a component in any direction.
     """
 
     def __init__(self, weights, means, covariances, floor):
@@ -63,15 +54,15 @@ class MixtureModule(LossModule):
         self._make(covariances.shape)
         self.start(weights, means, covariances)
 
-    # -- the shape of the covariances ----------------------------------------------
+    # -- the covariance type -------------------------------------------------------
 
     @abstractmethod
     def _make(self, shape):
-        """Make the parameters and buffers of covariances of the given shape."""
+        """Register parameters and buffers for covariances of the given shape."""
 
     @abstractmethod
     def _squared(self, X):
-        """Return squared distances (n, K), and half log-determinants (K,)."""
+        """Return squared Mahalanobis distances (n, K) and log-determinants (K,)."""
 
     @abstractmethod
     def _means(self):
@@ -79,19 +70,19 @@ class MixtureModule(LossModule):
 
     @abstractmethod
     def _covariances(self):
-        """Return the covariances, by type, without gradients."""
+        """Return the covariances; their shape depends on the type."""
 
     @abstractmethod
     def _set_covariances(self, covariances, means, weights):
-        """Make covariances the start."""
+        """Set the reference covariances, and what is derived from them."""
 
     @abstractmethod
     def _mended(self, covariances):
-        """Return float64 covariances that are nowhere below the floor."""
+        """Return float64 covariances with variances raised to the floor."""
 
     @abstractmethod
     def _averaged(self, covariances, k, weights):
-        """Set the covariance of component `k` to the mean of all, in place."""
+        """Set the covariance of component `k` to the weighted mean, in place."""
 
     # -- the loss --------------------------------------------------------------------
 
@@ -100,7 +91,7 @@ class MixtureModule(LossModule):
         return mean_negative_log_likelihood(self.log_joint(X))
 
     def _scaled(self, X, scales, means):
-        """Return the squared differences of rows and means, scaled: (n, K)."""
+        """Return the scaled squared distances of rows (n, d) to the means: (n, K)."""
         squared = scaled_distances_by_product(X, scales, means)
         if self.narrow.numel():
             apart = scaled_distances(X, scales[self.narrow], means[self.narrow])
@@ -108,21 +99,21 @@ class MixtureModule(LossModule):
         return squared
 
     def _set_narrow(self, lost):
-        """Note for which components products would cancel too many digits.
+        """Set the components whose distances by products lose too many digits.
 
-        `lost` (K,) are the squared lengths of their means, in their own metric.
+        `lost` (K,) are the squared lengths of the means, each in its own metric.
         """
         self._copy(self.apart, np.finfo(np.float32).eps * lost > _CANCELLATION)
         self.narrow = self.apart.nonzero()[:, 0]
 
     def load_state_dict(self, *arguments, **options):
-        """Load buffers and parameters, and what follows from them."""
+        """Load parameters and buffers, and update `narrow`."""
         keys = super().load_state_dict(*arguments, **options)
         self.narrow = self.apart.nonzero()[:, 0]
         return keys
 
     def log_joint(self, X):
-        """Return the log-density of rows together with each component: (n, K)."""
+        """Return the joint log-density of rows (n, d) and components: (n, K)."""
         squared, log_dets = self._squared(X)
         log_weights = torch.log_softmax(self.logits, dim=0)
         return log_joint(squared, log_weights, log_dets, self.d)
@@ -139,7 +130,7 @@ class MixtureModule(LossModule):
 
     @torch.no_grad()
     def start(self, weights, means, covariances):
-        """Make a mixture the start, from which all parameters are changes."""
+        """Set the reference mixture; all changes become zero."""
         for parameter in self.parameters():
             parameter.zero_()
         least = 1e-6 / weights.size
@@ -152,13 +143,17 @@ class MixtureModule(LossModule):
 
     @torch.no_grad()
     def maintain(self, rows, n_rows):
-        """Make what was reached the start; mend covariances; revive the dead."""
+        """Reset the reference to the current mixture; re-initialise empty components.
+
+        Empty components are placed on one of the given rows (b, d); covariances are
+        raised to the floor.
+        """
         weights, means, covariances = self.values()
         if not all(np.isfinite(value).all() for value in (weights, means, covariances)):
-            return  # the loss of this epoch says so
+            return  # the loss of this epoch is NaN and raises the error
         dead = (weights * n_rows < _LEAST_ROWS) & ~self.revived.cpu().numpy()
         for k in np.flatnonzero(dead)[:1]:
-            # A row of low density, but none of the lowest: those may be outliers.
+            # At the first decile of the density: rows below may be outliers.
             density = torch.logsumexp(self.log_joint(rows), dim=1)
             row = density.argsort()[rows.shape[0] // 10]
             means[k] = rows[row].cpu().double().numpy()
@@ -169,19 +164,19 @@ class MixtureModule(LossModule):
 
 
 def _inverse_gram(roots):
-    """Return the covariances whose precisions are ``U U^T``, `U` upper triangular."""
+    """Return ``(U U^T)^-1`` for upper triangular `U` of shape (..., d, d)."""
     eye = torch.eye(roots.shape[-1], dtype=roots.dtype, device=roots.device)
     inverse = torch.linalg.solve_triangular(roots, eye.expand_as(roots), upper=True)
     return inverse.mT @ inverse
 
 
 def _positive(change):
-    """Return a factor of one where there is no change, and positive everywhere."""
+    """Map unconstrained changes to positive factors, and 0 to 1."""
     return softplus(change + _UNIT)
 
 
 class FullModule(MixtureModule):
-    r"""A root for each component, :math:`U_k = U^0_k T_k` with `T` triangular."""
+    r"""A factor per component, :math:`U_k = U^0_k T_k` with triangular :math:`T_k`."""
 
     def _make(self, shape):
         self.changes = torch.nn.Parameter(torch.zeros(shape))
@@ -233,7 +228,7 @@ class FullModule(MixtureModule):
 
 
 class TiedModule(MixtureModule):
-    r"""One root for all components."""
+    """One triangular factor for all components."""
 
     def _make(self, shape):
         self.changes = torch.nn.Parameter(torch.zeros(shape))
@@ -276,7 +271,7 @@ class TiedModule(MixtureModule):
 
 
 class DiagonalModule(MixtureModule):
-    """A variance for each component and feature."""
+    """A variance per component and feature."""
 
     def _make(self, shape):
         self.changes = torch.nn.Parameter(torch.zeros(shape))
@@ -284,15 +279,15 @@ class DiagonalModule(MixtureModule):
         self.register_buffer("centre", torch.zeros(self.d))
 
     def _variances(self):
-        """Return the variances, of the shape of the parameters."""
+        """Return the variances: (K, d), or (K,) for spherical covariances."""
         return self.floor + self.variances0 * _positive(self.changes)
 
     def _scales(self):
-        """Return one over the standard deviations: (K, d)."""
+        """Return the inverse standard deviations: (K, d)."""
         return self._variances().rsqrt()
 
     def _about(self, X):
-        """Return rows and means about the centre, and the scales."""
+        """Return centred rows (n, d), centred means (K, d), and scales (K, d)."""
         means = (self.means0 - self.centre) + self.moves * self._deviations0()
         return X - self.centre, means, self._scales()
 
@@ -316,13 +311,13 @@ class DiagonalModule(MixtureModule):
         covariances[k] = np.average(covariances, axis=0, weights=weights)
 
     def _set_covariances(self, covariances, means, weights):
-        # A variance at the floor can still rise from it.
+        # Positive, so that a variance at the floor can still grow.
         above = np.maximum(covariances - self.floor, 1e-3 * self.floor + 1e-12)
         self._copy(self.variances0, above)
         self._set_centre(covariances, means, weights)
 
     def _set_centre(self, variances, means, weights):
-        """Choose the point about which products of narrow components cancel least."""
+        """Set the centre that minimises the cancellation of narrow components."""
         precisions = weights[:, None] / variances  # (K, d)
         centre = (precisions * means).sum(axis=0) / precisions.sum(axis=0)
         self._copy(self.centre, centre)
@@ -330,7 +325,7 @@ class DiagonalModule(MixtureModule):
 
 
 class SphericalModule(DiagonalModule):
-    """A variance for each component."""
+    """One variance per component."""
 
     def _scales(self):
         return self._variances().rsqrt()[:, None].expand(-1, self.d)
@@ -344,16 +339,16 @@ class SphericalModule(DiagonalModule):
 
 
 class LowRankModule(DiagonalModule):
-    """A few directions for each component, and a variance for each of its features.
+    """Low rank plus diagonal, ``A A^T + D`` per component.
 
-    Covariances have the shape (K, d, r + 1): the columns of `A`, then the diagonal
-    of `D`.
+    Covariances have the shape (K, d, r + 1): the columns of `A`, then the diagonal of
+    `D`.
     """
 
     def _make(self, shape):
         K, d, columns = shape
         super()._make((K, d))
-        # The columns of A in units of the standard deviations of the start.
+        # The columns of A in units of the reference standard deviations.
         self.loadings = torch.nn.Parameter(torch.zeros(K, d, columns - 1))
 
     def _squared(self, X):
@@ -380,7 +375,7 @@ class LowRankModule(DiagonalModule):
 
 
 def _heavy_centre(precisions, means, weights):
-    """Return the point from which the means are least far, each in its own metric."""
+    """Return the centre of the means (K, d), weighted by the precisions: (d,)."""
     heavy = weights[:, None, None] * precisions  # (K, d, d)
     pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
     return np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull

@@ -1,39 +1,29 @@
 """Sums of weighted moments of rows, block by block.
 
-By products where these lose no digits, by differences elsewhere; and where nearly all
-shares are next to nothing, of the few rows that a component does hold.
+Moments are computed by matrix products where these are accurate, and from differences
+elsewhere. If most responsibilities are negligible, only the other ones are summed.
 """
 
 import numpy as np
 
 from skgen.mixture._covariance import Full
 
-# Rows of which a component's few are gathered at once, the least of them that are worth
-# the calls, and the most bytes of their shares.
+# Sparse moments: maximum and minimum number of rows whose non-negligible
+# responsibilities are gathered at once, and maximum bytes of these responsibilities.
 _GATHERED, _LEAST_GATHERED, _GATHERED_BYTES = 4096, 1024, 2**23
 
-# With so many features, shares are few if they are fewer than one in 128 for each
-# feature: the moments of a row take d^2 operations for each of its components, or half
-# of that at three times the pace by a product over all components.
+# Minimum number of features for sparse moments. They are used if the fraction of
+# non-negligible responsibilities is below d / 128: a row takes d^2 operations for each
+# such responsibility, against d^2 / 2 for every component, three times as fast, by a
+# product over all components.
 _LEAST_FEATURES, _FEATURES_FOR_ALL = 24, 128
 
 
 class Moments:
-    """Sums of weighted moments of rows, by products or by differences.
+    """Sums of weighted moments, by products or, for `apart` (K,), by differences.
 
-    Parameters
-    ----------
-    origins : ndarray of shape (K, d)
-        What the moments by differences are about. Near the new means, they keep the
-        moments free of cancellation.
-    apart : ndarray of shape (K,)
-        Whether the moments are taken by differences.
-    covariance : AbstractCovariance
-        The shape of the second moments.
-    products : AbstractProducts or None
-        None if all components are apart.
-    least : ndarray of shape (K,)
-        Shares of a row, in each component, that need not count.
+    Differences are relative to `origins` (K, d). Responsibilities of at most `least`
+    (K,) are negligible.
     """
 
     def __init__(self, origins, apart, covariance, products, least):
@@ -42,7 +32,7 @@ class Moments:
         self.least = least
 
     def zeros(self):
-        """Return sums of no rows, for `add` to add to: a list of arrays."""
+        """Return zero sums for `add`: a list of arrays."""
         K, d = self.origins.shape
         sums = [np.zeros(K), np.zeros((K, d)), self.covariance.empty_scatter(K, d)]
         if self.near.size:
@@ -50,7 +40,7 @@ class Moments:
         return sums
 
     def add(self, sums, X, F, r):
-        """Add rows (b, d) of features F (p, b) and weighted shares r (K, b)."""
+        """Add rows (b, d) with features (p, b) and weighted responsibilities (K, b)."""
         _, _, _, *products = sums
         if self.near.size:
             near = r[self.near] if self.apart.size else r
@@ -59,9 +49,9 @@ class Moments:
             self._add_one(sums, k, X - self.origins[k], r[k])
 
     def add_few(self, sums, X, r, least):
-        """Add rows (b, d) whose weighted shares r (K, b) mostly are below least (K,).
+        """Add rows (b, d) whose weighted responsibilities r (K, b) exceed least (K,).
 
-        Of components that are not apart the moments are about 0.
+        The moments of components that are not apart are about 0.
         """
         apart, room = set(self.apart.tolist()), np.empty(X.shape)
         for k, share in enumerate(r):
@@ -69,23 +59,23 @@ class Moments:
             if not held.size:
                 continue
             share = share[held]
-            # Clipping, which nothing needs, spares a copy.
+            # mode="clip" avoids a buffered copy; all indices are valid.
             rows = np.take(X, held, axis=0, out=room[: held.size], mode="clip")
             if k in apart:
                 rows -= self.origins[k]
             self._add_one(sums, k, rows, share)
 
     def _add_one(self, sums, k, difference, share):
-        """Add differences (b, d) of rows from a point, of shares (b,) in `k`."""
+        """Add differences (b, d) with weighted responsibilities (b,) to component k."""
         counts, first, scatter, *_ = sums
         counts[k] += share.sum()
         first[k] += share @ difference
         self.covariance.add_scatter(scatter, k, share, difference)
 
     def total(self, sums, shift):
-        """Return counts, first, scatter and origins from the sums of all rows.
+        """Return counts (K,), first moments (K, d), second moments and origins (K, d).
 
-        `shift` (d,) is what the features were about.
+        `shift` (d,) is the point that the features are about.
         """
         counts, first, scatter, *products = sums
         origins = self.origins.copy()
@@ -100,27 +90,15 @@ class Moments:
 
 
 class Collector:
-    """Add blocks of rows to sums: at once, or a few thousand rows of few shares later.
+    """Sum the moments of `n_rows` of the rows X (n, d), with weights (n,).
 
-    Shares are few in many dimensions, where clusters hardly overlap. What is left out
-    of a component is below `least` of its rows before the pass.
-
-    Parameters
-    ----------
-    moments : Moments
-        What to sum.
-    X : ndarray of shape (n, d)
-        The rows.
-    sample_weight : ndarray of shape (n,)
-        Their weights.
-    n_rows : int
-        How many of them this is about.
-
-    Attributes
-    ----------
-    sums : list of ndarray
-        Complete after `finish`.
+    Blocks with few non-negligible responsibilities are buffered and summed sparsely.
+    The `sums` are complete after `finish`.
     """
+
+    # In many dimensions clusters hardly overlap, and most responsibilities are
+    # negligible. The sum that is left out of a component is below `least` times the
+    # weight of the rows.
 
     def __init__(self, moments, X, sample_weight, n_rows):
         self.moments, self.X, self.sample_weight = moments, X, sample_weight
@@ -134,9 +112,9 @@ class Collector:
         self._start = self._stop = 0
 
     def add(self, rows, F, r):
-        """Add a slice of rows, of features F (p, b) and weighted shares r (K, b).
+        """Add a slice of rows with features (p, b), weighted responsibilities (K, b).
 
-        Slices follow each other.
+        Slices are consecutive.
         """
         if self._wait(rows, r):
             start, stop = rows.start - self._start, rows.stop - self._start
@@ -146,7 +124,7 @@ class Collector:
             self.moments.add(self.sums, self.X[rows], F, r)
 
     def finish(self):
-        """Add what was held back; return the sums."""
+        """Add the buffered rows; return the sums."""
         if self._start < self._stop:
             rows = slice(self._start, self._stop)
             r = self._held[:, : self._stop - self._start]
@@ -155,7 +133,7 @@ class Collector:
         return self.sums
 
     def _wait(self, rows, r):
-        """Tell whether to hold a block back, as all are that follow such a one."""
+        """Return whether to buffer a block; once buffering, blocks fill the buffer."""
         if self._held is None:
             return False
         if self._start < self._stop:

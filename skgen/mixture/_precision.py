@@ -1,36 +1,36 @@
-"""What arithmetic of so many digits allows EM."""
+"""Numerical limits of EM in float64 and float32."""
 
 from dataclasses import dataclass
 
-# What matrix products may lose of log-densities, as a multiple of the rounding of
-# float64, where nothing allows more.
+# Default rounding error allowed for log-densities by matrix products, as a multiple of
+# the machine epsilon of float64.
 LEAST_LOSS = 1e4
 
 
 @dataclass(frozen=True)
 class Precision:
-    """The limits of EM in one arithmetic."""
+    """The limits of EM for one floating-point type."""
 
-    # A mean so many standard deviations (squared) of its component from a point
-    # leaves too few digits of moments about it.
+    # Maximum squared distance of a mean from the origin of its moments, in variances of
+    # the component. Farther means leave too few digits after cancellation.
     far: float
-    # What products may lose, as a multiple of rounding, where float64 may lose
-    # `LEAST_LOSS`, and the power of what it may lose more.
+    # Allowed rounding error of products, as a multiple of machine epsilon, if float64
+    # allows `LEAST_LOSS`; and its growth as a power of the error allowed to float64.
     least: float
     growth: float
-    # A fall of the likelihood by this share of it is rounding.
+    # A relative decrease of the likelihood below this is rounding.
     rounding: float
-    # Rows beyond it leave the range of numbers once they are squared.
+    # Maximum magnitude of the rows. Squares of larger numbers overflow.
     range: float
 
     def allowed(self, loss):
-        """Return what products may lose where float64 may lose so much."""
+        """Return the allowed rounding error if float64 allows `loss`."""
         return self.least * (loss / LEAST_LOSS) ** self.growth
 
 
 DOUBLE = Precision(far=1e6, least=LEAST_LOSS, growth=1, rounding=1e-10, range=1e70)
 
-# Rounding is 6e-8: 6e-5 of a covariance and of a row's log-density at the worst, ten
-# times that of the latter while the likelihood rises by 2e-5 or more; of its mean over
-# rows 1e-6 or less (docs/development.md).
+# The rounding unit is 6e-8. Errors are at most 6e-5 of a covariance, 6e-5 of the
+# log-density of a row (6e-4 while the likelihood increases by 2e-5 or more), and 1e-6
+# of the mean log-density (docs/development.md).
 SINGLE = Precision(far=1e3, least=1e3, growth=1 / 3, rounding=1e-6, range=1e6)

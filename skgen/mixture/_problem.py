@@ -1,4 +1,4 @@
-"""Rows to fit a mixture to, and the two steps of EM on them."""
+"""Rows to fit a mixture to, with the E-step and the M-step of EM."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -20,32 +20,32 @@ from skgen.mixture._statistics import (
 
 
 class AbstractProblem(ABC):
-    """Rows in whitened coordinates, wherever they lie, and the family to fit to them.
+    """Whitened rows of any storage, and the family of mixtures to fit; abstract.
 
-    Abstract: `family` and `sums` are filled in. Where the sums are not NumPy's, so are
+    Subclasses define `family` and `sums`; other backends than NumPy also override
     `expectation` and `precision`.
     """
 
     family: Family
 
-    # Of the arithmetic of sums.
+    # Limits of the floating-point type of the sums.
     precision = DOUBLE
 
     @abstractmethod
     def sums(self, expectation):
-        """Return the `Sums` of an `Expectation` over all rows."""
+        """Return the `Sums` of all rows under an `Expectation`."""
 
     def expectation(self, parameters, loss, moved):
-        """Return what to sum of every row under the parameters."""
+        """Return the `Expectation` of an E-step under the parameters."""
         return Expectation(parameters, self.family, loss, moved)
 
     def statistics(self, parameters, loss=LEAST_LOSS, moved=None):
-        """Return what a pass over the rows yields under the parameters (E-step)."""
+        """Return the `Statistics` of all rows under the parameters (E-step)."""
         expectation = self.expectation(parameters, loss, moved)
         return expectation.statistics(self.sums(expectation))
 
     def maximise(self, collected, parameters):
-        """Return the parameters after `parameters`, and which components collapsed."""
+        """Return the parameters of an M-step, and which components collapsed (K,)."""
         return self._maximise(
             collected,
             parameters,
@@ -53,9 +53,9 @@ class AbstractProblem(ABC):
         )
 
     def _maximise(self, collected, previous, again):
-        """Return the parameters after `previous`, and which components collapsed.
+        """Return the parameters of an M-step, and which components collapsed (K,).
 
-        `again` collects the moments once more, about other points.
+        `again` computes the statistics about other origins.
         """
         covariance = self.family.covariance
         found = maximise(collected, previous, self.family)
@@ -63,20 +63,20 @@ class AbstractProblem(ABC):
         moved = far(found[0], covariance, products, collected.origins, most)
         moved &= found[0].weights > 0
         if moved.any():
-            # About the new means no digits are lost.
+            # Moments about the new means do not cancel.
             found = maximise(again((moved, found[0].means)), previous, self.family)
         return found
 
 
 @dataclass(frozen=True)
 class Problem(AbstractProblem):
-    """Rows in memory."""
+    """Whitened rows in memory."""
 
     X: np.ndarray  # (n, d)
     sample_weight: np.ndarray  # (n,)
     covariance: AbstractCovariance
-    floor: float  # the least variance
-    degenerate: np.ndarray  # (d,) whether the rows lack variance along a coordinate
+    floor: float  # minimum variance
+    degenerate: np.ndarray  # (d,) whether all rows have the same coordinate
 
     @cached_property
     def family(self):
@@ -90,7 +90,7 @@ class Problem(AbstractProblem):
         return expectation.sums(self.X, self.sample_weight)
 
     def from_shares(self, shares, K):
-        """Return the parameters of components that hold given shares of the rows."""
+        """Return the parameters for given responsibilities, a function of slices."""
         d, covariance = self.X.shape[1], self.covariance
         unit = covariance.unit(K, d)
         standard = Parameters(

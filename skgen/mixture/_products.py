@@ -1,24 +1,25 @@
 r"""Densities and moments of all components at once, as products of two matrices.
 
 The logarithm of a normal density is linear in features of a row: with
-:math:`z = x - s` and :math:`m_k = \mu_k - s` about any point `s`
+:math:`z = x - s` and :math:`m_k = \mu_k - s` about any point `s`,
 
 .. math:: \log \mathcal{N}(x; \mu_k, \Lambda_k^{-1}) = c_k + (\Lambda_k m_k)^\top z
           - \tfrac{1}{2} z^\top \Lambda_k z,
 
-so that densities are coefficients (K, p) times features (p, b), and the moments about
-`s` are shares (K, b) times the features transposed. Rows are columns here: NumPy's
-loops over features then run along memory.
+so that log-densities are coefficients (K, p) times features (p, b), and moments about
+`s` are responsibilities (K, b) times the transposed features. Rows are columns here,
+because NumPy's loops over features then run along memory.
 
-**What is lost.** Of the quadratic form the products lose rounding of
-:math:`|z|^\top |\Lambda| |z|`. With :math:`v = \operatorname{diag} \Sigma` and
+**Rounding error.** The products lose the rounding of
+:math:`|z|^\top |\Lambda| |z|` from the quadratic form. With
+:math:`v = \operatorname{diag} \Sigma` and
 
 .. math:: q = t^\top |\Lambda| t, \qquad t_j = \sqrt{m_j^2 + v_j},
 
-it is at most :math:`2 q \max(1, D)` for a row at the squared distance `D`, for
-:math:`(x_j - \mu_j)^2 \le D v_j`. A covariance from the moments is off by
-:math:`\epsilon q` in its own metric. So `q`, which no scaling of the features changes,
-says of parameters alone how many digits any row loses.
+this is at most :math:`2 q \max(1, D)` for a row at squared distance `D`, because
+:math:`(x_j - \mu_j)^2 \le D v_j`. A covariance from the moments has the error
+:math:`\epsilon q` in its own metric. `q` does not depend on the scale of the features,
+so that the parameters alone bound the loss of digits for all rows.
 """
 
 from abc import ABC, abstractmethod
@@ -30,10 +31,7 @@ from skgen.mixture._covariance import Diagonal, Full, Spherical, Tied
 
 
 class AbstractProducts(ABC):
-    """The features of one shape of covariances, and what follows from their sums.
-
-    The first features are 1 and `z`.
-    """
+    """The features of one covariance type; the first 1 + d features are 1 and `z`."""
 
     @abstractmethod
     def n_features(self, d):
@@ -41,30 +39,30 @@ class AbstractProducts(ABC):
 
     @abstractmethod
     def fill(self, F, d, factors):
-        """Fill in the features (p, b) after the first 1 + d."""
+        """Compute the features (p, b) after the first 1 + d, in place."""
 
     @abstractmethod
     def quadratic(self, precisions, K):
-        """Return the coefficients of what `fill` fills in: (K, p - 1 - d)."""
+        """Return the coefficients of the features of `fill`: (K, p - 1 - d)."""
 
     @abstractmethod
     def linear(self, precisions, m):
-        """Return the coefficients of `z`: the precisions times m (K, d)."""
+        """Return the coefficients of `z`, precisions times m (K, d): (K, d)."""
 
     @abstractmethod
     def variances(self, covariances, K, d):
-        """Return the variance of each feature: (K, d)."""
+        """Return the variances of each component along the coordinates: (K, d)."""
 
     @abstractmethod
     def magnitudes(self, precisions, t):
-        """Return ``t' |precision| t`` of each component, for t (K, d)."""
+        """Return ``t' |precision| t`` of each component for t (K, d): (K,)."""
 
     @abstractmethod
     def scatter(self, sums, d):
-        """Return the second moments, by type, from sums."""
+        """Return the second moments from sums; their shape depends on the type."""
 
     def features(self, X, shift, factors, out):
-        """Return the features (p, b) of rows (b, d) about a point, in `out`."""
+        """Return the features (p, b) of rows (b, d) about `shift` (d,), in `out`."""
         b, d = X.shape
         F = out[:, :b]
         F[0] = 1.0
@@ -73,38 +71,32 @@ class AbstractProducts(ABC):
         return F
 
     def room(self, d, b):
-        """Return an array for the features of so many rows: (p, b)."""
+        """Return an uninitialised array for the features of b rows: (p, b)."""
         return np.empty((self.n_features(d), b))
 
     def zeros(self, K, d):
-        """Return sums of no rows: a list of arrays, the first of features (p, K)."""
+        """Return zero sums: a list of arrays, the first (p, K) for the features."""
         return [np.zeros((self.n_features(d), K))]
 
     def add(self, sums, F, r, d):
-        """Add rows of features F (p, b) and weighted shares r (K, b) to the sums."""
-        # OpenBLAS takes half as long again with the shares as they lie.
+        """Add features F (p, b) with weighted responsibilities r (K, b), in place."""
+        # OpenBLAS takes 1.5 times as long with a transposed view.
         sums[0] += F @ np.ascontiguousarray(r.T)
 
     def moments(self, sums, d):
-        """Return counts (K,), first (K, d) and second moments from sums."""
+        """Return counts (K,), first moments (K, d) and second moments from sums."""
         counts, first = sums[0][0], sums[0][1 : 1 + d].T
         return counts, first, self.scatter(sums, d)
 
     def merged(self, scatter, components, part):
-        """Return second moments with those of some components, `part`, added."""
+        """Return second moments after adding `part`, the moments of `components`."""
         scatter[components] += part
         return scatter
 
     def coefficients(self, means, factors, covariance):
-        r"""Return what the features are multiplied by: (K, p).
+        """Return the coefficients of the features: (K, p).
 
-        Parameters
-        ----------
-        means : ndarray of shape (K, d)
-            About the point that the features are about.
-        factors : ndarray, by type
-        covariance : AbstractCovariance
-            The shape of the covariances.
+        `means` (K, d) are relative to the point that the features are about.
         """
         K, d = means.shape
         precisions = covariance.precisions(factors)
@@ -115,29 +107,29 @@ class AbstractProducts(ABC):
 
 
 def pairs(d):
-    """Return the two coordinates of each of the d (d + 1) / 2 products.
+    """Return the two coordinates of each pairwise product: two arrays (d (d + 1) / 2,).
 
-    The products of a vector and itself turned by 0, by 1, ..., by half its length:
-    one array times overlapping windows of another.
+    The order follows from a vector times itself rotated by 0, 1, ..., half its length.
     """
+    # All products are one array times overlapping windows of another.
     turn, i = np.divmod(np.arange(d * (d + 1) // 2), d)
     return i, (i + turn) % d
 
 
 class FullProducts(AbstractProducts):
-    """Features `z_i z_j`, each pair once, in the order of `pairs`."""
+    """Features `z_i z_j`, one per pair, in the order of `pairs`."""
 
     def n_features(self, d):
         return 1 + d + d * (d + 1) // 2
 
     def fill(self, F, d, factors):
-        # Two calls, whatever d: threads would queue for the interpreter between more.
+        # Two calls for any d: with more, threads would wait for the interpreter lock.
         z, rest = F[1 : 1 + d], F[1 + d :]
-        turned = np.concatenate([z, z[: (d - 1) // 2]])  # a turn by s starts at row s
+        turned = np.concatenate([z, z[: (d - 1) // 2]])  # rotated by s from row s on
         turns = sliding_window_view(turned, d, axis=0).swapaxes(1, 2)  # (turns, d, b)
         filled = turns.shape[0] * d
         np.multiply(z, turns, out=rest[:filled].reshape(turns.shape))
-        if d % 2 == 0:  # half of the pairs of half a turn are the other half
+        if d % 2 == 0:  # the rotation by d / 2 contains each pair twice
             np.multiply(z[: d // 2], z[d // 2 :], out=rest[filled:])
 
     def quadratic(self, precisions, K):
@@ -161,7 +153,7 @@ class FullProducts(AbstractProducts):
 
 
 class TiedProducts(AbstractProducts):
-    """One feature, the quadratic form, which is the same for all components."""
+    """One feature, the quadratic form, which all components share."""
 
     def n_features(self, d):
         return 2 + d
@@ -180,7 +172,7 @@ class TiedProducts(AbstractProducts):
         return np.tile(np.diagonal(covariances), (K, 1))
 
     def magnitudes(self, precisions, t):
-        # One matrix for all: it is as good as the worst of them.
+        # All components share one matrix, which has the error of the worst of them.
         worst = np.einsum("ki,ij,kj->k", t, np.abs(precisions), t).max()
         return np.full(t.shape[0], worst)
 
@@ -206,7 +198,7 @@ class DiagonalProducts(AbstractProducts):
         return 1 + 2 * d
 
     def room(self, d, b):
-        # Row by row in memory, as the rows lie: nothing has to be turned over.
+        # The memory layout of the rows, so that no transposition is needed.
         return np.empty((b, self.n_features(d))).T
 
     def add(self, sums, F, r, d):
@@ -232,7 +224,7 @@ class DiagonalProducts(AbstractProducts):
 
 
 class SphericalProducts(AbstractProducts):
-    """One feature, the square of the length."""
+    """One feature, the squared norm."""
 
     def n_features(self, d):
         return 2 + d
@@ -263,15 +255,15 @@ _PRODUCTS = {
     Spherical: SphericalProducts(),
 }
 
-# With more features of rows than this, products wait for memory.
+# With more features than this, products are limited by memory bandwidth.
 _MOST_FEATURES = 2**13
 
 
 def products_of(covariance):
-    """Return the products of a shape of covariances, None where there are none."""
+    """Return the `AbstractProducts` of a covariance type, or None."""
     return _PRODUCTS.get(type(covariance))
 
 
 def pays(products, d):
-    """Tell whether there are products, and so few features that they stay cached."""
+    """Return whether products exist and their features are few enough to be cached."""
     return products is not None and products.n_features(d) <= _MOST_FEATURES

@@ -1,8 +1,7 @@
-"""A race of starts on a sample of the rows; the best goes on alone.
+"""Successive halving of the initialisations, on samples of the rows.
 
-Which start is the best shows after a few iterations, and on some ten thousand rows as
-well as on millions. The winner then converges on the sample, so that only the last
-iterations are left to all rows.
+A few iterations on some ten thousand rows are enough to rank the initialisations. The
+best one then converges on the samples, so that few iterations use all rows.
 """
 
 from dataclasses import replace
@@ -17,43 +16,43 @@ from skgen.mixture._rows import canonical_rows
 from skgen.mixture._start import completed
 from skgen.mixture._tables import ArrayTable, problem_in_memory
 
-# The least rows that starts race on, and their least for each feature of a component.
+# Minimum number of rows of the first level, in all and per feature and component.
 _LEAST_ROWS, _ROWS_FOR_FEATURE = 2**12, 80
 
-# Rows of each level over those of the level before, and the least of the last step.
+# Number of rows of a level divided by the number of the level before, and the minimum
+# of that ratio for all rows.
 _GROWTH, _LEAST_GROWTH = 4, 4
 
-# The most numbers in the rows of a level, which are in memory, except the first's.
+# Maximum number of values in a level, which is in memory. The first may have more.
 _MOST_NUMBERS = 2**23
 
-# Iterations of every start in the first heat. After a heat the better half goes on for
-# twice as many.
+# Number of iterations before the first halving. It doubles after each halving.
 _FIRST_HEAT = 5
 
-# Likelihoods that differ by less of themselves, or nats, are equal: starts that lead to
-# one optimum may name its components in different orders, and rounding must not tell.
+# Likelihoods with a smaller difference, relative or in nats, are equal. Initialisations
+# that lead to the same optimum may order its components differently; rounding must not
+# decide between them.
 _EQUAL = 1e-9
 
-# From so many numbers in the rows times components, two of every start race: fewer take
-# less time than the calls for them.
+# Minimum number of values times components for two k-means initialisations in place of
+# one. For smaller data the overhead of the calls would dominate.
 _WORTH_TWO = 1e5
 
-# A collapsed component of fewer rows than this for each feature is no finding.
+# Treat a collapsed component with fewer rows per feature than this as spurious.
 _FEW_ROWS = 10
 
-# On a level EM goes on until the rise is so small a share of `tol`, for at most so many
-# iterations: they are cheap.
+# Tolerance on a level, as a fraction of `tol`, and maximum number of its iterations.
 _FINER, _MOST_ITERATIONS = 0.3, 200
 
-# Rises of the likelihood below which steps are longer than those of EM, from a start
-# of the user's, who is to get the optimum that EM leads to, and from one of ours.
+# Steps are accelerated once the likelihood rises by less than this. A user who gives
+# all initial parameters gets the optimum of plain EM.
 _FROM_GIVEN, _FROM_OURS = 1e-5, np.inf
 
 
 def level_sizes(n, d, K, most=np.inf):
-    """Return how many of `n` rows each level has: none where all of them are few.
+    """Return the number of rows of each level; [] if `n` rows are few.
 
-    `most` is how many may be in memory.
+    `most` is the maximum number of rows in memory.
     """
     sizes, size = [], min(max(_LEAST_ROWS, _ROWS_FOR_FEATURE * K * d), most)
     while size * _LEAST_GROWTH <= n and (
@@ -65,23 +64,9 @@ def level_sizes(n, d, K, most=np.inf):
 
 
 class Levels:
-    """More and more of the rows of a table, in whitened coordinates.
+    """Nested samples of the rows of a table; `all` is the problem of all rows.
 
-    Parameters
-    ----------
-    table : AbstractTable
-        The rows.
-    problem : AbstractProblem
-        All of them in whitened coordinates.
-    spread : Spread
-        Of the rows.
-    family : tuple of whitening, covariance and floor
-        As `problem_in_memory` takes them.
-
-    Attributes
-    ----------
-    all : AbstractProblem
-        All rows.
+    `family` holds the whitening, covariance and floor.
     """
 
     def __init__(self, table, problem, spread, family):
@@ -89,15 +74,7 @@ class Levels:
         self._spread, self._family = spread, family
 
     def samples(self, n_components):
-        """Return problems of rows in memory, each with the rows of those before it.
-
-        Returns
-        -------
-        problems : list of Problem
-            At least one.
-        whole : bool
-            Whether that one has all rows.
-        """
+        """Return nested in-memory problems, and whether the only one has all rows."""
         n, d = self._spread.n_rows, self._table.n_features
         in_memory = isinstance(self._table, ArrayTable)
         most = np.inf if in_memory else max(1, _MOST_NUMBERS // d)
@@ -106,7 +83,7 @@ class Levels:
             return [self.all], True
         size = sizes[-1] if sizes else n
         X, sample_weight = self._table.sample(size, self._spread)
-        if X.shape[0] < size:  # rows repeat each other: these are all that differ
+        if X.shape[0] < size:  # the sample has all distinct rows
             sizes = level_sizes(X.shape[0], d, n_components)
         problems = [
             problem_in_memory(
@@ -118,26 +95,7 @@ class Levels:
 
 
 def first_run(model, levels, start, whitening, rng):
-    """Return the run that goes on over all rows.
-
-    Parameters
-    ----------
-    model : EMGaussianMixture
-        Its parameters `n_components`, `n_init`, `init_params`, `tol` and `max_iter`.
-    levels : Levels
-        More and more of the rows.
-    start : tuple of weights, means and factors
-        As `user_start` returns them; None takes what `init_params` says.
-    whitening : FullWhitening or DiagonalWhitening
-        The coordinates.
-    rng : RandomState
-        Where random choices come from.
-
-    Returns
-    -------
-    Run
-        Without bounds as yet.
-    """
+    """Return the run that continues on all rows; `start` is from `user_start`."""
     if all(part is not None for part in start):
         parameters = completed(start, None, levels.all, whitening)
         return _begun(parameters, levels.all, _FROM_GIVEN)
@@ -161,7 +119,7 @@ def _begun(parameters, problem, accelerate_below):
 
 
 def candidates(model, sample, start, whitening, rng):
-    """Yield the parameters that race: `n_init` times one start or more."""
+    """Yield initial parameters, one to four for each of `n_init`."""
     K, method = model.n_components, model.init_params
     twice = method == "kmeans" and sample.X.size * K >= _WORTH_TWO
     for _ in range(model.n_init * (1 + twice)):
@@ -172,12 +130,10 @@ def candidates(model, sample, start, whitening, rng):
 
 
 def coordinates(X, whitening, method):
-    """Return the rows in the coordinates that k-means looks for clusters in.
-
-    Whitened, correlated features count once; of unit variance each, clusters that
-    make them correlated stay apart. Either finds the better start on about half of
-    the data sets, and EM soon tells.
-    """
+    """Return the rows (n, d) in each of the coordinates for `init_params`."""
+    # In whitened coordinates, correlated features count once. With unit variances,
+    # clusters that cause the correlation stay separate. Each is better on about half of
+    # the data sets, which shows after a few iterations.
     factor = getattr(whitening, "factor", None)  # (d, d), of a full whitening
     if method != "kmeans" or factor is None or X.shape[1] == 1:
         return [X]
@@ -185,10 +141,9 @@ def coordinates(X, whitening, method):
 
 
 def race(runs, problem, tol):
-    """Return the run of the highest likelihood: half of them drop out after a heat.
+    """Return the run with the highest likelihood, by successive halving.
 
-    The runs have all gone through the same iterations, unless they converged. Those
-    in which a few rows are at the floor come after all others.
+    Runs with a spurious component rank last.
     """
     n, d = problem.X.shape
     runs, length = list(runs), _FIRST_HEAT
@@ -202,9 +157,9 @@ def race(runs, problem, tol):
 
 
 def ranked(results):
-    """Return the order of pairs of whether spurious, and a likelihood: the best first.
+    """Return the order, best first, of pairs (is spurious, likelihood).
 
-    Of those that are equal, to rounding, the earliest is the first.
+    Likelihoods that are equal up to rounding keep their order.
     """
     order = sorted(range(len(results)), key=lambda i: (results[i][0], -results[i][1]))
     groups = []
@@ -221,17 +176,14 @@ def ranked(results):
 
 
 def _is_spurious(run, n, d):
-    """Tell whether a component holds a few rows in a line, or nearly.
-
-    It raises the likelihood of these without bound but the floor, and says nothing of
-    others.
-    """
+    """Return whether a component collapsed onto a few rows in a hyperplane."""
+    # The floor is the only bound on the likelihood of these rows.
     few = run.parameters.weights * n < _FEW_ROWS * d
     return bool((run.at_floor & few).any())
 
 
 def advance(run, problem, tol, most):
-    """Iterate until `tol` or at most so often."""
+    """Iterate until convergence, at most `most` times."""
     for _ in range(most):
         if run.converged or run.stalled:
             break

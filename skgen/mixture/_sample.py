@@ -1,23 +1,23 @@
-"""A sample of distinct rows that is the same wherever they lie, in whatever order.
+"""A sample of distinct rows that does not depend on their order or location.
 
-Every row gets a number in [0, 1) that follows from the row alone; the sample are the
-distinct rows of the least numbers, each with its whole weight. Samples of blocks of
-rows merge to that of all (a bottom-k sketch: Cohen and Kaplan, 2007, Summarizing data
-using bottom-k sketches), so that a cluster of machines draws the same as one machine.
+Every row has a hash in [0, 1). The sample consists of the distinct rows with the
+smallest hashes, each with its total weight. Samples of blocks merge to the sample of
+all rows (a bottom-k sketch: Cohen and Kaplan, 2007, Summarizing data using bottom-k
+sketches), so that a cluster of machines draws the same sample as one machine.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# The logarithm of a projection times this: neighbours get unlike numbers, and rounding
-# changes the number of none.
+# Hash scale: large enough to separate neighbouring rows, small enough to be stable
+# under rounding.
 _STIR = 2.0**20
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Distinct rows by their numbers, at most `size` of them."""
+    """At most `size` distinct rows, in the order of their hashes `numbers`."""
 
     size: int
     numbers: np.ndarray  # (m,) ascending
@@ -34,24 +34,9 @@ class Sample:
 
 
 def sample_of(X, sample_weight, *, size, spread, limit=1.0):
-    """Return the sample of a block of rows.
+    """Return the `Sample` of a block (n, d), of rows with hashes up to `limit`.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    sample_weight : ndarray of shape (n,)
-        How many times each counts.
-    size : int
-        The most distinct rows to take.
-    spread : Spread
-        Of all rows: numbers do not follow the units of the features.
-    limit : float, default=1.0
-        Leaves out rows of larger numbers, which a sample of `size` has no room for.
-
-    Returns
-    -------
-    Sample
+    `spread` of all rows makes the hashes independent of the units of the features.
     """
     numbers = _numbers(X, spread)
     near = numbers <= limit
@@ -61,12 +46,12 @@ def sample_of(X, sample_weight, *, size, spread, limit=1.0):
 
 
 def _numbers(X, spread):
-    """Return a number in [0, 1) for each row (n, d): (n,)."""
+    """Return a hash in [0, 1) of each row (n, d): (n,)."""
     scale = np.sqrt(spread.variances)
-    # Any fixed irregular direction serves; the seed only fixes one.
+    # Any fixed direction without structure will do.
     direction = np.random.RandomState(1).uniform(1.0, 2.0, size=X.shape[1])
     key = np.zeros(X.shape[0])
-    # By columns, not by a matrix product: equal rows must have equal keys.
+    # A loop, not a matrix product: equal rows must have equal keys.
     for j in np.flatnonzero(scale > 0):
         key += (X[:, j] - spread.mean[j]) / scale[j] * direction[j]
     with np.errstate(divide="ignore"):
@@ -75,9 +60,9 @@ def _numbers(X, spread):
 
 
 def _least(size, numbers, X, sample_weight):
-    """Return the sample of rows that may repeat each other."""
+    """Return the sample of rows with possible repetitions."""
     if numbers.size > 4 * size:
-        # Enough, unless rows repeat each other much: there is no need to sort all.
+        # Sorting some of the rows is enough, unless most of them are repetitions.
         near = numbers <= np.partition(numbers, 2 * size)[2 * size]
         sample = _distinct(size, numbers[near], X[near], sample_weight[near])
         if sample.numbers.size == size:
@@ -86,12 +71,12 @@ def _least(size, numbers, X, sample_weight):
 
 
 def _distinct(size, numbers, X, sample_weight):
-    """Return the sample, with every row once."""
+    """Return the sample; merge repeated rows."""
     if not numbers.size:
         return Sample(size, numbers, X, sample_weight)
     order = np.argsort(numbers, kind="stable")
     if (np.diff(numbers[order]) == 0).any():
-        order = np.lexsort((*X.T[::-1], numbers))  # equal rows stand side by side
+        order = np.lexsort((*X.T[::-1], numbers))  # equal rows become neighbours
     numbers, X, sample_weight = numbers[order], X[order], sample_weight[order]
     differs = numbers[1:] != numbers[:-1]
     alike = np.flatnonzero(~differs)

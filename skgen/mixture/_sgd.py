@@ -1,7 +1,5 @@
 """Gaussian mixture fitted by stochastic gradient descent."""
 
-import warnings
-
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
@@ -13,22 +11,26 @@ from skgen._parameters import (
     invalid_parameter,
     is_integer,
 )
+from skgen._typing import RandomState
 from skgen._validation import column_names
+from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._init import INIT_PARAMS
 from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._modules import MODULES
 from skgen.mixture._sgd_start import first_values, start_rows
-from skgen.neural import GradientModel
+from skgen.neural._base import GradientModel
+from skgen.neural._schedule import Plateau
 
-# Rows that are whitened at once.
+# Number of rows whitened at once.
 _CHUNK = 2**16
 
-# How much more the later part of a stream weighs in the mean of its path: a power of
-# the share of the steps taken so far.
+# A block of a stream that raises the number of steps from a to b keeps the fraction
+# (a / b) ** _LATENESS of the average of the earlier parameters.
 _LATENESS = 9
 
-# The rank of "lowrank" where the user names none, at most.
+# Maximum default rank of "lowrank".
 _RANK = 10
 
 
@@ -40,69 +42,80 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     .. math:: p(x) = \sum_{k=1}^{K} \pi_k \, \mathcal{N}(x; \mu_k, \Sigma_k),
               \qquad \pi = \mathrm{softmax}(\eta).
 
-    Mini-batches of rows minimise the mean of :math:`-\log p(x)` over unconstrained
-    parameters: logits :math:`\eta`, means, softplus variances or Cholesky factors.
-    It is the mixture of :class:`EMGaussianMixture` for many rows, for streams
-    (`partial_fit`), and, with ``covariance_type="lowrank"``, for hundreds of
-    features. Read more in the :doc:`/guide/gaussian_mixture`.
+    Mini-batches minimise the mean of :math:`-\log p(x)` over unconstrained
+    parameters: logits :math:`\eta`, means, and softplus variances or triangular
+    factors of the precisions. It is the same model as :class:`EMGaussianMixture`,
+    for large data sets, for streams (`partial_fit`) and, with
+    ``covariance_type="lowrank"``, for hundreds of features. Read more in the
+    :doc:`/guide/gaussian_mixture`.
 
     Parameters
     ----------
     n_components : int, default=1
-        The number of components.
+        Number of mixture components.
     covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}, default="full"
-        The shape of the covariances: one matrix for each component, one for all,
-        one variance for each component and feature, one for each component, or
-        :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in :math:`A_k` and
-        :math:`D_k` diagonal.
+        Type of the covariances:
+
+        - "full": each component has its own covariance matrix;
+        - "tied": all components share one covariance matrix;
+        - "diag": each component has its own variance for each feature;
+        - "spherical": each component has its own single variance;
+        - "lowrank": :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in
+          :math:`A_k` and a diagonal :math:`D_k`.
     rank : int, default=None
-        The number of columns of :math:`A_k` for "lowrank", of which other types
-        take no notice. None takes 10, or half of the features where those are
-        fewer than 20.
+        Number of columns of :math:`A_k` for "lowrank". Ignored for other covariance
+        types. None uses 10, or half the number of features if there are fewer than
+        20 features.
     tol : float, default=1e-3
-        What counts as a fall of the loss, in nats per row.
+        Smallest decrease of the loss that counts as an improvement, in nats per row.
     reg_covar : float, default=1e-6
-        The least variance that a component may have in any direction, as a share
-        of the variance of the data in that direction; for "lowrank", the least
-        entry of :math:`D_k`.
+        Minimum variance of a component in any direction, as a fraction of the
+        variance of the data in that direction; for "lowrank", minimum entry of
+        :math:`D_k`, as a fraction of the variance of the feature. Values below
+        1e-10 are replaced by 1e-10, the limit of single precision.
     max_epochs : int, default=100
-        The most passes over the rows.
+        Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
-        The most rows in a batch. "auto" takes a fortieth of the rows, for
-        `partial_fit` a tenth of the block, but at least 16 and at most 1,024.
+        Maximum number of rows in a batch. "auto" uses a fortieth of the rows, or a
+        tenth of the block in `partial_fit`, but at least 16 and at most 1,024.
     lr : float, default=0.1
-        The first learning rate. It falls with the root of the steps, and to a
-        fifth, twice, where the loss stays level for `n_iter_no_change` epochs.
-        Steps are taken in units of each component's own width, so that one value
-        serves all data.
+        Initial learning rate. It decays with one over the square root of the number
+        of steps. It is also divided by five, twice, when the loss has not improved
+        for `n_iter_no_change` epochs. Steps are measured in units of the width of
+        each component, so that the default suits data of any scale.
     optimizer : str or type, default="adam"
-        "adam", "adamw", "rmsprop", "sgd", or a subclass of
+        Optimiser: "adam", "adamw", "rmsprop", "sgd", or a subclass of
         ``torch.optim.Optimizer``.
     early_stopping : bool, default=True
-        Whether the loss to watch is that of held-out rows. They join the others
-        for two last epochs. Where they would be fewer than 5, or for False, the
-        loss is that of training, over all rows.
+        Whether to hold out some rows and monitor their loss. Two final epochs train
+        on all rows, including the held-out rows. If False, or if fewer than 5 rows
+        would be held out, the training loss is monitored.
     validation_fraction : float, default=0.1
-        The share of rows to hold out, chosen at random.
+        Fraction of the rows to hold out, drawn at random. Ignored if
+        `early_stopping` is False.
     n_iter_no_change : int, default=3
-        How many epochs without a fall by `tol` end a learning rate, and the last
-        of them the fit.
+        Number of epochs without an improvement by `tol` after which the learning
+        rate is reduced, or training stops at the lowest learning rate.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
-        The start, as for :class:`EMGaussianMixture`, from at most 20,000 rows or
-        400 for each component.
+        Initialisation method, as for :class:`EMGaussianMixture`. It uses a random
+        sample of at most 20,000 rows, or of 400 rows per component if that is more.
     warm_start : bool, default=False
-        Whether a second `fit` goes on where the first ended, in its coordinates
-        and with its net: parameters that the net was built with must not change.
+        Whether `fit` continues from the previous solution, in the same whitened
+        coordinates and with the same net. The parameters that the net was built
+        with (`n_components`, `covariance_type`, `rank`, `reg_covar`, `optimizer`,
+        `net_callbacks`, `net_params` and `device`) must not change.
     net_callbacks : list, default=None
-        Callbacks of skorch, which see every epoch of `net_`.
+        Callbacks of skorch for `net_`.
     net_params : dict, default=None
         Further parameters of ``skorch.NeuralNet``, such as
         ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
     random_state : int, RandomState instance or None, default=None
-        Seeds the start, the order of rows, and the draws of `sample`.
+        Seed of the initialisation, of the order of the rows, and of the draws of
+        `sample`.
     device : str, default="cpu"
-        Where to train: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest
-        there is. Answers are computed on the CPU in double precision.
+        Device used for training: "cpu", "cuda", "cuda:1", "mps", or "auto" for the
+        fastest one available. The fitted mixture computes on the CPU in double
+        precision.
 
     Attributes
     ----------
@@ -111,60 +124,72 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     means_ : ndarray of shape (n_components, n_features)
         The means :math:`\mu_k`.
     covariances_ : ndarray
-        The covariances :math:`\Sigma_k`, of the shapes of
-        :class:`EMGaussianMixture`; for "lowrank" (n_components, n_features,
-        rank + 1): the columns of :math:`A_k`, then the diagonal of :math:`D_k`.
+        The covariances :math:`\Sigma_k`. The shape depends on `covariance_type`:
+        for "lowrank" it is (n_components, n_features, rank + 1), with the columns of
+        :math:`A_k` followed by the diagonal of :math:`D_k`; for other types it is
+        the shape given in :class:`EMGaussianMixture`.
     precisions_ : ndarray
-        Their inverses, of the same shape; for "lowrank" the columns of
-        :math:`C_k`, then the diagonal of :math:`D_k^{-1}`, with
+        The inverses of the covariances, of the same shape. For "lowrank", the
+        columns of :math:`C_k` followed by the diagonal of :math:`D_k^{-1}`, with
         :math:`\Sigma_k^{-1} = D_k^{-1} - C_k C_k^\top`.
     precisions_cholesky_ : ndarray
-        Some :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
-        shape: upper triangular, or one over the standard deviations; for "lowrank"
-        the columns of :math:`P_k`, then the diagonal of :math:`D_k^{-1/2}`, with
+        Factors :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
+        shape: upper triangular matrices for "full" and "tied", inverse standard
+        deviations for "diag" and "spherical". For "lowrank", the columns of
+        :math:`P_k` followed by the diagonal of :math:`D_k^{-1/2}`, with
         :math:`U_k = D_k^{-1/2} (I - P_k P_k^\top)`.
     converged_ : bool
-        Whether the loss stayed level at the last learning rate.
+        Whether the loss stopped improving at the lowest learning rate. False after
+        `partial_fit`.
     n_iter_ : int
-        The number of epochs.
+        Number of epochs.
     lower_bound_ : float
-        The mean log-likelihood of the fitted parameters, in nats per row:
-        ``score(X)`` to single precision. After `partial_fit`, that of the last
-        block as it went by.
+        Mean log-likelihood of the fitted parameters, in nats per row: ``score(X)``
+        to single precision. After `partial_fit`, the last entry of `lower_bounds_`.
     lower_bounds_ : list of float
-        The mean log-likelihood of the batches in each epoch, as they went by.
+        Mean log-likelihood of the batches in each epoch, in nats per row. Each batch
+        is evaluated before its own step.
     history_ : list of dict
-        For each epoch its number, the mean negative log-likelihood of the batches
-        as they went by (``train``) and of the held-out rows after them
-        (``validation``, NaN without any), in nats per row and in the units of the
-        data, and how many ``seconds`` it took.
+        One dictionary per epoch: ``epoch``, its number; ``train``, the mean negative
+        log-likelihood of the batches, each evaluated before its own step;
+        ``validation``, the mean negative log-likelihood of the held-out rows after
+        the epoch, or NaN without held-out rows; and ``seconds``, its duration.
+        Both losses are in nats per row, in the units of the data.
     net_ : skorch.NeuralNet
-        The net, whose ``module_`` holds the parameters in whitened coordinates.
+        The trained net. Its ``module_`` holds the parameters in whitened
+        coordinates.
     n_features_in_ : int
-        The number of features.
+        Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features seen during `fit`. Defined only if all feature names
+        of `X` are strings.
 
     See Also
     --------
-    EMGaussianMixture : By EM: takes weights; the likelihood rises in every step.
+    EMGaussianMixture : The same model fitted by EM, which supports sample weights and
+        increases the likelihood in every iteration.
 
     Notes
     -----
-    The parameters are changes from a start that moves along: a mean in units of its
-    component's standard deviations [1]_, a factor :math:`U_k = U_k^0 T_k` with a
-    triangular :math:`T_k`. Training is in float32, after whitening in float64;
-    answers are in float64. A component that loses its rows is set on a row of low
-    density, and one that collapses stays at the floor of `reg_covar`; either is
-    named in a :class:`~sklearn.exceptions.ConvergenceWarning`.
+    Each parameter is a change relative to a reference, which is regularly reset to
+    the current solution: a mean moves in units of the standard deviations of its
+    component [1]_, and a factor is :math:`U_k = U_k^0 T_k` with a triangular
+    :math:`T_k`. Rows are whitened in float64. Training uses float32, and the fitted
+    mixture float64.
 
-    With "lowrank" each component is a factor analyser [2]_; distances and
-    determinants come from matrices of rank x rank (Woodbury, 1950), and none of
-    n_features x n_features is ever formed.
+    A component that becomes empty is re-initialised at a row of low density. A
+    component that collapses is kept at the minimum variance given by `reg_covar`.
+    Both issue a :class:`~sklearn.exceptions.ConvergenceWarning`.
 
-    It takes no weights: over shuffled batches, a weight of 2 cannot be the row
-    twice. After `partial_fit` the parameters are the mean of the path that they took
-    through the stream, of its later part above all [3]_.
+    With "lowrank" each component is a factor analyser [2]_. Distances and
+    determinants are computed from rank x rank matrices (Woodbury, 1950), and no
+    n_features x n_features matrix is formed.
+
+    Sample weights are not supported: in shuffled mini-batches, a weight of 2 is not
+    equivalent to a repeated row.
+
+    After `partial_fit` the parameters are an average over the parameters after each
+    block, in which later blocks have larger weights [3]_.
 
     References
     ----------
@@ -190,26 +215,26 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     def __init__(
         self,
-        n_components=1,
+        n_components: int = 1,
         *,
-        covariance_type="full",
-        rank=None,
-        tol=1e-3,
-        reg_covar=1e-6,
-        max_epochs=100,
-        batch_size="auto",
-        lr=0.1,
-        optimizer="adam",
-        early_stopping=True,
-        validation_fraction=0.1,
-        n_iter_no_change=3,
-        init_params="kmeans",
-        warm_start=False,
-        net_callbacks=None,
-        net_params=None,
-        random_state=None,
-        device="cpu",
-    ):
+        covariance_type: str = "full",
+        rank: int | None = None,
+        tol: float = 1e-3,
+        reg_covar: float = 1e-6,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 0.1,
+        optimizer: str | type = "adam",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 3,
+        init_params: str = "kmeans",
+        warm_start: bool = False,
+        net_callbacks: list | None = None,
+        net_params: dict | None = None,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.rank = rank
@@ -237,14 +262,14 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         *GradientModel._fixed,
     )
 
-    # Epochs over all rows, held-out ones as well, once the watched loss is level.
+    # Final epochs over all rows, including the held-out rows.
     _n_last_epochs = 2
 
-    # A row far from a narrow component has a gradient of thousands; with Adam's own
-    # 0.999 its memory would shorten the next thousands of steps.
+    # A row far from a narrow component has a gradient in the thousands. With Adam's
+    # default of 0.999 it would shorten the steps of thousands of batches.
     _betas = (0.9, 0.99)
 
-    # The noise of steps falls with their length, in a stream as in a fit.
+    # Shorter steps are less noisy, in streams and in fits.
     _half_life = 600
 
     # -- checks ----------------------------------------------------------------
@@ -262,7 +287,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         check_choice(self, "init_params", INIT_PARAMS)
 
     def _resolved_rank(self, d):
-        """Return the number of directions of "lowrank" in `d` features."""
+        """Return the rank of "lowrank" for `d` features."""
         if self.rank is None:
             return min(_RANK, max(1, d // 2))
         if self.covariance_type == "lowrank" and self.rank > d:
@@ -273,8 +298,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # -- fitting ----------------------------------------------------------------
 
     def _new_module(self, X, training, rng):
-        from skgen.mixture._modules import MODULES
-
         n, d = X.shape
         self._check_rows(n, n)
         kind, rank = self.covariance_type, self._resolved_rank(d)
@@ -282,7 +305,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self._set_coordinates(X)
         chosen = start_rows(training.size, self.n_components, rng)
         Z = self._white(X[training[chosen]])
-        # Less than 1e-10 of the variance of the data is rounding to float32.
+        # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
         values = first_values(
             Z, self.n_components, kind, rank, self.init_params, floor, rng
@@ -290,7 +313,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         return MODULES[kind](*values, floor)
 
     def _set_coordinates(self, X):
-        """Choose the whitened coordinates of the module, those that vary."""
+        """Set the whitened, non-constant and centred coordinates of the module."""
         self._whitening = estimate_whitening(
             X,
             np.ones(X.shape[0]),
@@ -298,15 +321,16 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             dtype=self._fit_dtype,
             names=column_names(self),
         )
-        # Across degenerate directions every component has the shared floor.
+        # In degenerate directions every component has the common minimum variance.
         self._varying = ~self._whitening.degenerate
-        # Far from the origin the mean itself is rounded, and float32 would show it.
+        # Far from the origin the mean of the whitening is rounded, which float32 would
+        # not resolve.
         self._shift = np.zeros(self._varying.sum())
         total = sum(self._white(X[rows]).sum(axis=0) for rows in _chunks(X))
         self._shift = total / X.shape[0]
 
     def _white(self, X):
-        """Return rows in the coordinates of the module, in float64."""
+        """Return rows (n, d) in the coordinates of the module, in float64."""
         return self._whitening.whiten(X)[:, self._varying] - self._shift
 
     def _encoded(self, X):
@@ -318,17 +342,15 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _resolved_batch(self, n_samples, streams):
         if self.batch_size != "auto":
             return self.batch_size
-        # A block is seen once: its steps must be sure rather than many.
+        # A block is used once, so that accurate steps matter more than many steps.
         return min(1024, max(16, n_samples // (10 if streams else 40)))
 
     def _callbacks(self):
-        from skgen.neural._schedule import Plateau
-
         return [("schedule", Plateau(self.tol, self.n_iter_no_change))]
 
     def _finish(self, rows, watched, rng, task):
-        # Held-out rows said when to stop. A last look at all rows is worth a tenth
-        # of a nat where rows are few for the parameters, and costs nothing elsewhere.
+        # Training on the held-out rows as well gains a tenth of a nat if there are few
+        # rows per parameter, and does no harm otherwise.
         net, schedule = self.net_, dict(self.net_.callbacks_)["schedule"]
         converged = schedule.converged_
         if watched and (converged or not net.stopped_):
@@ -340,8 +362,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _follow(self, rows, share, rng):
         values = self.net_.module_.values()
         if self._average is not None:
-            # The mean of the path, its later parts weighing more: steps scatter
-            # about the optimum, their mean does not.
+            # Steps scatter about the optimum; their average scatters less. Later
+            # parameters, which are nearer to the optimum, have larger weights.
             old = share**_LATENESS
             values = tuple(
                 old * before + (1 - old) * now
@@ -382,23 +404,20 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         if self._varying.any():
             least = self._covariance.least_variances(module.values()[2])
             at_floor = least <= 1.01 * module.floor
-        reseeded = module.revived.nonzero()[:, 0].tolist()
         messages = {
-            f"{name} did not converge in {self.max_epochs} epochs: the loss still fell "
-            "or the last learning rate was not reached. Raise max_epochs or tol.": (
-                not self.converged_ and not self.net_.stopped_
-            ),
-            f"Components {reseeded} of {name} lost their rows and were set on rows of "
-            "low density. Fewer components, or another start, may serve better.": (
-                len(reseeded) > 0
-            ),
+            f"{name} did not converge within max_epochs epochs: the loss was still "
+            "decreasing, or the lowest learning rate was not reached. Increase "
+            "max_epochs or tol.": not self.converged_ and not self.net_.stopped_,
+            f"Some components of {name} became empty and were re-initialised at rows "
+            "of low density. net_.module_.revived marks them. Use fewer components or "
+            "another initialisation.": bool(module.revived.any()),
             self._collapsed(at_floor): at_floor.any(),
         }
         for message, happened in messages.items():
             if happened:
-                warnings.warn(message, ConvergenceWarning, stacklevel=2)
+                warn_user(message, ConvergenceWarning)
 
 
 def _chunks(X):
-    """Return slices of rows that are whitened at once."""
+    """Return slices of the rows of X (n, d) to whiten one after another."""
     return gen_batches(X.shape[0], _CHUNK)

@@ -1,4 +1,4 @@
-"""Where gradient descent starts: clusters of some of the rows."""
+"""Initialisation of gradient descent by clusters of a sample of the rows."""
 
 import numpy as np
 from sklearn.utils.extmath import randomized_svd
@@ -8,44 +8,24 @@ from skgen.mixture._init import initial_shares
 from skgen.mixture._problem import Problem
 from skgen.mixture._rows import canonical_rows
 
-# Rows that the clusters are looked for in: so many, and so many a component.
+# Maximum number of rows in the sample: the larger of a total and of a number per
+# component.
 _ROWS, _ROWS_PER_COMPONENT = 20_000, 400
 
 
 def start_rows(n, n_components, rng):
-    """Return the numbers of the rows to look for clusters in."""
+    """Return the sorted indices of the rows in the sample."""
     most = max(_ROWS, _ROWS_PER_COMPONENT * n_components)
     return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
 
 
 def first_values(X, n_components, covariance_type, rank, method, floor, rng):
-    """Return the weights, means and covariances of clusters of rows.
+    """Return initial weights (K,), means (K, d) and covariances from rows (n, d).
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        Rows in whitened coordinates. No coordinate is constant.
-    n_components : int
-        The number `K` of components.
-    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}
-        The shape of their covariances.
-    rank : int
-        The number `r` of directions of "lowrank".
-    method : {"kmeans", "k-means++", "random", "random_from_data"}
-        As `initial_shares` takes it.
-    floor : float
-        The least variance in any direction.
-    rng : RandomState
-        Where random choices come from.
-
-    Returns
-    -------
-    weights : ndarray of shape (K,)
-    means : ndarray of shape (K, d)
-    covariances : ndarray, by type
+    Rows are in whitened coordinates, of which none is constant.
     """
     K, (n, d) = n_components, X.shape
-    if d == 0:  # nothing varies
+    if d == 0:  # all features are constant
         shape = {"full": (K, 0, 0), "tied": (0, 0), "lowrank": (K, 0, rank + 1)}
         covariances = np.zeros(shape.get(covariance_type, (K, 0)))
         return np.full(K, 1 / K), np.zeros((K, 0)), covariances
@@ -57,12 +37,12 @@ def first_values(X, n_components, covariance_type, rank, method, floor, rng):
     shares = initial_shares(X, sample_weight, K, method, rng)
     found = problem.from_shares(shares, K)
     weights, means, covariances = found.weights, found.means, found.covariances
-    # Fewer distinct rows than components leave some of them without any.
+    # With fewer distinct rows than components, some components are empty.
     for k in np.flatnonzero(weights == 0):
         means[k] = X[rng.randint(X.shape[0])]
     if covariance_type != "tied":
-        # A cluster of few rows knows little of its own width: as many rows of the
-        # average cluster as it takes to know it are added.
+        # Small clusters determine their covariance poorly. Shrink it towards the
+        # average covariance, which counts as d rows, or as 2 rows for variances.
         counts = (weights * n).reshape(-1, *[1] * (covariances.ndim - 1))
         average = np.average(covariances, axis=0, weights=weights)
         more = d if covariance_type == "full" else 2
@@ -80,11 +60,12 @@ def first_values(X, n_components, covariance_type, rank, method, floor, rng):
 
 
 def _factors(X, shares, mean, variances, rank, rng):
-    """Split the covariance of a cluster in `rank` directions and a rest: (d, r + 1).
+    """Return the low rank plus diagonal covariance of a cluster: (d, r + 1).
 
-    The directions are the leading ones of the cluster, less the mean variance of
-    all others, as in probabilistic PCA (Tipping and Bishop, 1999).
+    `shares` are the weighted responsibilities of the rows (n,).
     """
+    # Probabilistic PCA (Tipping and Bishop, 1999): the leading directions, less the
+    # mean variance of the others.
     d = variances.size
     columns = np.zeros((d, rank + 1))
     columns[:, -1] = variances

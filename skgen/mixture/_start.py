@@ -1,4 +1,4 @@
-"""The parameters that EM starts from: the user's, and `init_params` for the rest."""
+"""Initial parameters of EM: given by the user, the others by `init_params`."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -9,7 +9,7 @@ from skgen.mixture._joint import Parameters
 
 
 def start_array(model, name, shape):
-    """Return a parameter as a float array of the given shape; None for None."""
+    """Return a parameter as a float64 array of the given shape, or None."""
     value = getattr(model, name)
     if value is None:
         return None
@@ -32,27 +32,15 @@ def start_array(model, name, shape):
     if name == "weights_init" and (
         (array < 0).any() or not np.isclose(array.sum(), 1.0)
     ):
-        rule = "nowhere negative and of sum one"
+        rule = "nonnegative with sum 1"
         raise invalid_parameter(model, name, rule, array.tolist())
     return array
 
 
 def user_start(model, d):
-    """Return what the user gave to start from, in the units of the data.
+    """Return the weights (K,), means (K, d) and factors that the user gave, or None.
 
-    Parameters
-    ----------
-    model : EMGaussianMixture
-        Its parameters `weights_init`, `means_init` and `precisions_init`.
-    d : int
-        The number of features.
-
-    Returns
-    -------
-    weights : ndarray of shape (K,) or None
-    means : ndarray of shape (K, d) or None
-    factors : ndarray, by type, or None
-        Some `U` with ``U U^T`` the precision.
+    They are in the units of the data; a factor `U` has ``U U^T`` as its precision.
     """
     K, covariance = model.n_components, COVARIANCES[model.covariance_type]
     weights = start_array(model, "weights_init", (K,))
@@ -69,24 +57,7 @@ def user_start(model, d):
 
 
 def completed(start, found, problem, whitening):
-    """Return what the user gave, and the rest from other parameters.
-
-    Parameters
-    ----------
-    start : tuple of weights, means and factors
-        As `user_start` returns them.
-    found : Parameters or None
-        What None in `start` stands for, in whitened coordinates.
-    problem : Problem
-        The family.
-    whitening : FullWhitening or DiagonalWhitening
-        The coordinates.
-
-    Returns
-    -------
-    parameters : Parameters
-        In whitened coordinates.
-    """
+    """Return `start` with the missing parts of `found`, as whitened `Parameters`."""
     weights, means, factors = start
     weights = found.weights if weights is None else weights
     means = found.means if means is None else whitening.whiten(means)

@@ -1,8 +1,8 @@
 """Sufficient statistics of rows under a mixture: one pass over blocks of rows.
 
-One primitive serves rows in memory, in a mapped file, on the workers of a cluster and
-on a GPU: what to sum (`Expectation`), sums that add up (`Sums`), and what follows from
-them (`Statistics`).
+The same classes serve rows in memory, in a memory map, on the workers of a cluster and
+on a GPU: `Expectation` computes `Sums`, which are additive, and turns their total into
+`Statistics`.
 """
 
 from dataclasses import dataclass
@@ -16,30 +16,30 @@ from skgen.mixture._moments import Collector, Moments
 from skgen.mixture._precision import DOUBLE
 from skgen.mixture._products import AbstractProducts
 
-# Shares of a row that need not count, as a multiple of a component's weight and of what
-# products may lose. Its rows would be some hundred variances away, and one in hundreds
-# has a share just so small: moments change by less than products may lose.
+# Responsibilities below this multiple of the component weight, times the allowed
+# rounding error, are ignored. The error that this causes is smaller than the rounding
+# error of the matrix products.
 _NEGLIGIBLE = 0.1 * np.finfo(np.float64).eps
 
 
 @dataclass(frozen=True)
 class Family:
-    """The mixtures that are fitted to whitened rows."""
+    """The family of mixtures that is fitted to whitened rows."""
 
     covariance: AbstractEstimatedCovariance
-    products: AbstractProducts | None  # None goes by differences
-    floor: float  # the least variance
-    degenerate: np.ndarray  # (d,) whether the rows lack variance along a coordinate
+    products: AbstractProducts | None  # None computes differences only
+    floor: float  # minimum variance
+    degenerate: np.ndarray  # (d,) whether all rows have the same coordinate
 
 
 @dataclass(frozen=True)
 class Sums:
-    """What a pass over some of the rows yields; sums of all rows add up."""
+    """Sums over some of the rows; sums over disjoint rows are added."""
 
-    moments: list  # of arrays, by `Moments`
-    log_likelihood: float  # the sum of weight times log p
+    moments: list  # of arrays, see `Moments`
+    log_likelihood: float  # sum of weight times log p
     weight: float
-    lowest: float  # the least log p of a row, the row (d,), and its weight
+    lowest: float  # the lowest log p of a row, the row (d,), and its weight
     lowest_row: np.ndarray
     lowest_weight: float
 
@@ -57,34 +57,25 @@ class Sums:
 
 @dataclass(frozen=True)
 class Statistics:
-    """What a pass over all rows yields."""
+    """Sufficient statistics of all rows."""
 
     counts: np.ndarray  # (K,) sums of responsibilities
-    first: np.ndarray  # (K, d)
-    scatter: np.ndarray  # by type: second moments
-    origins: np.ndarray  # (K, d): what the moments of each component are about
+    first: np.ndarray  # (K, d) first moments about the origins
+    scatter: np.ndarray  # second moments about the origins; shape depends on the type
+    origins: np.ndarray  # (K, d)
     log_likelihood: float  # weighted mean of log p
-    lowest_row: np.ndarray  # (d,): the row of the least density
-    lowest_share: float  # its weight, as a share of all
+    lowest_row: np.ndarray  # (d,) the row of lowest density
+    lowest_share: float  # its fraction of the total weight
 
 
 class Expectation:
-    """What to sum of every row in an E-step. It travels to where the rows are.
+    """The E-step of one pass. Pickled and sent to workers that hold the rows.
 
-    Parameters
-    ----------
-    parameters : Parameters
-        The mixture.
-    family : Family
-        The shape of its covariances, and the products that serve the rows.
-    loss : float
-        What products may lose of a log-density, as a multiple of rounding.
-    moved : tuple of ndarrays of shapes (K,) and (K, d), default=None
-        Which components have means so far from here that their moments must be
-        about other points, and the points.
+    `loss` is the allowed rounding error of products, as a multiple of machine epsilon;
+    `moved` holds a mask of components (K,) that need other origins, and these (K, d).
     """
 
-    # Of the arithmetic.
+    # Limits of the floating-point type.
     precision = DOUBLE
 
     def __init__(self, parameters, family, loss, moved=None):
@@ -99,12 +90,12 @@ class Expectation:
             apart = far(parameters, covariance, products, self.shift, most)
         origins, apart = _about(parameters.means, apart, moved)
         if apart.all() and not self.joint.near.size:
-            products = None  # features that nothing is made of
+            products = None  # no component uses the features
         least = _NEGLIGIBLE * loss * parameters.weights
         self.moments = Moments(origins, apart, covariance, products, least)
 
     def sums(self, X, sample_weight):
-        """Return the sums over rows (n, d) of weights (n,), in threads."""
+        """Return the `Sums` of rows (n, d) with weights (n,), computed in threads."""
 
         def e_step(rows, F):
             r = self.joint(X[rows], F)  # (K, b)
@@ -116,30 +107,14 @@ class Expectation:
         return _collected(X, sample_weight, e_step, self.moments, factors)
 
     def statistics(self, sums):
-        """Return the statistics that the sums over all rows make."""
+        """Return the `Statistics` of the total `Sums`."""
         return _statistics(self.moments, sums, self.shift)
 
 
 def statistics_of_shares(X, sample_weight, shares, K, family, moved=None):
-    """Return the statistics of rows whose shares in the components are given.
+    """Return the `Statistics` of rows (n, d) for given responsibilities.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    sample_weight : ndarray of shape (n,)
-        How many times each row counts.
-    shares : callable
-        Maps a slice of rows to their (b, K) shares.
-    K : int
-        The number of components.
-    family, moved
-        As `Expectation` takes them.
-
-    Returns
-    -------
-    Statistics
-        Of likelihood 0.
+    `shares` maps a slice of rows to responsibilities (b, K). The likelihood is 0.
     """
     d, covariance, products = X.shape[1], family.covariance, family.products
 
@@ -156,14 +131,14 @@ def statistics_of_shares(X, sample_weight, shares, K, family, moved=None):
 
 
 def _about(origins, apart, moved):
-    """Return the origins and components of moments by differences, where moved."""
+    """Return `origins` (K, d) and `apart` (K,) with the moved components replaced."""
     if moved is None:
         return origins, apart
     return np.where(moved[0][:, None], moved[1], origins), apart | moved[0]
 
 
 def _collected(X, sample_weight, e_step, moments, factors):
-    """Return the sums of shares that `e_step` finds block by block."""
+    """Return the `Sums` of responsibilities that `e_step` computes block by block."""
     n, d = X.shape
     products, shift = moments.products, np.zeros(d)
     blocks = Blocks(n, d, moments.origins.shape[0], products)
@@ -181,16 +156,16 @@ def _collected(X, sample_weight, e_step, moments, factors):
             if log_density[worst] < lowest:
                 lowest, lowest_row = log_density[worst], rows.start + worst
         weight = sample_weight[task[0].start : task[-1].stop].sum()
-        # A copy: a part of `X` would keep all of it.
+        # A copy, because a view would keep all of X in memory.
         worst = X[lowest_row].copy(), sample_weight[lowest_row]
         return Sums(collector.finish(), total, weight, lowest, *worst)
 
-    # In one order, whichever thread was the first.
+    # In a fixed order, whichever thread finishes first.
     return added(blocks(collect))
 
 
 def _statistics(moments, sums, shift):
-    """Return the statistics that sums over all rows make."""
+    """Return the `Statistics` of the total `Sums`, with features about `shift` (d,)."""
     return Statistics(
         *moments.total(sums.moments, shift),
         sums.log_likelihood / sums.weight,
@@ -200,32 +175,19 @@ def _statistics(moments, sums, shift):
 
 
 def far(parameters, covariance, products, origins, most=DOUBLE.far):
-    """Tell for which components moments about a point lose too many digits: (K,)."""
+    """Return for which components moments about origins lose too many digits: (K,)."""
     move = np.abs(parameters.means - origins)  # (K, d)
     precisions = covariance.precisions(parameters.factors)
     return products.magnitudes(precisions, move) > most
 
 
 def maximise(collected, previous, family):
-    """Return the parameters that maximise the expected log-likelihood (M-step).
+    """Return the `Parameters` of the M-step, and which covariances hit the floor (K,).
 
-    Parameters
-    ----------
-    collected : Statistics
-        Its moments.
-    previous : Parameters
-        The means and covariances of components that no row belongs to.
-    family : Family
-        The shape of the covariances, their floor, and where rows do not vary.
-
-    Returns
-    -------
-    parameters : Parameters
-    at_floor : ndarray of shape (K,)
-        Whether the covariance had to be raised to the floor.
+    Empty components keep their `previous` mean and covariance.
     """
     counts, origins = collected.counts, collected.origins
-    # Shares below rounding are no rows at all.
+    # Counts below the rounding error mean an empty component.
     least = 10 * np.finfo(np.float64).eps * counts.sum()
     counts = np.where(counts > least, counts, 0.0)
     shift = collected.first / np.where(counts > 0, counts, 1.0)[:, None]  # (K, d)

@@ -1,43 +1,34 @@
 r"""Stepwise EM: the parameters follow a stream of blocks of rows.
 
-The parameters of a mixture are the moments of the rows by component, so that they are
-all that has to be kept of the rows before. A block of the weight :math:`w`, where
-:math:`W` is that of all rows so far, moves the moments :math:`s` by a decaying step
-(Cappe and Moulines, 2009; Liang and Klein, 2009),
+The parameters of a mixture determine the moments of the rows of each component, so that
+no earlier rows are needed. A block of weight :math:`w` moves the moments :math:`s` by a
+step that decreases with the weight :math:`W` of all rows so far (Cappe and Moulines,
+2009; Liang and Klein, 2009),
 
 .. math:: s \leftarrow (1 - \gamma) s + \gamma \bar s_{\text{block}},
           \qquad \gamma = (w / W)^{0.6}.
 
-For blocks of one size this is :math:`\gamma_t = t^{-0.6}`. The power of 1 would count
-every row alike; a lower one forgets the rows whose moments were taken when the
-parameters were poor.
+For blocks of equal size this is :math:`\gamma_t = t^{-0.6}`. A power of 1 would weight
+all rows equally; a lower power forgets rows whose responsibilities were computed when
+the parameters were poor.
 """
 
 import numpy as np
 
-from skgen.mixture._problem import LEAST_LOSS, AbstractProblem
+from skgen.mixture._precision import LEAST_LOSS
+from skgen.mixture._problem import AbstractProblem
 from skgen.mixture._statistics import Statistics
 
 _POWER = 0.6
 
 
 def step_size(weight, total):
-    """Return the share of a block in the moments; `total` includes its weight."""
+    """Return the step size of a block; `total` includes its weight."""
     return (weight / total) ** _POWER
 
 
 class Stepwise(AbstractProblem):
-    """The rows of a block, and all rows before in the form of parameters.
-
-    Parameters
-    ----------
-    block : AbstractProblem
-        The rows of the block.
-    before : Parameters
-        What the rows before have led to, in the same whitened coordinates.
-    step : float
-        The share of the block in the moments.
-    """
+    """Problem of a block and, as whitened parameters `before`, of the earlier rows."""
 
     def __init__(self, block, before, step):
         self.block, self.family = block, block.family
@@ -52,24 +43,9 @@ class Stepwise(AbstractProblem):
 
 
 def blended(collected, before, step, covariance):
-    """Return the moments of a block together with those that parameters stand for.
+    """Return `Statistics` of total weight 1: `step` of the block, the rest of `before`.
 
-    Parameters
-    ----------
-    collected : Statistics
-        Of the block.
-    before : Parameters
-        Of the rows before.
-    step : float
-        The share of the block.
-    covariance : AbstractEstimatedCovariance
-        The shape of the covariances.
-
-    Returns
-    -------
-    Statistics
-        Of the total weight 1, about the same points as `collected`. The likelihood is
-        that of the block.
+    The likelihood is the likelihood of the block.
     """
     scale = step / collected.counts.sum()
     counts = (1 - step) * before.weights  # (K,)

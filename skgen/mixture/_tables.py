@@ -1,8 +1,7 @@
-"""Tables, wherever their rows lie: what EM asks of them, in the units of the data.
+"""Tables: sources of rows, in the units of the data.
 
-A table says how to apply a function to all its blocks of rows, and to add the answers
-up. All else follows: how far the rows spread, a sample of them to start from, the sums
-of an iteration, and means of what is computed for each row.
+A table applies a function to all blocks of its rows and adds the results. Moments, a
+sample of the rows, the sums of an EM iteration and means follow from this method.
 """
 
 from abc import ABC, abstractmethod
@@ -21,28 +20,13 @@ from skgen.mixture._rows import canonical_rows
 from skgen.mixture._sample import sample_of
 from skgen.mixture._statistics import Family
 
-# Of the rows, the share of a sample is looked for among so many times as many: enough,
-# unless rows repeat each other, and no block keeps more for the sum.
+# A sample is drawn from this multiple of its expected fraction of the rows. That is
+# enough unless rows are repeated, and limits the rows that each block returns.
 _LIMIT = 1.5
 
 
 class AbstractTable(ABC):
-    """Rows and their weights, wherever they lie.
-
-    Abstract: `total` is filled in, and the attributes are set.
-
-    Attributes
-    ----------
-    name : str
-        What errors call the model.
-    names : list of str or None
-        Those of the features.
-    n_features : int
-    dtype : numpy dtype
-        What the rows are stored in: float32 or float64.
-    device : str
-        What sums are computed on.
-    """
+    """A source of rows and weights; subclasses define `total`."""
 
     def __init__(self, model, n_features, dtype):
         self.name, self.names = type(model).__name__, column_names(model)
@@ -51,24 +35,23 @@ class AbstractTable(ABC):
 
     @abstractmethod
     def total(self, function):
-        """Return the sum of what a function returns for all blocks of rows.
+        """Return the sum of ``function(rows, weights)`` over all blocks of rows.
 
-        `function` takes rows (b, d) in float64 and positive weights (b,), and returns
-        what adds up with ``+``. It travels to where the rows are.
+        Rows (b, d) are float64 and weights (b,) positive; `function` is picklable.
         """
 
     def spread(self, *, full):
-        """Return the moments of the rows; raise for rows that are no numbers."""
+        """Return the moments of the rows; raise for invalid rows."""
         return self.total(partial(_checked_spread, name=self.name, full=full))
 
     def counted(self, spread):
-        """Return the number of rows, and the sum of their weights."""
+        """Return the number of rows and the sum of their weights."""
         return spread.n_rows, spread.weight
 
     def sample(self, size, spread):
-        """Return at most `size` distinct rows, and their weights; warn about ties.
+        """Return at most `size` distinct rows and their weights; warn of ties.
 
-        A smaller sample is the first rows of a larger one.
+        A smaller sample consists of the first rows of a larger one.
         """
         X, sample_weight = self._sample(size, spread)
         warn_about_ties(X, self.names)
@@ -78,21 +61,21 @@ class AbstractTable(ABC):
         draw = partial(sample_of, size=size, spread=spread)
         sample = self.total(partial(draw, limit=_LIMIT * size / spread.n_rows))
         if sample.numbers.size < size < spread.n_rows:
-            sample = self.total(draw)  # rows repeat each other
+            sample = self.total(draw)  # repeated rows
         return sample.X, sample.sample_weight
 
     def mean(self, function):
-        """Return the weighted mean of what a function returns for rows: (b,)."""
+        """Return the weighted mean of ``function(rows)``, of shape (b,)."""
         sums = self.total(partial(_weighted_sum, function=function))
         return float(sums[0] / sums[1])
 
     def problem(self, whitening, covariance, floor):
-        """Return the rows in whitened coordinates as a problem for EM."""
+        """Return the EM problem of the rows in whitened coordinates."""
         return TableProblem(self, whitening, covariance, floor)
 
 
 class ArrayTable(AbstractTable):
-    """Rows in memory: every one once, in an order of their own."""
+    """Distinct rows in memory, in canonical order."""
 
     def __init__(self, model, X, sample_weight):
         super().__init__(model, X.shape[1], model._fit_dtype)
@@ -113,35 +96,23 @@ class ArrayTable(AbstractTable):
         return problem_in_memory(*rows, *rest)
 
     def sample(self, size, spread):
-        return self._sample(size, spread)  # ties have been told of
+        return self._sample(size, spread)  # the model has already warned of ties
 
 
 def problem_in_memory(X, sample_weight, whitening, covariance, floor):
-    """Return rows in memory, in the units of the data, as a problem for EM."""
+    """Return the EM problem of rows in memory, given in the units of the data."""
     rows = whitening.whiten(X), sample_weight
     return Problem(*rows, covariance, floor, whitening.degenerate)
 
 
 def scaled_weights(sample_weight):
-    """Return the weights over a power of two, so that no sum of them overflows."""
+    """Return the weights divided by a power of two, so that no sum overflows."""
     _, exponent = np.frexp(sample_weight.max())
     return np.ldexp(sample_weight, -exponent)
 
 
 class TableProblem(AbstractProblem):
-    """The rows of a table in whitened coordinates, whitened when they are needed.
-
-    Parameters
-    ----------
-    table : AbstractTable
-        The rows.
-    whitening : DiagonalWhitening or FullWhitening
-        The coordinates.
-    covariance : AbstractEstimatedCovariance
-        The shape of the covariances.
-    floor : float
-        The least variance.
-    """
+    """EM problem of the rows of a table, which are whitened block by block."""
 
     def __init__(self, table, whitening, covariance, floor):
         products = products_of(covariance)
@@ -155,7 +126,7 @@ class TableProblem(AbstractProblem):
     def expectation(self, parameters, loss, moved):
         if self.place is None:
             return super().expectation(parameters, loss, moved)
-        # Blocks go to the device, one at a time.
+        # Blocks are copied to the device one by one.
         rest = self.family, loss, moved
         return DeviceExpectation(parameters, *rest, place=self.place)
 
