@@ -267,7 +267,7 @@ class GenerativePipeline(AbstractPipeline):
                 except TiedQuantilesError as error:
                     names = self._names_after(steps[:i])
                     raise ValueError(error.message(names)) from None
-            # Rows outside of the domain of a function, such as log(-1), are impossible.
+            # Rows outside of the domain of a function, such as log(-1), have no density.
             answer[~np.isfinite(Y).all(axis=1) | np.isnan(answer)] = -math.inf
             X = np.where(np.isfinite(Y), Y, 0.0)
         possible = answer > -math.inf
@@ -411,5 +411,5 @@ def _inverted(step, codes):
 
 
 def _spared(step, codes):
-    """Return a copy of rows (n, k) for a step that works in place."""
+    """Return rows (n, k), copied if the step may overwrite its input."""
     return deepcopy(codes) if getattr(step, "copy", True) is False else codes

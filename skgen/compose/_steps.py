@@ -232,7 +232,7 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
         try:
             for step in steps:
                 names = names_out(step, names)
-        except (AttributeError, TypeError, ValueError):  # from a step of the user's
+        except (AttributeError, TypeError, ValueError):  # from a custom transformer
             return None
         return None if names is None else list(names)
 
