@@ -1,5 +1,7 @@
 """Classification by Bayes' rule, with a density for each class."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

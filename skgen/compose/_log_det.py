@@ -8,6 +8,8 @@ Each formula is a function of the fitted transformer `step`, the rows `X` of sha
 (n, d) and the transformed rows `Y` of shape (n, k).
 """
 
+from __future__ import annotations
+
 import inspect
 import math
 from collections.abc import Callable

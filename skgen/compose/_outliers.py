@@ -1,5 +1,7 @@
 """Outliers: rows with a low density."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np

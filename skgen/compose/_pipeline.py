@@ -1,5 +1,7 @@
 """Pipelines of transformers and a density, which score in the units of their input."""
 
+from __future__ import annotations
+
 import math
 from copy import deepcopy
 from typing import Any, Self
@@ -267,7 +269,7 @@ class GenerativePipeline(AbstractPipeline):
                 except TiedQuantilesError as error:
                     names = self._names_after(steps[:i])
                     raise ValueError(error.message(names)) from None
-            # Rows outside of the domain of a function, such as log(-1), have no density.
+            # Rows outside the domain of a function, such as log(-1), have no density.
             answer[~np.isfinite(Y).all(axis=1) | np.isnan(answer)] = -math.inf
             X = np.where(np.isfinite(Y), Y, 0.0)
         possible = answer > -math.inf

@@ -1,5 +1,7 @@
 """The interface of a scikit-learn pipeline: named steps, slices, nested parameters."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from typing import Any, Self
 

@@ -1,5 +1,7 @@
 """Kernel density estimation with a normal kernel."""
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Sequence
 from typing import TypeAlias

@@ -1,5 +1,7 @@
 """Estimators that are trained by gradient descent: one way to fit and to continue."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from contextlib import contextmanager
 from functools import partial
