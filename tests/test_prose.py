@@ -102,7 +102,7 @@ def _place(thing):
 
 
 def long_private_docstrings(path, public):
-    """Return the private definitions of a file whose docstrings are of a public kind."""
+    """Return the private definitions whose docstrings are of a public kind."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -127,13 +127,15 @@ def files(paths):
 PLACES = [ROOT / "skgen", ROOT / "README.md", ROOT / "docs" / "guide"]
 
 
-@pytest.mark.parametrize("path", files(PLACES), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", list(files(PLACES)), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_no_banned_phrases(path):
     assert not banned_phrases(path)
 
 
 @pytest.mark.parametrize(
-    "path", files([ROOT / "skgen"]), ids=lambda p: str(p.relative_to(ROOT))
+    "path", list(files([ROOT / "skgen"])), ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_private_docstrings_are_a_line_and_shapes(path):
     assert not long_private_docstrings(path, public_lines())
