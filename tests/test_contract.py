@@ -688,3 +688,24 @@ def test_rows_whose_squares_overflow_are_named(model, value):
         clone(model).fit(X * value)
     with pytest.raises(ValueError, match=message):
         clone(model).fit(X).score_samples(X * value)
+
+
+# -- rows are answered in chunks -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model", [GaussianKDE(0.7), EMGaussianMixture(3, random_state=0)], ids=name
+)
+def test_chunks_fit_the_working_memory(model, monkeypatch):
+    model, X = fitted(model, 3), rows(3000, 3, seed=7)
+    sizes, log_density = [], type(model)._log_density
+
+    def spy(self, X):
+        sizes.append(X.shape[0])
+        return log_density(self, X)
+
+    monkeypatch.setattr(type(model), "_log_density", spy)
+    with config_context(working_memory=0):  # 64 kB are the least
+        model.score_samples(X)
+    assert sum(sizes) == 3000
+    assert max(sizes) * model._bytes_per_row <= 2**16
