@@ -21,6 +21,7 @@ A map of the package:
 ``skgen.DensityDisplay``         a density beside the data (``display/``)
 ``skgen.SampleDisplay``          draws as pictures
 ``skgen.dequantize``             noise of one grid step for tied columns
+``skgen.TRUSTED_TYPES``          the types in a model that skops saved
 ``skgen.base``                   the contract: every public method checks here, once
 ``skgen.neural``                 the engine that descends gradients
 ``python -m skgen``              compares the models on a table
@@ -32,6 +33,7 @@ from typing import TYPE_CHECKING
 from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from skgen._persistence import TRUSTED_TYPES
     from skgen._ties import dequantize
     from skgen.autoencoder._autoencoder import AutoEncoder
     from skgen.autoencoder._distance import (
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SWAE",
+    "TRUSTED_TYPES",
     "VAE",
     "AutoEncoder",
     "DensityDisplay",
@@ -74,6 +77,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "SWAE": "skgen.autoencoder._swae",
+        "TRUSTED_TYPES": "skgen._persistence",
         "VAE": "skgen.autoencoder._vae",
         "AutoEncoder": "skgen.autoencoder._autoencoder",
         "DensityDisplay": "skgen.display._density",

@@ -30,7 +30,10 @@ def missing_package(package, what):
 
 def is_installed(package):
     """Return whether a package can be imported, without importing it."""
-    return package in sys.modules or find_spec(package) is not None
+    try:
+        return sys.modules.get(package) is not None or find_spec(package) is not None
+    except ImportError:  # an import hook blocks it
+        return False
 
 
 class LazyModule(ModuleType):

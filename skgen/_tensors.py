@@ -1,8 +1,4 @@
-"""Devices, seeds and threads: what lies between NumPy arrays and PyTorch.
-
-PyTorch is imported inside the functions, so that ``import skgen`` stays light for
-those who fit no model by gradients.
-"""
+"""Devices, seeds and threads of PyTorch, which is imported when it is first used."""
 
 import copy
 import multiprocessing
@@ -12,28 +8,38 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from skgen._lazy import is_installed, lazy_module, missing_package
 from skgen._parameters import invalid_parameter
 
-# The multiplications of a step from which on a second thread is worth its waiting.
+torch = lazy_module("torch", "The 'device' parameter")
+
+# Multiplications in a training step from which a second thread saves time.
 _SHARED_WORK = 10_000_000
 
-# The states of generators before the first fit of several threads.
-_SEEDED, _BEFORE = threading.Lock(), {}
+# States of the generators before the first of several concurrent fits seeded them.
+_SEEDED = threading.Lock()
+_BEFORE: dict = {}
 
-# The precision of CUDA's matrix products before the first pass of several threads.
-_COUNTED, _PRODUCTS = threading.Lock(), {}
+# Precision of CUDA matrix products before the first of several concurrent passes.
+_COUNTED = threading.Lock()
+_PRODUCTS: dict = {}
 
 _DEVICE = re.compile(r"cpu|mps|auto|cuda(:\d+)?")
 
 
 def check_device(model):
-    """Raise unless `device` names a device that PyTorch can use here."""
-    import torch
+    """Raise unless `device` names a device that PyTorch can use here.
 
+    The CPU needs no PyTorch, and neither does the error for an unknown name.
+    """
     name = model.device
-    rule = "'cpu', 'cuda', 'cuda:1' (of any number), 'mps' or 'auto'"
     if not (isinstance(name, str) and _DEVICE.fullmatch(name)):
+        rule = "'cpu', 'cuda', 'cuda:1' (of any number), 'mps' or 'auto'"
         raise invalid_parameter(model, "device", rule, name)
+    if name == "cpu":
+        return
+    if not is_installed("torch"):
+        raise missing_package("torch", f"{type(model).__name__}(device={name!r})")
     if name.startswith("cuda"):
         count = torch.cuda.device_count()
         if int(name.partition(":")[2] or 0) >= count:
@@ -44,14 +50,21 @@ def check_device(model):
         raise invalid_parameter(model, "device", rule, name)
 
 
+def usable_device(name):
+    """Return the name of a device, or "cpu" where PyTorch cannot use the device."""
+    if name.startswith("cuda"):
+        number = int(name.partition(":")[2] or 0)
+        return name if number < torch.cuda.device_count() else "cpu"
+    if name == "mps" and not torch.backends.mps.is_available():
+        return "cpu"
+    return name
+
+
 def resolved_device(name):
-    """Return the PyTorch device of a name; "auto" takes the fastest there is.
+    """Return the PyTorch device of a name; "auto" is a GPU where there is one.
 
-    Beside other workers of joblib, "auto" takes the GPU of the worker's number, so
-    that a parallel search spreads over all of them.
+    Among joblib's workers, "auto" assigns each worker the GPU of its number.
     """
-    import torch
-
     if name != "auto":
         return torch.device(name)
     count = torch.cuda.device_count()
@@ -65,7 +78,7 @@ def _worker_number():
     identity = multiprocessing.current_process()._identity
     if identity:
         return identity[-1] - 1
-    # loky names its workers in place of numbering them.
+    # The number of a loky worker is part of its name.
     number = re.search(r"(\d+)$", multiprocessing.current_process().name)
     return int(number.group(1)) - 1 if number else 0
 
@@ -77,9 +90,7 @@ def torch_seed(rng):
 
 @contextmanager
 def seeded(seed, device):
-    """Run the body under PyTorch's own generators seeded, and put them back."""
-    import torch
-
+    """Seed PyTorch's global generators for the body; restore their states after it."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()
@@ -103,20 +114,12 @@ def seeded(seed, device):
 
 @contextmanager
 def threads_for(work):
-    """Run the body on as many threads as its batches keep busy.
+    """Run the body on PyTorch's threads where `work` multiplications a step repay them.
 
-    Small batches lose more to threads that wait for each other than they gain. Nor
-    are there threads to spare where other threads of this process work as well:
-    joblib tells its processes how many threads are theirs, but not its threads.
-
-    Parameters
-    ----------
-    work : int
-        Rows in a batch times parameters: the multiplications of a step.
+    Small batches lose more time to synchronisation than a second thread saves.
     """
-    import torch
-
     before = torch.get_num_threads()
+    # joblib limits the threads of its worker processes, but not of its worker threads.
     alone = threading.current_thread() is threading.main_thread()
     threads = before if alone and work >= _SHARED_WORK else 1
     torch.set_num_threads(threads)
@@ -128,9 +131,7 @@ def threads_for(work):
 
 @contextmanager
 def without_tf32():
-    """Run the body with all digits of float32 in matrix products, whatever is set."""
-    import torch
-
+    """Run the body with full float32 matrix products, whatever the global setting."""
     settings = torch.backends.cuda.matmul
     with _COUNTED:
         _PRODUCTS.setdefault(settings, [settings.fp32_precision, 0])[1] += 1
@@ -147,14 +148,11 @@ def without_tf32():
 def float64_copy(module):
     """Return a copy of a module in double precision, without gradients.
 
-    Answers come from it, so that a row's answer does not depend on the rows beside
-    it. A device without float64 (MPS) keeps the original, and the copy moves to the
-    CPU: training is on the device, answers are not.
+    Answers in double precision do not depend on the other rows of a batch.
     """
-    import torch
-
     twin = copy.deepcopy(module).requires_grad_(False).eval()
     parameter = next(twin.parameters(), None)
+    # MPS has no float64: it trains the model, and the CPU answers.
     if parameter is not None and parameter.device.type == "mps":
         twin = twin.to("cpu")
     return twin.to(torch.float64)

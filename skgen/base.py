@@ -22,6 +22,7 @@ from skgen._parameters import (
     invalid_argument,
     numbers_only,
 )
+from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
 from skgen._validation import (
     column_names,
@@ -36,7 +37,7 @@ from skgen._validation import (
 
 
 class GenerativeModel(
-    CallbackSupportMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC
+    Persistent, CallbackSupportMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC
 ):
     r"""A model that draws a latent :math:`z \sim p(z)`, then :math:`x \sim p(x | z)`.
 

@@ -1,9 +1,12 @@
 """``python -m skgen``: the main job, on the digits and on tables of all kinds."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
@@ -17,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen.__main__ as command
 from skgen import GaussianKDE
+from skgen._comparison import _progress as progress
 from skgen._comparison._candidates import (
     Candidate,
     candidates,
@@ -613,3 +617,129 @@ def test_no_file_is_left_half_written(tmp_path, capsys, monkeypatch):
     assert "the disk is full" in fails(capsys, path, "--sample", out)
     assert out.read_text() == "what was there before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.csv", "t.csv"]
+
+
+# -- without optional packages, and without a terminal -----------------------------
+
+
+def run_without(packages, arguments):
+    """Run the command in a process in which these packages cannot be imported."""
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from skgen.__main__ import main
+
+sys.exit(main({list(map(str, arguments))!r}))
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("fast", [["--fast"], []])
+def test_without_torch_the_other_models_are_compared(tmp_path, fast):
+    path = wide(tmp_path / "t.csv", 120, 4)
+    out, picture = tmp_path / "o.csv", tmp_path / "o.png"
+    options = ["--folds", "2", "--sample", out, "--plot", picture, *fast]
+    done = run_without(["torch", "skorch"], [path, *options])
+    assert done.returncode == 0, done.stderr
+    (line,) = lines_of(done.stdout, "not compared: ")
+    assert "SGDGaussianMixture, AutoEncoder, VAE, SWAE" in line
+    assert "needs PyTorch and skorch. Install with: pip install torch skorch" in line
+    assert ("--fast" in line) == bool(fast)
+    assert {"GaussianKDE()", "EMGaussianMixture(1)"} < set(labels(done.stdout))
+    assert "Traceback" not in done.stderr
+    assert pd.read_csv(out).shape == (1000, 4)
+    assert picture.stat().st_size > 5000
+
+
+def test_without_torch_the_digits_and_the_help_are_there():
+    help_ = run_without(["torch", "skorch"], ["--help"])
+    assert help_.returncode == 0
+    assert "--sample OUT.csv" in help_.stdout
+    options = ["--rows", "200", "--folds", "2"]
+    done = run_without(["torch", "skorch"], options)
+    assert done.returncode == 0, done.stderr
+    assert "PCA(20) + GaussianKDE()" in labels(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "start"),
+    [
+        ("pandas", [], "Reading a table needs pandas."),
+        ("pandas", ["--sample", "o.csv"], "--sample needs pandas."),
+        ("matplotlib", ["--plot", "o.png"], "--plot needs matplotlib."),
+    ],
+)
+def test_a_missing_package_is_one_line(tmp_path, package, options, start):
+    path = table(tmp_path / "t.csv")
+    options = [tmp_path / o if o.startswith("o.") else o for o in options]
+    done = run_without([package], [path, *options])
+    install = 'Install with: pip install "scikit-generative[cli]"'
+    assert done.returncode == 1
+    assert done.stderr == f"skgen: error: {start} {install}\n"
+
+
+def test_a_table_is_compared_without_rich_and_matplotlib(tmp_path):
+    done = run_without(["rich", "matplotlib"], [table(tmp_path / "t.csv"), "--fast"])
+    assert done.returncode == 0
+    assert "GaussianKDE()" in labels(done.stdout)
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SECONDS", 0.05)
+    with progress.progress(3) as advance:
+        for label in ("first", "second"):
+            advance(label)
+            time.sleep(0.16)  # a fit that is longer than the interval
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 8
+    assert re.fullmatch(r"0 of 3 fits done after \d+ s, now first", lines[0])
+    assert re.fullmatch(r"1 of 3 fits done after \d+ s, now second", lines[-1])
+    assert not any("report" in thread.name for thread in threading.enumerate())
+
+
+def test_a_short_comparison_writes_no_progress(tmp_path, capsys):
+    main([table(tmp_path / "t.csv")])
+    assert "fits done" not in capsys.readouterr().err
+
+
+def test_colours_that_are_forced_make_no_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    main([table(tmp_path / "t.csv")])
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_terminal_shows_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.progress(2) as advance:
+        advance("first")
+        advance("second")
+    assert "second" in terminal.getvalue()
+    assert "50%" in terminal.getvalue()
+    assert "fits done" not in terminal.getvalue()
+
+
+def test_a_picture_chooses_no_backend_and_keeps_no_figure(tmp_path, capsys):
+    path, out = table(tmp_path / "t.csv"), tmp_path / "o.png"
+    code = f"""
+import matplotlib, sys
+matplotlib.use("svg")
+from skgen.__main__ import main
+assert main([{path!r}, "--fast", "--plot", {str(out)!r}]) == 0
+assert matplotlib.get_backend() == "svg"
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

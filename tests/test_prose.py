@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BANNED = [
     r"how many",
     r"so many",
-    r"as many",
+    r"as many(?! as)",
     r"(?:tell|tells|told|telling)",
     r"(?:say|says|said|saying)",
     r"(?:knows|know|knew)",
@@ -38,8 +38,6 @@ BANNED = [
     r"no sooner",
 ]
 PATTERN = re.compile(rf"\b(?:{'|'.join(BANNED)})\b", re.IGNORECASE)
-# Other people's names and sentences of a general licence.
-ALLOWED = re.compile(r"as many as", re.IGNORECASE)
 
 
 def prose_of(path):
@@ -127,13 +125,15 @@ def files(paths):
 PLACES = [ROOT / "skgen", ROOT / "README.md", ROOT / "docs" / "guide"]
 
 
-@pytest.mark.parametrize("path", files(PLACES), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", list(files(PLACES)), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_no_banned_phrases(path):
     assert not banned_phrases(path)
 
 
 @pytest.mark.parametrize(
-    "path", files([ROOT / "skgen"]), ids=lambda p: str(p.relative_to(ROOT))
+    "path", list(files([ROOT / "skgen"])), ids=lambda p: str(p.relative_to(ROOT))
 )
 def test_private_docstrings_are_a_line_and_shapes(path):
     assert not long_private_docstrings(path, public_lines())

@@ -1,4 +1,4 @@
-"""Autoencoders: networks that map rows to codes and back, with a density."""
+"""Autoencoders with a density: networks that map rows to codes and back."""
 
 from typing import TYPE_CHECKING
 

@@ -10,13 +10,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._frames import frame_kind, framed
 from skgen._parameters import has_methods, invalid_parameter
+from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
 from skgen._validation import column_names, validated_rows
 from skgen.base import restored_on_error
 from skgen.compose._fitting import fit_within, is_continuous, ties_told_of
 
 
-class DensityWrapper(CallbackSupportMixin, BaseEstimator, ABC):
+class DensityWrapper(Persistent, CallbackSupportMixin, BaseEstimator, ABC):
     """An estimator that fits clones of the density in its parameter `estimator`.
 
     Abstract: an estimator fills in ``_check_parameters`` and ``_fit``, and sets

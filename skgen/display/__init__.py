@@ -1,4 +1,4 @@
-"""Plots of fitted models: a density beside the data, and draws as images."""
+"""Plots of fitted models: densities beside the data, and draws as images."""
 
 from typing import TYPE_CHECKING
 

@@ -20,7 +20,7 @@ from skgen.mixture._init import INIT_PARAMS
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._modules import MODULES
 from skgen.mixture._sgd_start import first_values, start_rows
-from skgen.neural import GradientModel
+from skgen.neural._base import GradientModel
 from skgen.neural._schedule import Plateau
 
 # Number of rows whitened at once.

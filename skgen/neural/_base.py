@@ -1,10 +1,12 @@
-"""The estimators that learn by gradient descent: one way to fit, stop and go on."""
+"""Estimators that are trained by gradient descent: one way to fit and to continue."""
 
 from abc import abstractmethod
 from contextlib import contextmanager
 from functools import partial
+from typing import Self
 
 import numpy as np
+import torch
 
 from skgen._parameters import (
     check_boolean,
@@ -19,101 +21,113 @@ from skgen._tensors import (
     seeded,
     threads_for,
     torch_seed,
+    usable_device,
 )
 from skgen._threads import one_blas_thread
+from skgen._typing import MatrixLike
 from skgen.base import FitStopped, GenerativeModel
+from skgen.neural._batches import placed
+from skgen.neural._net import DivergedError
+from skgen.neural._progress import Progress
+from skgen.neural._training import (
+    build_net,
+    check_net_parameters,
+    restored_net,
+)
 
-# A mean over fewer held-out rows decides nothing.
+# The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
 
 
 class InterruptedFit(FitStopped, KeyboardInterrupt):
-    """Ctrl-C ended a fit; the model of the last whole epoch is kept."""
+    """Ctrl-C ended a fit; the model of the last complete epoch is kept."""
 
 
 class DivergedFitError(FitStopped, FloatingPointError):
-    """The loss of an epoch was not a number; the model of the one before is kept."""
+    """The loss became NaN in an epoch; the model of the epoch before is kept."""
 
 
 class GradientModel(GenerativeModel):
-    """A model that a private skorch net fits, batch by batch, in float32.
+    """Base class of the models that are trained by gradient descent.
 
-    Abstract: besides the hooks that answer, a model fills in ``_check_own``,
-    ``_new_module``, ``_encoded``, ``_adopted``, ``_loss_offset``, ``_resolved_batch``
-    and ``_callbacks``.
+    A private skorch net, the fitted attribute `net_`, trains in batches and in
+    float32. Answers are computed in float64.
+
+    Abstract: besides the hooks of :class:`~skgen.base.GenerativeModel`, a subclass
+    implements ``_check_own``, ``_new_module``, ``_encoded``, ``_adopted``,
+    ``_loss_offset``, ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and
+    ``_warn``.
     """
 
-    def fit(self, X, y=None):
-        """Fit the model to the rows of `X`.
+    def fit(self, X: MatrixLike, y: None = None) -> Self:
+        """Fit the model to `X`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            Training data.
         y : None
             Ignored.
 
         Returns
         -------
         self : object
-            The fitted model. Where fitting fails, what an earlier `fit` had
-            learned is still there.
+            The fitted model. If fitting fails, the model of an earlier `fit` is kept.
 
         Raises
         ------
         ValueError
-            If a parameter or `X` is not what it must be, or the rows are too few
-            for the model; the message names it.
+            If a parameter or `X` is invalid, or the model needs more rows.
         FloatingPointError
-            If the loss of an epoch is not a number. The model of the epoch before
-            is kept, as it is after a KeyboardInterrupt.
+            If the loss becomes NaN. The model of the last complete epoch is kept, as
+            it is after a KeyboardInterrupt.
         """
         return self._learn(X)
 
-    def partial_fit(self, X, y=None):
-        """Go on learning from one more block of a stream of rows.
+    def partial_fit(self, X: MatrixLike, y: None = None) -> Self:
+        """Update the model with one more batch of a stream of rows.
 
-        An autoencoder fits its noise, and the density of its codes where it has one,
-        to a sample of all rows seen, those of `fit` included: no more than 2,000,
-        which it keeps.
+        An autoencoder keeps a random sample of at most 2,000 of all rows that it has
+        seen, `fit` included. It fits the noise, and the density of its latent codes
+        where it has one, to this sample.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The block. The first of an unfitted model sets its coordinates and its
-            start, so it must have rows enough for that.
+            The next rows. The first call to an unfitted model sets its coordinates and
+            its initial parameters, and needs enough rows for both.
         y : None
             Ignored.
 
         Returns
         -------
         self : object
-            The model after one pass over the block.
+            The model after one pass over `X`.
 
         Raises
         ------
         ValueError
-            If a parameter or `X` is not what it must be; the message names it.
+            If a parameter or `X` is invalid, or the model needs more rows.
         FloatingPointError
-            If the loss is not a number. The model before the block is kept.
+            If the loss becomes NaN. The model before the call is kept.
         """
         return self._learn_more(X)
 
     # -- hooks -----------------------------------------------------------------
 
-    # Parameters that a net is built with, which cannot change while it goes on.
+    # Parameters that a net is built with and that cannot change while it continues.
     _fixed = ("optimizer", "net_callbacks", "net_params", "device")
 
-    # What `_follow` makes of the path through a stream; a fit forgets it.
+    # State of the averaging over a stream in `_follow`; a fit resets it.
     _average = None
 
-    # How many epochs `_finish` adds to `max_epochs`.
+    # Number of epochs that `_finish` adds to `max_epochs`.
     _n_last_epochs = 0
 
-    # Those of Adam, where its defaults do not serve.
+    # Betas of Adam that replace its defaults.
     _betas = None
 
-    # After how many steps the learning rate is a half; None keeps it.
+    # Number of steps after which the learning rate has halved; None keeps it constant.
     _half_life = None
 
     # Whether the learning rate of a fit falls along half a cosine.
@@ -121,30 +135,30 @@ class GradientModel(GenerativeModel):
 
     @abstractmethod
     def _check_own(self):
-        """Raise for a parameter that the engine does not know."""
+        """Raise for an invalid parameter that is not one of the engine's."""
 
     @abstractmethod
     def _new_module(self, X, training, rng):
-        """Set the coordinates; return a module to train from its start.
+        """Set the coordinates; return an initial module.
 
-        The start may know the rows of `training` (their numbers), and no others.
+        Only the rows (n, d) of the indices `training` may influence its parameters.
         """
 
     @abstractmethod
     def _encoded(self, X):
-        """Return (n, d) rows as a float32 array of what the module takes."""
+        """Return (n, d) rows as the float32 array that the module takes."""
 
     @abstractmethod
     def _adopted(self):
-        """Return the fitted attributes that follow from the module of `net_`."""
+        """Return the fitted attributes that follow from `net_`, a dict."""
 
     @abstractmethod
     def _loss_offset(self):
-        """Return what turns a loss of the module into nats in the data's units."""
+        """Return the difference of nats in the units of the data and the loss."""
 
     @abstractmethod
     def _resolved_batch(self, n_samples, streams):
-        """Return the number of rows in a batch, at most, in a stream or a fit."""
+        """Return the batch size of `n_samples` rows, in a stream or a fit."""
 
     @abstractmethod
     def _callbacks(self):
@@ -152,28 +166,25 @@ class GradientModel(GenerativeModel):
 
     @abstractmethod
     def _finish(self, rows, watched, rng, task):
-        """Do what is left to do with all rows; return attributes that follow from it.
+        """Complete a fit with all rows (n, d); return further attributes, a dict.
 
-        `watched` tells whether some of the rows were held out so far.
+        `watched` is whether rows were held out so far.
         """
 
     @abstractmethod
     def _follow(self, rows, share, rng):
-        """Take account of a block of a stream; return attributes that follow from it.
+        """Complete a `partial_fit` with rows (n, d); return further attributes, a dict.
 
-        `share` of all steps came before the block.
+        `share` is the fraction of all steps before these rows.
         """
 
     @abstractmethod
     def _warn(self):
-        """Warn about what went wrong, and was mended, in a fit."""
+        """Warn about failures of a fit, and about repairs."""
 
     # -- checks ----------------------------------------------------------------
 
     def _check_parameters(self):
-        # Not at the top: PyTorch is heavy, and importing skgen should not be.
-        from skgen.neural._training import check_net_parameters
-
         check_integer(self, "max_epochs", 1)
         batch_size = self.batch_size
         if batch_size != "auto" and not is_integer(batch_size, 1):
@@ -200,6 +211,22 @@ class GradientModel(GenerativeModel):
             return super()._undoing()
         return partial(net.restore_full_state, net.full_state())
 
+    def _kept(self):
+        kept = super()._kept()
+        return {**kept, "net_": self.net_.kept()} if "net_" in kept else kept
+
+    def _loaded(self):
+        super()._loaded()
+        net = vars(self).get("net_")
+        if net is None:
+            return
+        if isinstance(net, dict):  # of a file
+            self.net_ = restored_net(self, net)
+        if str(self.net_.device) == "cpu":
+            # So that a model of a GPU continues here, once its device is "cpu".
+            usable = usable_device(self._built["device"])
+            self._built = {**self._built, "device": usable}
+
     def _fit(self, X, sample_weight, rng, task):
         order, n_training = self._split(X.shape[0], rng)
         self._average = None
@@ -207,7 +234,7 @@ class GradientModel(GenerativeModel):
             self._check_continues("fit")
             self._check_width(X.shape[1])
         else:
-            # From the training rows alone: held-out rows must not know the start.
+            # Held-out rows must not influence the initial parameters.
             self._build(X, order[:n_training], rng)
         rows = self._placed(X, order)
         held_out = rows[n_training:] if n_training < X.shape[0] else None
@@ -231,16 +258,12 @@ class GradientModel(GenerativeModel):
             self._adopt(self._follow(rows, n_before / self.net_.n_steps_, rng))
 
     def _build(self, X, training, rng):
-        """Start afresh: a module at its start, in a net that has taken no step."""
-        import torch
-
-        from skgen.neural._training import build_net
-
+        """Set a new net with an initial module, before its first step."""
         device = resolved_device(self.device)
         with one_blas_thread(), threads_for(0), seeded(torch_seed(rng), device):
             module = self._new_module(X, training, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
-            size = self._resolved_batch(X.shape[0], False)  # until training says
+            size = self._resolved_batch(X.shape[0], False)  # until `_train`
             net = build_net(self, module, self._callbacks(), size, generator)
         self.net_ = net
         self.history_ = []
@@ -248,7 +271,7 @@ class GradientModel(GenerativeModel):
         self._built = {name: getattr(self, name) for name in self._fixed}
 
     def _set_rate(self, n_training):
-        """Set the learning rate of a fit to so many rows."""
+        """Set the learning rate of a fit to `n_training` rows."""
         n_steps = None
         if self._anneals:
             size = self._resolved_batch(n_training, False)
@@ -256,38 +279,34 @@ class GradientModel(GenerativeModel):
         self.net_.set_rate(self.lr, self._half_life, n_steps)
 
     def _check_continues(self, method):
-        """Raise where a parameter that the net was built with has changed since."""
+        """Raise where a parameter that the net was built with has changed."""
         for name, before in self._built.items():
             now = getattr(self, name)
             if not _same(now, before):
                 raise ValueError(
-                    f"{type(self).__name__}.{method} goes on with the model as it was "
-                    f"built, with {name}={before!r}. Got {name}={now!r} instead. Call "
-                    "fit with warm_start=False to start afresh."
+                    f"{type(self).__name__}.{method} continues a model that was built "
+                    f"with {name}={before!r}. Got {name}={now!r} instead. Call fit "
+                    "with warm_start=False to train a new model."
                 )
 
     def _check_width(self, d):
-        """Raise where rows of a warm start have another number of features."""
+        """Raise where rows of a warm start have a different number `d` of features."""
         if d != self._width:
             raise ValueError(
-                f"{type(self).__name__}.fit goes on with the model as it was built, "
-                f"for {self._width} features. Got {d} instead. Set warm_start=False "
-                "to start afresh."
+                f"{type(self).__name__}.fit continues a model that was built for "
+                f"{self._width} features. Got {d} instead. Set warm_start=False to "
+                "train a new model."
             )
 
     def _placed(self, X, order):
-        """Return rows in the given order as a tensor of what the module takes."""
-        import torch
-
-        from skgen.neural._batches import placed
-
+        """Return rows (n, d) in the given order as a tensor for the module."""
         rows = torch.from_numpy(self._encoded(X))[torch.from_numpy(order)]
         return placed(rows, torch.device(self.net_.device))
 
     def _split(self, n, rng):
-        """Return an order of the rows, and how many of them to train on.
+        """Return an order of `n` rows and the number of training rows, which are first.
 
-        The rest are held out, chosen at random.
+        The held-out rows are chosen at random.
         """
         n_held_out = round(self.validation_fraction * n)
         if n_held_out == n:
@@ -302,12 +321,7 @@ class GradientModel(GenerativeModel):
         return np.argsort(held_out, kind="stable"), n - n_held_out
 
     def _train(self, rows, held_out, epochs, rng, task):
-        """Train the net.
-
-        `task` is the callback context of a fit, None for a block of a stream.
-        """
-        import torch
-
+        """Train the net; `task` is the callback context of a fit, None in a stream."""
         net = self.net_
         fresh = dict(self._callbacks())
         net.callbacks_ = [(name, fresh.get(name, cb)) for name, cb in net.callbacks_]
@@ -331,9 +345,7 @@ class GradientModel(GenerativeModel):
 
     @contextmanager
     def _recovering(self):
-        """Leave the last whole epoch's model if the body is stopped."""
-        from skgen.neural._net import DivergedError
-
+        """Keep the model of the last complete epoch if the body is stopped."""
         net = self.net_
         try:
             yield
@@ -349,9 +361,7 @@ class GradientModel(GenerativeModel):
 
     @contextmanager
     def _reporting(self, net, task):
-        """Report epochs to the callbacks of scikit-learn, for as long as they run."""
-        from skgen.neural._progress import Progress
-
+        """Report the epochs in the body to the callbacks of scikit-learn."""
         if task is not None:
             net.callbacks_.append(("progress", Progress(self, task)))
         try:
@@ -361,29 +371,29 @@ class GradientModel(GenerativeModel):
                 net.callbacks_.pop()
 
     def _adopt(self, further=None):
-        """Set the fitted attributes that follow from the net, and further ones."""
+        """Set the fitted attributes that follow from the net, and `further` ones."""
         for name, value in {**self._adopted(), **(further or {})}.items():
             setattr(self, name, value)
 
     def _mid_fit(self):
-        """Return the fitted attributes that callbacks of scikit-learn may use."""
+        """Return the fitted attributes for callbacks of scikit-learn, a dict."""
         return self._adopted()
 
     def _stopped(self, error, epoch, kept, mark=None):
-        """Return the error to raise where epoch `epoch` was not finished."""
+        """Return the error to raise where epoch `epoch` was not completed."""
         if isinstance(error, KeyboardInterrupt):
             return InterruptedFit(*error.args) if mark else error
         message = (
-            f"The loss of {type(self).__name__} was not a number in epoch {epoch}. "
-            f"{kept}. Lower the 'lr' parameter, {self.lr:g}, and look for rows that "
-            "lie far from all others."
+            f"The loss of {type(self).__name__} became NaN in epoch {epoch}. {kept}. "
+            f"Lower the 'lr' parameter, {self.lr:g}, and look for outliers in the "
+            "training data."
         )
         return DivergedFitError(message) if mark else FloatingPointError(message)
 
     def _losses(self):
-        """Return the loss curve in nats per row and in the units of the data."""
+        """Return the loss curve in nats per row of the data, a list of dicts."""
         epochs = self.net_.history_
-        # What was there before is taken over: a stream has very many epochs.
+        # Earlier epochs are not converted again: a stream has many.
         known = self.history_[: len(epochs)] if hasattr(self, "history_") else []
         offset = self._loss_offset()
         return known + [
@@ -402,7 +412,7 @@ class GradientModel(GenerativeModel):
 
 
 def _same(one, other):
-    """Tell whether two values of a parameter are equal, arrays and sequences too."""
+    """Return whether two values of a parameter are equal; they may hold arrays."""
     if one is other:
         return True
     if hasattr(one, "__array__") or hasattr(other, "__array__"):

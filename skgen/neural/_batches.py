@@ -1,30 +1,19 @@
-"""Batches of rows that lie in memory already: no loader, no workers, no collation."""
+"""Batches of rows that are already in memory: no loader, no workers, no collation."""
 
 import torch
 
-# Rows are gathered for so many bytes of batches at once, which stay in the cache, and
-# then sliced.
+# Bytes of batches that are gathered at once and then sliced; they stay in the cache.
 _GATHER_BYTES = 2**19
 
 
 class Batches:
-    """Iterate over a tensor of rows in batches of equal size, give or take one row.
+    """Batches of a tensor of rows, whose sizes differ by at most one row.
 
-    Equal, so that no last batch of a single row weighs as much as a full one.
-
-    Parameters
-    ----------
-    rows : torch.Tensor of shape (n, ...)
-        The rows, on the device of the model or, where they would not fit, on the
-        host.
-    batch_size : int
-        The most rows in a batch.
-    device : torch.device
-        Where batches are wanted.
-    generator : torch.Generator, default=None
-        Shuffles the rows anew in each pass. None keeps their order.
+    A `generator` shuffles the rows anew in each pass; None keeps their order. The rows
+    (n, ...) may be on the host where `device`, which trains, has no room for them.
     """
 
+    # Equal sizes: a last batch of a single row would weigh as much as a full batch.
     def __init__(self, rows, batch_size, device, generator=None):
         self.rows = rows
         self.device = device
@@ -39,16 +28,14 @@ class Batches:
         return self.n_batches
 
     def mean(self, means):
-        """Return the mean over all rows of what has these means over batches.
-
-        Reading them all at once is the only wait for the device in an epoch.
-        """
+        """Return the mean over all rows, given the means over batches."""
+        # One transfer for all batches: the only synchronisation in an epoch.
         means = torch.stack(means).cpu().double()
         sizes = torch.tensor(self._sizes(), dtype=torch.float64)
         return float(means @ sizes / sizes.sum())
 
     def _sizes(self):
-        """Return the numbers of rows of all batches."""
+        """Return the number of rows in each batch, a list."""
         small = self.n_batches - self.n_large
         return [self.largest] * self.n_large + [self.largest - 1] * small
 
@@ -70,13 +57,14 @@ class Batches:
             yield from torch.split(self._moved(rows), group)
 
     def _moved(self, rows):
+        """Return rows on the device."""
         if rows.device == self.device:
             return rows
         return rows.to(self.device, non_blocking=True)
 
 
 def placed(rows, device):
-    """Return rows on the device, or on the host where they would crowd it out."""
+    """Return rows on the device, or pinned on the host where they take half of it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if rows.nbytes > free // 2:

@@ -1,4 +1,4 @@
-"""A skorch net whose epochs stay in memory and never wait for the device."""
+"""A skorch net that trains on rows in memory and synchronises once an epoch."""
 
 import copy
 import inspect
@@ -12,50 +12,49 @@ from skorch.callbacks import Callback, EarlyStopping
 
 from skgen.neural._batches import Batches
 
+# Attributes of a net that a file keeps, besides its module, optimiser and history.
+_KEPT = (
+    *("generator_state_", "n_steps_", "n_rows_", "lowest_", "streams_", "stopped_"),
+    *("rate_", "half_life_", "cosine_", "due_", "batch_size", "lr", "max_epochs"),
+)
+
 # Steps between two calls of `LossModule.maintain` within an epoch.
 _MAINTENANCE = 200
 
-# What is left of a learning rate at the end of its cosine.
+# Final learning rate of a cosine schedule, relative to the first.
 _LEAST_SHARE = 1e-3
 
 
 class LossModule(torch.nn.Module):
-    """A module whose `forward` maps rows to their mean loss, a scalar.
+    """A module whose `forward` maps rows (n, d) to their mean loss, a scalar.
 
-    Abstract: a model fills in `forward`. While it trains, `generator` is what its
-    noise comes from, so that the fits of several threads do not share one.
+    Abstract: a model fills in `forward`.
     """
 
+    # Source of noise in training: one for each net, so that threads do not share it.
     generator = None
 
     def maintain(self, rows, n_rows):
-        """Mend what gradients cannot, between two steps of the optimiser.
-
-        Parameters
-        ----------
-        rows : torch.Tensor
-            The batch of the last step.
-        n_rows : int
-            How many rows there are to train on.
-        """
+        """Adjust the module between two steps, after a batch `rows` of `n_rows`."""
 
 
 class StopTraining(Exception):  # noqa: N818 (no error)
-    """Raised by a callback of ours: the epoch that ended was the last."""
+    """Raised by a callback to make the epoch that just ended the last one."""
 
 
 class DivergedError(Exception):
-    """Raised where the loss of an epoch is not a number."""
+    """Raised where the loss or the weights of an epoch are not finite."""
 
 
 class Net(NeuralNet):
-    """Train a `LossModule` on rows in memory.
+    """A skorch net that trains a `LossModule` on rows in memory."""
 
-    It differs from its base in that batches are slices of a tensor, losses are added
-    up on the device and read once an epoch, batches leave nothing in the history
-    and are announced only to callbacks that listen, `KeyboardInterrupt` reaches the
-    caller, and after a failure the model of the last whole epoch can be had back.
-    """
+    # Differences from NeuralNet:
+    # - Batches are slices of a tensor.
+    # - Losses are summed on the device and read once an epoch.
+    # - The history holds no batches, and only callbacks that handle batches are called.
+    # - KeyboardInterrupt reaches the caller.
+    # - After a failure, the weights of the last complete epoch can be restored.
 
     def get_default_callbacks(self):
         return []
@@ -64,7 +63,7 @@ class Net(NeuralNet):
         pass
 
     def prepare(self, generator):
-        """Set what training needs and `initialize` knows nothing of."""
+        """Set the state of training that `initialize` does not set."""
         self.generator_state_ = generator.get_state()
         self.n_steps_ = 0
         self.kept_ = self.held_out_ = None
@@ -77,7 +76,7 @@ class Net(NeuralNet):
         )
 
     def __getstate__(self):
-        # The same module as `module_`, which loads on any device.
+        # `module` is `module_`, which skorch loads on any device.
         return {**super().__getstate__(), "module": None, "held_out_": None}
 
     def __setstate__(self, state):
@@ -87,15 +86,7 @@ class Net(NeuralNet):
     # -- one call of fit ---------------------------------------------------------
 
     def train(self, rows, held_out, epochs):
-        """Train for some epochs; raise what interrupts them.
-
-        Parameters
-        ----------
-        rows, held_out : torch.Tensor or None
-            The rows to train on and to watch.
-        epochs : int
-            How many passes at most.
-        """
+        """Train on `rows` (n, d) for at most `epochs`, watching rows `held_out`."""
         self.held_out_ = held_out
         self.notify("on_train_begin", X=rows, y=None)
         self.stopped_ = False
@@ -107,7 +98,7 @@ class Net(NeuralNet):
         self.held_out_ = None
 
     def mean_loss(self, rows):
-        """Return the mean loss of rows under the weights as they are."""
+        """Return the mean loss of rows (n, d) under the current weights."""
         self._set_training(False)
         batches = self.get_iterator(rows)
         with torch.no_grad():
@@ -134,7 +125,8 @@ class Net(NeuralNet):
             try:
                 getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt:
-                # How skorch's own callback ends training; anyone else is the user.
+                # EarlyStopping of skorch raises it to end training. From any other
+                # callback it is Ctrl-C.
                 if not isinstance(callback, EarlyStopping):
                     raise
                 stop = True
@@ -152,7 +144,7 @@ class Net(NeuralNet):
     def on_epoch_end(self, net, **kwargs):
         record = self.history[-1]
         self.history.record("dur", time.perf_counter() - self.began_)
-        # What callbacks of skorch look for in an epoch.
+        # Entries that callbacks of skorch expect in an epoch.
         record["batches"] = [{}]
         record.setdefault("valid_loss", math.nan)
         for name in ("train_loss", "valid_loss"):
@@ -160,7 +152,7 @@ class Net(NeuralNet):
             record[f"{name}_best"] = best
             if best:
                 self.lowest_[name] = record[name]
-        # The last step may have spoiled what no batch has seen since.
+        # The last step may have made weights NaN that no batch has used since.
         weights = float(sum(p.detach().sum() for p in self.module_.parameters()))
         if not math.isfinite(record["train_loss"] + weights) or math.isinf(
             record["valid_loss"]
@@ -202,7 +194,7 @@ class Net(NeuralNet):
         self.history.record(f"{prefix}_batch_count", len(iterator))
 
     def _maintain(self, batch):
-        """Mend the module and lower the rate, between two steps."""
+        """Adjust the module and the learning rate between two steps."""
         try:
             self.module_.maintain(batch, self.n_rows_)
         except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:
@@ -210,7 +202,7 @@ class Net(NeuralNet):
         self._lower_rate()
 
     def _step(self, batch, heard):
-        """Take one step of the optimiser; return the loss before it."""
+        """Take one optimiser step; return the loss before the step."""
         optimizer = self.optimizer_
 
         def closure():
@@ -237,7 +229,7 @@ class Net(NeuralNet):
         return loss
 
     def _listeners(self, training):
-        """Tell whether any callback of the user listens to batches."""
+        """Return whether any callback handles batches."""
         methods = ["on_batch_begin", "on_batch_end"]
         if training:
             methods.append("on_grad_computed")
@@ -248,22 +240,14 @@ class Net(NeuralNet):
         )
 
     def n_parameters(self):
-        """Return how many numbers the optimiser moves."""
+        """Return the number of trainable parameters."""
         return sum(p.numel() for _, p in self.get_all_learnable_params())
 
     def set_rate(self, rate, half_life=None, n_steps=None):
-        """Set the learning rate of the steps to come.
+        """Set the learning rate: constant, or falling from `rate`.
 
-        Parameters
-        ----------
-        rate : float
-            That of the first step of the net, or of the next for a cosine.
-        half_life : float, default=None
-            The rate falls with the root of one plus the steps over a third of this
-            number, after which it is a half. None keeps it.
-        n_steps : int, default=None
-            The rate falls along half a cosine over so many steps to come. None
-            keeps it.
+        After `half_life` steps it has halved, as ``1 / sqrt(1 + 3 steps / half_life)``;
+        over the next `n_steps` steps it falls along half a cosine.
         """
         self.rate_, self.half_life_ = rate, half_life
         self.cosine_ = None if n_steps is None else (self.n_steps_, n_steps)
@@ -273,14 +257,14 @@ class Net(NeuralNet):
         self._lower_rate()
 
     def _lower_rate(self):
-        """Set the rate that is due after so many steps."""
+        """Set the learning rate of the current step."""
         rate = self.rate_
         if self.half_life_:
             rate /= math.sqrt(1 + 3 * self.n_steps_ / self.half_life_)
         if self.cosine_:
             first, n_steps = self.cosine_
             share = min(1.0, (self.n_steps_ - first) / n_steps)
-            # Not to zero: whoever multiplies rates could not raise it again.
+            # A rate of zero could not be raised again by a factor.
             rate *= max(0.5 + 0.5 * math.cos(math.pi * share), _LEAST_SHARE)
         for group in self.optimizer_.param_groups:
             group["lr"] *= rate / self.due_
@@ -289,18 +273,18 @@ class Net(NeuralNet):
     # -- the model of a whole epoch ------------------------------------------------
 
     def snapshot(self):
-        """Return a copy of the weights."""
+        """Return a copy of the weights, a dict."""
         return {
             name: value.detach().clone()
             for name, value in self.module_.state_dict().items()
         }
 
     def restore(self, snapshot):
-        """Put the weights of a snapshot back."""
+        """Restore the weights of a snapshot."""
         self.module_.load_state_dict(snapshot)
 
     def full_state(self):
-        """Return all that training changes, to put it back after a failure."""
+        """Return the complete state of training, a tuple."""
         return (
             self.snapshot(),
             copy.deepcopy(self.optimizer_.state_dict()),
@@ -311,7 +295,7 @@ class Net(NeuralNet):
         )
 
     def restore_full_state(self, state):
-        """Put back what `full_state` returned."""
+        """Restore a state of training from `full_state`."""
         weights, optimizer, self.generator_state_, self.n_steps_, self.n_rows_, past = (
             state
         )
@@ -319,13 +303,34 @@ class Net(NeuralNet):
         self.optimizer_.load_state_dict(copy.deepcopy(optimizer))
         self.history_[:] = past
 
+    def kept(self):
+        """Return what a file keeps of the net, a dict."""
+        return {
+            "module": getattr(self.module_, "_orig_mod", self.module_),
+            "optimizer": self.optimizer_.state_dict(),
+            "history": [_without_batches(epoch) for epoch in self.history_],
+            **{name: getattr(self, name) for name in _KEPT},
+        }
+
+    def restore_kept(self, kept):
+        """Restore what `kept` returned, but the module, which the net is built with."""
+        self.optimizer_.load_state_dict(kept["optimizer"])
+        self.history_[:] = [{"batches": [{}], **epoch} for epoch in kept["history"]]
+        for name in _KEPT:
+            setattr(self, name, kept[name])
+
     def back_to_last_epoch(self):
-        """Go back to the end of the last whole epoch, and tell whether there is one."""
+        """Restore the weights of the last complete epoch; return False without one."""
         if self.kept_ is None:
             return False
         weights, n_epochs = self.kept_
         self.restore(weights)
-        # Moments of the gradients that led astray would lead there again.
+        # The moments hold the gradients that made training diverge.
         self.optimizer_.state.clear()
         del self.history_[n_epochs:]
         return True
+
+
+def _without_batches(epoch):
+    """Return the record of an epoch without its batches, which are empty."""
+    return {name: value for name, value in epoch.items() if name != "batches"}

@@ -1,4 +1,4 @@
-"""Epochs of a net, reported to the callbacks of scikit-learn."""
+"""Reports of the epochs of a net to the callbacks of scikit-learn."""
 
 from skorch.callbacks import Callback
 
@@ -6,15 +6,7 @@ from skgen.neural._net import StopTraining
 
 
 class Progress(Callback):
-    """Tell scikit-learn's callbacks of each epoch; stop where one of them asks to.
-
-    Parameters
-    ----------
-    model : GradientModel
-        The estimator that is fitted.
-    task : CallbackContext
-        That of its fit.
-    """
+    """Report each epoch as a subtask of the fit `task` of `model`; stop on request."""
 
     def __init__(self, model, task):
         self.model = model

@@ -1,4 +1,4 @@
-"""When to lower the learning rate and when to stop: by the loss, without tuning."""
+"""When to lower the learning rate and when to stop, decided by the loss."""
 
 import math
 
@@ -6,26 +6,17 @@ from skorch.callbacks import Callback
 
 from skgen.neural._net import StopTraining
 
-# At most twice so many training rows are watched where none are held out.
+# Without held-out rows, at least this number of training rows is watched, and less
+# than twice the number.
 _WATCHED = 5_000
 
 
 class Plateau(Callback):
-    """Lower the learning rate where the loss no longer falls; stop at the last level.
+    """Lower the learning rate where the loss stops falling; stop at the last rate.
 
-    The loss is that of held-out rows where there are any, else of training rows. At
-    each change of level, and at the end, the weights of the lowest loss come back.
-
-    Parameters
-    ----------
-    tol : float
-        What counts as a fall, in nats per row.
-    patience : int
-        How many epochs without one end a level.
-    n_levels : int, default=3
-        How many learning rates to go through.
-    factor : float, default=0.2
-        One learning rate over the last.
+    A level ends after `patience` epochs without a fall of `tol` nats per row. Each of
+    the `n_levels` rates is `factor` times the rate before. Held-out rows are watched
+    where there are any, else training rows. Each level ends with its best weights.
     """
 
     def __init__(self, tol, patience, n_levels=3, factor=0.2):
@@ -43,15 +34,15 @@ class Plateau(Callback):
         self.converged_ = False
         self.best_ = None
         self.lowest_ = math.inf
-        # Where no rows are held out, some of those to train on; the mean over an
-        # epoch is of the weights before each step, not of those that are kept.
+        # The training loss of an epoch averages over weights that have changed since:
+        # the loss of the final weights needs a pass over some rows.
         self.watched_ = X[:: max(1, X.shape[0] // _WATCHED)]
         if not net.streams_:
-            # The start is a model to beat.
+            # The start competes too.
             self.lowest_, self.best_ = self._loss(net), net.snapshot()
 
     def _loss(self, net):
-        """Return the loss to watch, under the weights as they are."""
+        """Return the loss of the watched rows under the current weights."""
         return net.mean_loss(self.watched_ if net.held_out_ is None else net.held_out_)
 
     def on_epoch_end(self, net, **kwargs):
@@ -80,13 +71,7 @@ class Plateau(Callback):
 
 
 class Patience(Callback):
-    """Stop where the loss of held-out rows no longer falls; keep its best weights.
-
-    Parameters
-    ----------
-    patience : int
-        How many epochs without a fall are the last.
-    """
+    """Stop after `patience` epochs without a lower held-out loss; keep the best."""
 
     def __init__(self, patience):
         self.patience = patience

@@ -1,0 +1,407 @@
+"""The state of an estimator in a file of skops: a text, arrays, and foreign objects.
+
+The text is JSON. It holds plain values and the private objects of skgen, by name.
+Objects of other packages and of the user are left to skops, which checks their types.
+"""
+
+import copy
+import copyreg
+import hashlib
+import json
+import sys
+from functools import cached_property
+from importlib import import_module
+from types import FunctionType
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.metadata_routing import MetadataRequest
+
+import skgen
+from skgen._lazy import lazy_module
+
+_torch_values = lazy_module("skgen.neural._packing", "This file")
+
+TRUSTED_TYPES = (
+    "skgen.autoencoder._autoencoder.AutoEncoder",
+    "skgen.autoencoder._swae.SWAE",
+    "skgen.autoencoder._vae.VAE",
+    "skgen.compose._classifier.GenerativeClassifier",
+    "skgen.compose._outliers.DensityOutlierDetector",
+    "skgen.compose._pipeline.GenerativePipeline",
+    "skgen.kde._gaussian_kde.GaussianKDE",
+    "skgen.mixture._em.EMGaussianMixture",
+    "skgen.mixture._sgd.SGDGaussianMixture",
+)
+"""Types in a file of a fitted model, for ``skops.io.load(file, trusted=...)``.
+
+They are the estimators of skgen. See the guide on saving models for the types of your
+own networks, callbacks and transformers.
+"""
+
+# Version of the format. When the attributes of a class below change, increase it, and
+# convert the states of earlier versions. Their files are in tests/saved.
+FORMAT = 1
+
+# Private classes by their names in files, which stay when a class moves or is renamed.
+_PRIVATE = {
+    "AnyDensity": "skgen.autoencoder._priors.AnyDensity",
+    "Bernoulli": "skgen.autoencoder._likelihood.Bernoulli",
+    "Boxes": "skgen.kde._blocks.Boxes",
+    "ContinuousBernoulli": "skgen.autoencoder._likelihood.ContinuousBernoulli",
+    "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
+    "Cube": "skgen.autoencoder._priors.Cube",
+    "DeviceSum": "skgen.kde._device_sum.DeviceSum",
+    "DiagonalModule": "skgen.mixture._modules.DiagonalModule",
+    "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
+    "FourierSum": "skgen.kde._fourier.FourierSum",
+    "FullModule": "skgen.mixture._modules.FullModule",
+    "FullWhitening": "skgen._whitening.FullWhitening",
+    "Gaussian": "skgen.autoencoder._likelihood.Gaussian",
+    "Grid": "skgen.kde._fourier.Grid",
+    "Kernel": "skgen.kde._kernel.Kernel",
+    "KernelSum": "skgen.kde._kernel_sum.KernelSum",
+    "LowRankModule": "skgen.mixture._modules.LowRankModule",
+    "NormalMixture": "skgen.autoencoder._priors.NormalMixture",
+    "Pool": "skgen.autoencoder._modules.Pool",
+    "Posterior": "skgen.autoencoder._posterior.Posterior",
+    "Reconstruction": "skgen.autoencoder._modules.Reconstruction",
+    "Reservoir": "skgen.autoencoder._reservoir.Reservoir",
+    "Ring": "skgen.autoencoder._priors.Ring",
+    "RoundMixture": "skgen.autoencoder._priors.RoundMixture",
+    "Shell": "skgen.autoencoder._modules.Shell",
+    "Sliced": "skgen.autoencoder._modules.Sliced",
+    "SphericalModule": "skgen.mixture._modules.SphericalModule",
+    "Spread": "skgen._spread.Spread",
+    "TiedModule": "skgen.mixture._modules.TiedModule",
+    "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
+    "Uniform": "skgen.autoencoder._modules.Uniform",
+    "Variational": "skgen.autoencoder._modules.Variational",
+}
+_NAMES = {path: name for name, path in _PRIVATE.items()}
+
+_KEYS = ("skgen_format", "skgen_version", "text", "arrays", "objects", "checksum")
+
+# Kinds of values in the text; PyTorch adds its kinds in `neural/_packing.py`.
+_KINDS = (
+    *("again", "array", "dict", "dtype", "few", "foreign", "items", "object"),
+    *("object_array", "routed", "scalar", "set", "slice", "tuple"),
+)
+
+# Arrays of up to this many numbers are part of the text: an array file has a header of
+# 128 bytes, and a small network has a hundred arrays.
+_FEW = 32
+
+
+# What `set_fit_request` and its like set. It refers to its estimator, and skops saves
+# no such circles.
+_ROUTING = "_metadata_request"
+
+
+class Persistent:
+    """Mixin of estimators that skops saves; pickle and copy see plain attributes."""
+
+    def __reduce__(self):
+        # For pickle and copy, which are fastest with the attributes as they are.
+        # skops looks here first, and then calls `__getstate__`.
+        return copyreg.__newobj__, (type(self),), vars(self).copy()
+
+    def __getstate__(self):
+        return _sealed(self, self._kept())
+
+    def __setstate__(self, state):
+        if not set(_KEYS).isdisjoint(state):
+            state = _opened(self, state)
+        super().__setstate__(state)
+        self._loaded()
+
+    def _kept(self):
+        """Return the attributes that a file keeps, a dict."""
+        # Callbacks belong to a process: they hold progress bars, locks and open files.
+        kept = {k: v for k, v in vars(self).items() if k != "_skl_callbacks"}
+        if _ROUTING in kept:
+            kept[_ROUTING] = _requests(kept[_ROUTING])
+        return kept
+
+    def _loaded(self):
+        """Complete the attributes after loading."""
+        requests = vars(self).get(_ROUTING)
+        if isinstance(requests, dict):
+            vars(self)[_ROUTING] = _routing(self, requests)
+
+
+def _requests(routing):
+    """Return the metadata requests of an estimator, a dict for each method."""
+    methods = {name: part for name, part in vars(routing).items() if name != "owner"}
+    return {name: dict(part.requests) for name, part in methods.items()}
+
+
+def _routing(owner, requests):
+    """Return the metadata routing of an estimator, given its requests."""
+    routing = MetadataRequest(owner=owner)
+    for method, wanted in requests.items():
+        getattr(routing, method).requests.update(wanted)
+    return routing
+
+
+def _sealed(model, attributes):
+    """Return the state of a model for a file, a dict, with a checksum."""
+    packer = Packer()
+    state = {
+        "skgen_format": FORMAT,
+        "skgen_version": skgen.__version__,
+        "text": json.dumps(packer.pack(attributes)),
+        "arrays": packer.arrays,
+        "objects": packer.objects,
+    }
+    return {**state, "checksum": _checksum(model, state)}
+
+
+def _opened(model, state):
+    """Return the attributes in a state from a file, a dict; raise for a damaged one."""
+    name = type(model).__name__
+    version = state.get("skgen_format")
+    if type(version) is int and version > FORMAT:
+        raise ValueError(
+            f"This file of {name} was saved by skgen {state.get('skgen_version')} in "
+            f"format {version}, and this version, skgen {skgen.__version__}, reads "
+            f"formats up to {FORMAT}. Install a newer version."
+        )
+    missing = [key for key in _KEYS if key not in state]
+    if missing or type(version) is not int or version < 1:
+        reason = f"it lacks {missing}" if missing else f"its format is {version!r}"
+        raise ValueError(f"This file of {name} is damaged: {reason}.")
+    try:
+        if _checksum(model, state) != state["checksum"]:
+            raise ValueError("its content does not match its checksum")
+        unpacker = Unpacker(state["arrays"], state["objects"])
+        return unpacker.unpack(json.loads(state["text"]))
+    except ImportError:  # of PyTorch, for instance
+        raise
+    except Exception as error:
+        raise ValueError(f"This file of {name} is damaged: {error}.") from error
+
+
+def _checksum(model, state):
+    """Return the SHA-256 of a state and of what its objects hold."""
+    head = [type(model).__name__, *(state[key] for key in _KEYS[:3])]
+    digest = hashlib.sha256(json.dumps(head).encode())
+    for part in _parts([state["arrays"], state["objects"]]):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(value):
+    """Yield the bytes of numbers and text in containers, generators and estimators."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        yield f"{value.dtype.str}{value.shape}".encode()
+        yield b"" if value.dtype.hasobject else value.tobytes()
+    elif value is None or isinstance(value, (bool, int, float, str)):
+        yield repr(value).encode()
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _parts(item)
+    elif isinstance(value, dict):
+        yield from _parts(list(value.values()))
+    elif isinstance(value, np.random.RandomState):
+        yield from _parts(value.get_state(legacy=False))
+    else:
+        yield type(value).__name__.encode()
+        # Other models have checksums of their own, and an estimator with its own
+        # `__setstate__` may change its attributes.
+        setstate = getattr(type(value), "__setstate__", None)
+        if setstate is BaseEstimator.__setstate__:
+            yield from _parts(vars(value))
+
+
+def private_name(cls):
+    """Return the name in files of a private class of skgen; None for other classes."""
+    return _NAMES.get(f"{cls.__module__}.{cls.__qualname__}")
+
+
+def private_class(name):
+    """Return the private class of skgen that has this name in files."""
+    module, _, attribute = _PRIVATE[name].rpartition(".")
+    return getattr(import_module(module), attribute)
+
+
+def _few(array):
+    """Return the data type, order, shape and numbers of a small array, a list."""
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    return [array.dtype.str, order, list(array.shape), array.ravel(order).tolist()]
+
+
+def _check_importable(value):
+    """Raise for a function or a class that skops could not import again."""
+    thing = value if isinstance(value, (type, FunctionType)) else type(value)
+    if thing.__qualname__ != thing.__name__ or thing.__name__ == "<lambda>":
+        raise TypeError(
+            f"{thing.__qualname__!r} of {thing.__module__!r} cannot be loaded from a "
+            "file. Define it at the top level of a module."
+        )
+
+
+class Packer:
+    """Conversion of values to JSON, arrays and foreign objects.
+
+    Lists and plain values stay. Other values are objects of one key, their kind.
+    """
+
+    def __init__(self):
+        self.arrays, self.objects = [], []
+        self._positions, self._numbers, self._alive = {}, {}, []  # the first two by id
+
+    def pack(self, value):
+        """Return the JSON of a value."""
+        kind = type(value)
+        if value is None or kind in (bool, int, float, str):
+            return value
+        if kind is list:
+            return [self.pack(item) for item in value]
+        if kind in (tuple, set):
+            return {kind.__name__: [self.pack(item) for item in value]}
+        if kind is dict:
+            if all(type(key) is str for key in value):
+                return {"dict": {k: self.pack(v) for k, v in value.items()}}
+            return {"items": [[self.pack(k), self.pack(v)] for k, v in value.items()]}
+        if kind in (np.ndarray, np.memmap):
+            value = np.asarray(value)
+            if value.dtype == object:
+                items = [self.pack(item) for item in value.ravel()]
+                return {"object_array": [list(value.shape), items]}
+            plain = value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
+            if plain and value.ndim and value.size <= _FEW:
+                return self.once(value, lambda: {"few": _few(value)})
+            return {"array": self.position(value, self.arrays)}
+        if isinstance(value, np.generic) and value.dtype.kind in "biufU":
+            if value.dtype.itemsize <= 8 or value.dtype.kind == "U":
+                return {"scalar": [value.dtype.str, value.item()]}
+        if isinstance(value, np.dtype):
+            return {"dtype": value.str}
+        if kind is slice:
+            return {"slice": self.pack([value.start, value.stop, value.step])}
+        if "torch" in sys.modules:
+            packed = _torch_values.packed(value, self)
+            if packed is not None:
+                return packed
+        name = private_name(kind)
+        if name is not None:
+            return self.once(value, lambda: {"object": [name, self._state_of(value)]})
+        _check_importable(value)
+        if isinstance(value, BaseEstimator) and not isinstance(value, Persistent):
+            if _ROUTING in vars(value):
+                return self.once(value, lambda: {"routed": self._packed_routed(value)})
+        return {"foreign": self.position(value, self.objects)}
+
+    def once(self, value, packed):
+        """Return `packed()` for a value that is new, else a reference to the first."""
+        if id(value) in self._numbers:
+            return {"again": self._numbers[id(value)]}
+        self._numbers[id(value)] = len(self._numbers)
+        self._alive.append(value)  # or another value could get its id
+        return packed()
+
+    def position(self, value, values):
+        """Return the position of a value in a list, and append it where it is new."""
+        if id(value) not in self._positions:
+            self._positions[id(value)] = len(values)
+            values.append(value)
+        return self._positions[id(value)]
+
+    def _packed_routed(self, estimator):
+        """Return the position of an estimator without its requests, and these."""
+        bare = copy.copy(estimator)
+        requests = _requests(vars(bare).pop(_ROUTING))
+        return [self.position(bare, self.objects), self.pack(requests)]
+
+    def _state_of(self, value):
+        """Return the JSON of an object's attributes but its cached properties."""
+        cls = type(value)
+        cached = {k for k in dir(cls) if isinstance(getattr(cls, k), cached_property)}
+        state = value.__getstate__() or {}
+        return self.pack({k: v for k, v in state.items() if k not in cached})
+
+
+class Unpacker:
+    """The inverse of `Packer`, given its arrays and foreign objects."""
+
+    def __init__(self, arrays, objects):
+        self.arrays, self.objects = arrays, objects
+        self._made = []
+
+    def unpack(self, packed):
+        """Return the value of its JSON."""
+        if isinstance(packed, list):
+            return [self.unpack(item) for item in packed]
+        if not isinstance(packed, dict):
+            return packed
+        ((kind, content),) = packed.items()
+        if kind in _KINDS:
+            return getattr(self, f"_{kind}")(content)
+        return _torch_values.unpacked(kind, content, self)
+
+    def once(self, make):
+        """Return `make()`, and number it as `Packer.once` does."""
+        number = len(self._made)
+        self._made.append(None)
+        self._made[number] = value = make()
+        return value
+
+    def _again(self, number):
+        return self._made[number]
+
+    def _tuple(self, items):
+        return tuple(self.unpack(items))
+
+    def _set(self, items):
+        return set(self.unpack(items))
+
+    def _dict(self, items):
+        return {key: self.unpack(value) for key, value in items.items()}
+
+    def _items(self, items):
+        return dict(self.unpack(items))
+
+    def _array(self, position):
+        return self.arrays[position]
+
+    def _few(self, content):
+        dtype, order, shape, numbers = content
+        make = np.array(numbers, dtype).reshape(shape, order=order).copy
+        return self.once(lambda: make(order))
+
+    def _object_array(self, content):
+        shape, items = content
+        array = np.empty(len(items), dtype=object)
+        array[:] = self.unpack(items)
+        return array.reshape(shape)
+
+    def _scalar(self, content):
+        dtype, value = content
+        return np.dtype(dtype).type(value)
+
+    def _dtype(self, name):
+        return np.dtype(name)
+
+    def _slice(self, ends):
+        return slice(*self.unpack(ends))
+
+    def _foreign(self, position):
+        return self.objects[position]
+
+    def _routed(self, content):
+        return self.once(lambda: self._with_routing(*content))
+
+    def _with_routing(self, position, requests):
+        estimator = self.objects[position]
+        vars(estimator)[_ROUTING] = _routing(estimator, self.unpack(requests))
+        return estimator
+
+    def _object(self, content):
+        name, state = content
+        return self.once(lambda: self._with_state(private_class(name), state))
+
+    def _with_state(self, cls, state):
+        value = cls.__new__(cls)
+        vars(value).update(self.unpack(state))
+        return value
