@@ -273,3 +273,11 @@ def test_five_features_with_two_bounds_each_have_few_enough_images(rng):
     np.testing.assert_allclose(
         at_corner.score_samples(np.zeros((1, 5))), corner + 5 * np.log(2)
     )
+
+
+def test_rows_above_the_bounds_are_named():
+    X = np.array([[0.5, 0.5], [0.5, 1.5]])
+    with pytest.raises(
+        ValueError, match=r"within the bounds. .* columns \[1\] instead"
+    ):
+        GaussianKDE(1.0, bounds=(0, 1)).fit(X)

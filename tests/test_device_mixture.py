@@ -553,7 +553,8 @@ def test_log_densities_of_narrow_components_keep_their_digits(kind, rng):
 @every_type
 def test_the_likelihood_is_that_of_the_factors_before_rounding(kind, rng):
     covariance = COVARIANCES[kind]
-    factor = 1024 + 0.49 * np.spacing(np.float32(1024))  # rounded as far as can be
+    step = float(np.spacing(np.float32(1024)))
+    factor = 1024 + 0.49 * step  # rounded as far as can be
     covariances = covariance.unit(K, D) / factor**2
     means, factors = rng.standard_normal((K, D)), covariance.factors(covariances)
     parameters = Parameters(np.full(K, 1 / K), means, covariances, factors)

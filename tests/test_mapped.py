@@ -264,3 +264,12 @@ def test_a_sample_of_repeated_rows_is_as_large_as_was_asked_for(mapped, rng):
     assert sample.shape == (300, 2)
     assert np.unique(sample, axis=0).shape == (300, 2)
     assert weights.sum() > 4_000
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("scales", [(1.0, 1e3), (1e3, 1.0)])
+def test_moments_of_narrow_and_wide_blocks_add_up(full, scales, rng):
+    blocks = [scale * rng.standard_normal((50, 2)) for scale in scales]
+    one, other = (spread_of(X, np.ones(50), full=full) for X in blocks)
+    variances = np.vstack(blocks).var(axis=0)
+    np.testing.assert_allclose((one + other).variances, variances, rtol=1e-12)
