@@ -120,7 +120,7 @@ def test_the_whole_covariance_is_the_wrong_shape_for_tight_clusters():
 def test_copies_do_not_drive_the_bandwidth_to_zero():
     X = rows(200, 2)
     expected = GaussianKDE("likelihood").fit(X)
-    with pytest.warns(UndefinedMetricWarning, match="are copies of others"):
+    with pytest.warns(UndefinedMetricWarning, match="are copies of other rows"):
         twice = GaussianKDE("likelihood").fit(np.concatenate([X, X]))
     # (The covariance is divided by n - 1.)
     np.testing.assert_allclose(twice.bandwidth_, expected.bandwidth_, rtol=0.01)
@@ -129,7 +129,7 @@ def test_copies_do_not_drive_the_bandwidth_to_zero():
 def test_copies_but_for_rounding_are_told_of():
     X = rows(200, 2)
     X = np.concatenate([X, X * (1 + 1e-15)])
-    with pytest.warns(UndefinedMetricWarning, match="but for rounding"):
+    with pytest.warns(UndefinedMetricWarning, match="except for rounding"):
         kde = GaussianKDE("likelihood").fit(X)
     assert np.all(np.asarray(kde.bandwidth_) > 1e-6)
     assert np.isfinite(kde.score(rows(20, 2, seed=1)))
@@ -239,7 +239,7 @@ def test_the_likelihood_counts_rows_not_lines(n):
     weighted = GaussianKDE("likelihood").fit(X, sample_weight=weights)
     order = np.random.RandomState(3).permutation(weights.sum())
     doubled = np.repeat(X, weights, axis=0)[order]
-    with pytest.warns(UndefinedMetricWarning, match="copies of others"):
+    with pytest.warns(UndefinedMetricWarning, match="copies of other rows"):
         repeated = GaussianKDE("likelihood").fit(doubled)
     np.testing.assert_allclose(repeated.covariance_, weighted.covariance_, rtol=1e-9)
     assert repeated.loo_score_ == pytest.approx(weighted.loo_score_, rel=1e-9)

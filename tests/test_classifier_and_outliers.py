@@ -192,7 +192,9 @@ def test_a_weight_of_two_is_the_row_twice_and_of_zero_the_row_absent(iris):
 )
 def test_a_density_that_takes_no_weights_is_named(iris, density):
     X, y = iris
-    message = r"'sample_weight' argument of GenerativeClassifier.fit must be None, for "
+    message = (
+        r"'sample_weight' argument of GenerativeClassifier.fit must be None, because "
+    )
     with pytest.raises(ValueError, match=message + type(density).__name__):
         GenerativeClassifier(density).fit(X, y, sample_weight=np.ones(y.size))
 
@@ -285,7 +287,7 @@ def test_a_bad_contamination_is_named(share):
         (StandardScaler(), r"must be a density, .* Got StandardScaler\(\) instead"),
         (
             make_pipeline(StandardScaler(), GaussianKDE()),
-            "of pipelines, a GenerativePipeline",
+            "a pipeline must be a GenerativePipeline",
         ),
     ],
 )

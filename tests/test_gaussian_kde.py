@@ -170,7 +170,7 @@ def test_queries_beyond_all_squares_are_answered(bandwidth):
     far = kde.score_samples([[1e149, -1e149], [0.0, 0.0]])
     assert far[0] < -1e90
     assert np.isfinite(kde.transform([[1e149, -1e149]])).all()
-    with pytest.raises(ValueError, match="'X' argument of GaussianKDE must lie within"):
+    with pytest.raises(ValueError, match=r"'X' argument of .*score_samples must lie"):
         kde.score_samples([[1e160, 0.0]])
 
 
@@ -278,7 +278,7 @@ def test_a_constant_feature_gets_the_documented_floor_and_a_warning():
 
 def test_a_duplicated_feature_gets_the_floor_across_the_difference():
     X = rows(100, 2)
-    with pytest.warns(DataDimensionalityWarning, match="features that vary, by 1:"):
+    with pytest.warns(DataDimensionalityWarning, match="span 1 fewer dimensions"):
         kde = GaussianKDE().fit(np.column_stack([X, X[:, 0]]))
     s = X[:, 0].std()
     across = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
@@ -295,7 +295,7 @@ def test_warnings_call_columns_by_their_names():
 
 def test_a_thousand_dimensions_from_few_rows(rng):
     X = rng.standard_normal((40, 1000))
-    with pytest.warns(DataDimensionalityWarning, match="features that vary, by 961:"):
+    with pytest.warns(DataDimensionalityWarning, match="span 961 fewer dimensions"):
         kde = GaussianKDE().fit(X)
     assert np.isfinite(kde.score_samples(X)).all()
     diag = GaussianKDE(covariance_type="diag").fit(X)

@@ -443,7 +443,7 @@ def test_the_grid_fits_the_working_memory():
 @pytest.mark.parametrize(
     ("d", "parameters", "reason"),
     [
-        (4, {}, "takes no more than 3 features, not 4"),
+        (4, {}, "takes at most 3 features, not 4"),
         (2, {"rtol": 0.0}, "has errors of up to 6e-13, more than rtol=0"),
         (1, {"rtol": 1e-14}, "has errors of up to 3e-13, more than rtol=1e-14"),
         (3, {"bandwidth": 1e-4}, "needs a grid that fits scikit-learn's 'working_mem"),
@@ -465,13 +465,13 @@ def test_a_forced_transform_that_cannot_keep_the_tolerance_says_why(
 def test_without_finufft_exact_sums_serve_and_the_log_says_what_would_help(
     monkeypatch, caplog
 ):
-    monkeypatch.setattr(_tolerance, "is_installed", lambda: False)
+    monkeypatch.setattr(_tolerance, "is_installed", lambda package: False)
     caplog.set_level(logging.INFO, logger="skgen")
     X = rows(10_000, 1)
     kde = GaussianKDE().fit(X)
     assert kde.algorithm_ == "exact"
-    assert "pip install 'skgen[fourier]'" in caplog.text
-    with pytest.raises(ValueError, match=r"needs finufft: pip install 'skgen\[fourier"):
+    assert 'pip install "scikit-generative[fourier]"' in caplog.text
+    with pytest.raises(ValueError, match=r"needs finufft .*scikit-generative\[fouri"):
         GaussianKDE(algorithm="fourier").fit(X)
     caplog.clear()
     GaussianKDE().fit(X[:1000])

@@ -1,5 +1,7 @@
 """Base class of the autoencoders: scaling, networks, latent density and scoring."""
 
+from __future__ import annotations
+
 import copy
 from abc import abstractmethod
 from contextlib import contextmanager

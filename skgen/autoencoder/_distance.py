@@ -1,5 +1,7 @@
 """Sliced-Wasserstein distance between two samples."""
 
+from __future__ import annotations
+
 import numpy as np
 from sklearn.utils import check_array
 

@@ -1,5 +1,7 @@
 """The density of a model beside the data: a curve, contours, or marginals."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Self
 

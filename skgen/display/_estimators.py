@@ -16,7 +16,7 @@ from skgen._parameters import (
     numbers_only,
     wrong_argument,
 )
-from skgen._validation import generator
+from skgen._validation import generator, seed_of
 
 
 def check_matplotlib(method):
@@ -61,7 +61,7 @@ def drawn(method, n_samples, random_state):
     """
     estimator = method.__self__
     if random_state is None:
-        random_state = getattr(estimator, "random_state", None)
+        random_state = seed_of(estimator)
     return draw(estimator, n_samples, generator(random_state), method.__name__)
 
 

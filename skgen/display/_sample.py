@@ -1,5 +1,7 @@
 """Draws as a page of images, or rows above their reconstructions."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import numpy as np
