@@ -344,3 +344,15 @@ def test_lbfgs_is_the_update_of_bfgs(rng):
     step = lbfgs(moves, bends, gradient) @ np.vstack([gradient, moves, -bends])
     assert 1 < scale < 10  # within the limits
     np.testing.assert_allclose(step, inverse @ gradient, rtol=1e-10)
+
+
+@every_type
+def test_the_rise_of_the_iteration_before_decides_the_end(kind):
+    data = problem(kind)
+    start = first(data, 3)
+    run = Run(start, data.statistics(start), ALWAYS)
+    while not run.converged:
+        before, n_bounds = run.rise, len(run.bounds)
+        run.step(data, 1e-3)
+        assert n_bounds < 500
+    assert before < 1e-3

@@ -283,3 +283,34 @@ def test_the_rule_of_botev_is_the_fixed_point_of_the_paper():
         ) ** (2 / (3 + 2 * j))
     expected = (2 * n * np.sqrt(np.pi) * norm_of_derivative(2, time)) ** (-2 / 5)
     assert t == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_the_rule_of_botev_counts_copies_once():
+    x = rows(300, 1)
+    once = GaussianKDE("isj").fit(x).bandwidth_
+    repeated = GaussianKDE("isj").fit(np.repeat(x, 9, axis=0)).bandwidth_
+    np.testing.assert_allclose(repeated, once, rtol=1e-3)
+
+
+def test_the_shape_is_the_most_likely(rng):
+    X = rng.standard_normal((80, 2))  # no shape is far behind
+    scores = [
+        GaussianKDE("likelihood", covariance_type=shape).fit(X).loo_score_
+        for shape in SHAPES
+    ]
+    assert 1e-3 < max(scores) - min(scores) < 0.1
+    assert GaussianKDE("likelihood").fit(X).loo_score_ == max(scores)
+
+
+@pytest.mark.parametrize("octaves", [-2, -1, 1, 2])
+def test_the_factor_may_lie_octaves_away_from_that_of_a_few_rows(octaves):
+    X, ones = rows(200, 2), np.ones(200)
+    whitening = estimate_whitening(X, ones, "full", ddof=1)
+    scores = LeftOut(X, ones, whitening, 200).scores(4.0, 21, every=2)
+    best = int(scores.argmax())
+    found = [
+        _leave_one_out._settled(X, ones, "full", whitening, np.eye(21)[k])
+        for k in (best, best + octaves)
+    ]
+    assert found[1].factor == pytest.approx(found[0].factor, rel=1e-9)

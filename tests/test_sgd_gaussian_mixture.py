@@ -23,7 +23,7 @@ from skgen import (
 from skgen.mixture import _likelihood as formulas
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._modules import MODULES
-from skgen.mixture._sgd_start import _factors
+from skgen.mixture._sgd_start import _factors, first_values
 
 every_type = pytest.mark.parametrize("kind", list(MODULES))
 K, D, R = 3, 4, 2
@@ -543,3 +543,23 @@ def test_a_stream_answers_with_the_mean_of_its_path():
     expected = old * before + (1 - old) * last.means_
     np.testing.assert_allclose(ours.means_, expected, rtol=1e-6)
     assert np.abs(ours.means_ - last.means_).max() > 1e-3
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_batches_are_a_tenth_of_a_block_and_a_fortieth_of_a_table():
+    X = rows(2000, 2)
+    block = SGDGaussianMixture(2, random_state=0).partial_fit(X)
+    assert block.net_.n_steps_ == 10
+    table = SGDGaussianMixture(2, max_epochs=1, early_stopping=False, random_state=0)
+    assert table.fit(X).net_.n_steps_ == 40
+
+
+@pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
+def test_the_covariance_of_a_single_row_starts_near_the_average(kind, rng):
+    X = rng.standard_normal((200, 2))
+    X[7] = 50.0  # a component of its own
+    values = first_values(X, 2, kind, 1, "kmeans", 1e-6, rng)
+    variances = values[2].reshape(2, -1)[:, 0]  # of the first feature
+    assert values[0].min() == pytest.approx(1 / 200, rel=0.01)
+    assert (variances > 0.3).all()
+    assert (variances < 1.5).all()
