@@ -1,6 +1,7 @@
 """Longer steps than EM's: never lower, the same optimum, and the same for any units."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -309,3 +310,48 @@ def test_fits_to_the_end_take_fewer_iterations():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert EMGaussianMixture(4, **options).fit(X).n_iter_ < 60
+
+
+@every_type
+def test_steps_that_halve_are_taken_to_their_limit(kind):
+    data = problem(kind)
+    start, move = first(data, 3), np.linspace(0.0, 0.1, 9).reshape(3, 3)
+    acceleration = Acceleration(data.family)
+
+    def moved(times):
+        return replace(start, means=start.means + times * move)
+
+    assert acceleration.propose(moved(0.0), moved(1.0)) is None
+    proposal, _ = acceleration.propose(moved(1.0), moved(1.5))
+    # 1 + 1/2 + 1/4 + ... = 2
+    np.testing.assert_allclose(proposal.means, moved(2.0).means, rtol=1e-10)
+    np.testing.assert_allclose(proposal.weights, start.weights, rtol=1e-10)
+    np.testing.assert_allclose(proposal.covariances, start.covariances, atol=1e-10)
+
+
+def test_lbfgs_is_the_update_of_bfgs(rng):
+    # Steps of any length, so that the gradient is along all of them.
+    directions, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    H = (directions * [0.1, 0.2, 0.3, 0.5, 0.8]) @ directions.T
+    moves, gradient = rng.standard_normal((3, 5)), rng.standard_normal(5)
+    bends = moves @ H
+    scale = moves[-1] @ bends[-1] / (bends[-1] @ bends[-1])
+    inverse = scale * np.eye(5)
+    for move, bend in zip(moves, bends, strict=True):
+        left = np.eye(5) - np.outer(move, bend) / (move @ bend)
+        inverse = left @ inverse @ left.T + np.outer(move, move) / (move @ bend)
+    step = lbfgs(moves, bends, gradient) @ np.vstack([gradient, moves, -bends])
+    assert 1 < scale < 10  # within the limits
+    np.testing.assert_allclose(step, inverse @ gradient, rtol=1e-10)
+
+
+@every_type
+def test_the_rise_of_the_iteration_before_decides_the_end(kind):
+    data = problem(kind)
+    start = first(data, 3)
+    run = Run(start, data.statistics(start), ALWAYS)
+    while not run.converged:
+        before, n_bounds = run.rise, len(run.bounds)
+        run.step(data, 1e-3)
+        assert n_bounds < 500
+    assert before < 1e-3

@@ -718,3 +718,39 @@ def test_rows_whose_squares_overflow_are_named(model, value):
         clone(model).fit(X * value)
     with pytest.raises(ValueError, match=message):
         fitted(model, 2).score_samples(X * value)
+
+
+# -- rows are answered in chunks -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model", [GaussianKDE(0.7), EMGaussianMixture(3, random_state=0)], ids=name
+)
+def test_chunks_fit_the_working_memory(model, monkeypatch):
+    model, X = fitted(model, 3), rows(3000, 3, seed=7)
+    sizes, log_density = [], type(model)._log_density
+
+    def spy(self, X):
+        sizes.append(X.shape[0])
+        return log_density(self, X)
+
+    monkeypatch.setattr(type(model), "_log_density", spy)
+    with config_context(working_memory=0):  # 64 kB are the least
+        model.score_samples(X)
+    assert sum(sizes) == 3000
+    assert max(sizes) * model._bytes_per_row <= 2**16
+
+
+@weighted_model
+def test_one_negative_weight_is_named(model):
+    weights = np.array([1.0, -0.5, *np.ones(7)])
+    with pytest.raises(ValueError, match=r"nowhere negative. Got -0.5"):
+        clone(model).fit(rows(9, 2), sample_weight=weights)
+
+
+@pytest.mark.parametrize("value", [1e160, -1e160])
+def test_rows_whose_squares_overflow_are_named_on_both_sides_of_zero(value):
+    X = rows(20, 2)
+    X[3, 1] = value
+    with pytest.raises(ValueError, match=r"must lie within 1e\+150 of 0. Got 1e\+160"):
+        GaussianKDE(1.0).fit(X)

@@ -547,3 +547,30 @@ def test_memory_of_a_gpu_is_that_of_the_rows_and_a_chunk(rng):
     peak = torch.cuda.max_memory_allocated() - before
     assert peak < 4 * X.nbytes + 4 * _device_sums._CHUNK_BYTES
     assert torch.cuda.memory_allocated() <= before + 2**20
+
+
+# -- rounding to float32 ---------------------------------------------------------------
+
+
+@every_type
+def test_log_densities_of_narrow_components_keep_their_digits(kind, rng):
+    # Rounding moves the means by a hundredth of the width of their components.
+    parameters = mixture(kind, rng, 1e-5)
+    X, weights = weighted_rows(parameters, 1e-5, rng, single=True)
+    (_, found), (_, expected) = passes(X, weights, parameters, kind, SINGLE)
+    assert_allclose(found.lowest, expected.lowest, rtol=1e-5)
+
+
+@every_type
+def test_the_likelihood_is_that_of_the_factors_before_rounding(kind, rng):
+    covariance = COVARIANCES[kind]
+    step = float(np.spacing(np.float32(1024)))
+    factor = 1024 + 0.49 * step  # rounded as far as can be
+    covariances = covariance.unit(K, D) / factor**2
+    means, factors = rng.standard_normal((K, D)), covariance.factors(covariances)
+    parameters = Parameters(np.full(K, 1 / K), means, covariances, factors)
+    X, weights = weighted_rows(parameters, 1 / 1024, rng, single=True)
+    (_, found), (_, expected) = passes(X, weights, parameters, kind, SINGLE)
+    error = found.log_likelihood - expected.log_likelihood
+    # Rounding changes the squares of D standardised features by 2 * 6e-8 of them.
+    assert abs(error) < 0.25 * D * 6e-8 * weights.sum()

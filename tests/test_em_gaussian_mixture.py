@@ -749,3 +749,14 @@ def test_extreme_data_are_fitted_and_never_an_abort(
     assert np.isfinite(mixture.score_samples(X)).all()
     assert np.isfinite(mixture.sample(20, random_state=0)).all()
     np.testing.assert_allclose(mixture.predict_proba(X).sum(axis=1), 1)
+
+
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+def test_one_negative_precision_is_named(covariance_type):
+    precisions = np.ones(COVARIANCES[covariance_type].shape(2, 3))
+    precisions.flat[1] = -1.0
+    mixture = EMGaussianMixture(
+        2, covariance_type=covariance_type, precisions_init=precisions
+    )
+    with pytest.raises(ValueError, match=r"'precisions_init' .* positive definite"):
+        mixture.fit(rows(20, 3))

@@ -304,3 +304,24 @@ def test_a_thousand_dimensions_from_few_rows(rng):
         X[:2], X, np.diag(diag.covariance_), np.ones(X.shape[0])
     )
     np.testing.assert_allclose(diag.score_samples(X[:2]), expected, rtol=1e-11)
+
+
+def test_exact_scoring_never_holds_all_pairs():
+    X, queries = rows(2_000, 2), rows(5_000, 2, seed=1)
+    kde = GaussianKDE(algorithm="exact").fit(X)  # a block of pairs would be 40 MB
+    with config_context(working_memory=1):
+        tracemalloc.start()
+        kde.score_samples(queries)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_rules_count_the_features_that_vary(covariance_type):
+    X = rows(100, 2)
+    alone = GaussianKDE(covariance_type=covariance_type).fit(X)
+    beside = GaussianKDE(covariance_type=covariance_type)
+    beside.fit(np.column_stack([X, np.full((100, 3), 7.0)]))
+    np.testing.assert_allclose(beside.bandwidth_[:2], alone.bandwidth_, rtol=1e-9)

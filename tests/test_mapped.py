@@ -254,3 +254,22 @@ def test_rows_that_repeat_each_other_are_all_found(rng):
     sample = sampled(X, np.ones(50_000), 100, [0, 50_000])
     assert sorted(sample.X[:, 0]) == [0, 1, 2, 3, 4]
     assert sample.sample_weight.sum() == 50_000
+
+
+def test_a_sample_of_repeated_rows_is_as_large_as_was_asked_for(mapped, rng):
+    X = mapped(rng.standard_normal((400, 2))[rng.randint(400, size=8_000)])
+    model = EMGaussianMixture(2)
+    table = MappedTable(model, X, None)
+    sample, weights = table.sample(300, table.spread(full=False))
+    assert sample.shape == (300, 2)
+    assert np.unique(sample, axis=0).shape == (300, 2)
+    assert weights.sum() > 4_000
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("scales", [(1.0, 1e3), (1e3, 1.0)])
+def test_moments_of_narrow_and_wide_blocks_add_up(full, scales, rng):
+    blocks = [scale * rng.standard_normal((50, 2)) for scale in scales]
+    one, other = (spread_of(X, np.ones(50), full=full) for X in blocks)
+    variances = np.vstack(blocks).var(axis=0)
+    np.testing.assert_allclose((one + other).variances, variances, rtol=1e-12)
