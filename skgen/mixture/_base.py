@@ -27,7 +27,7 @@ class AbstractGaussianMixture(
     """
 
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
-        """Return the component with the highest probability for each row.
+        """Return the most probable component of each row.
 
         Parameters
         ----------
@@ -123,7 +123,9 @@ class AbstractGaussianMixture(
 
     def _collapsed(self, at_floor):
         """Return the warning for components at the floor: (K,) bool."""
-        least = f"the minimum, reg_covar={self.reg_covar:g} of the variance of the data"
+        least = (
+            f"the minimum, reg_covar={self.reg_covar:g} times the variance of the data"
+        )
         if self.reg_covar == 0:
             least = "the minimum that rounding allows (reg_covar=0)"
         # A higher `reg_covar` is no remedy: it raises more components to the minimum.
