@@ -345,7 +345,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         ----------
         n_samples : int, default=None
             Number of samples. None draws one sample for each label in `y`, or a single
-            sample if `y` is None.
+            sample without `y`.
         y : label or array-like of shape (n_samples,), default=None
             Class of all samples, or the class of each sample. None draws the classes
             with the probabilities `priors_`.

@@ -27,7 +27,7 @@ class AbstractGaussianMixture(
     """
 
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
-        """Return the most probable component of each row.
+        """Return the component label of each row.
 
         Parameters
         ----------
@@ -37,7 +37,8 @@ class AbstractGaussianMixture(
         Returns
         -------
         ndarray or Dask array of shape (n_samples,)
-            Index of the component, from 0. For Dask input, a lazy Dask array.
+            Index, from 0, of the component with the highest probability. For Dask
+            input, a lazy Dask array.
         """
         check_is_fitted(self)
         if is_dask(X):

@@ -229,7 +229,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def fit_predict(
         self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.intp]:
-        """Fit the mixture and return the most probable component of each row.
+        """Fit the mixture and return the component label of each row.
 
         Parameters
         ----------
