@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from scipy.stats import multivariate_normal, norm
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
 from sklearn.model_selection import GridSearchCV
@@ -191,7 +191,7 @@ MIXTURES = {
 
 
 @pytest.mark.parametrize("kind", MIXTURES)
-@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e6])
+@pytest.mark.parametrize("scale", [1.0, thorough(1e-5), thorough(1e6)])
 def test_the_rule_of_botev_is_near_the_least_error(kind, scale):
     *mixture, excess = MIXTURES[kind]
     weights, means, deviations = (np.array(part, float) for part in mixture)
@@ -231,7 +231,7 @@ def test_the_rule_of_botev_is_for_one_feature():
         GaussianKDE("isj").fit(rows(20, 2))
 
 
-@pytest.mark.parametrize("n", [300, 6000])
+@pytest.mark.parametrize("n", [300, thorough(6000)])
 def test_the_likelihood_counts_rows_not_lines(n):
     # More rows than are left out: which ones is told by the rows, not by their order.
     X = np.vstack([rows(n // 2, 2), 0.1 * rows(n // 2, 2, seed=1)])

@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
@@ -33,8 +33,8 @@ NETWORKS = ("AutoEncoder", "VAE", "SWAE")
 
 
 def main(arguments):
-    """Run the command without what descends gradients."""
-    return command.main([*arguments, "--fast"])
+    """Run the command without the neural models, and in two folds unless given more."""
+    return command.main(["--folds", "2", *arguments, "--fast"])
 
 
 def table(path, n=80, **columns):
@@ -78,8 +78,9 @@ def fails(capsys, *arguments):
     return captured.err
 
 
+@pytest.mark.thorough
 def test_the_digits_agree_with_scikit_learn_where_both_compute_the_same(capsys):
-    assert main([]) == 0
+    assert command.main(["--fast"]) == 0
     out = capsys.readouterr().out
     assert "1,797 rows of 61 columns" in out
     for ours, theirs in (
@@ -124,6 +125,7 @@ def test_draws_of_digits_are_pixels_and_a_page(tmp_path, capsys):
     assert picture.stat().st_size > 5000
 
 
+@pytest.mark.thorough
 def test_what_descends_gradients_is_compared_unless_it_is_to_be_fast(tmp_path, capsys):
     path = wide(tmp_path / "t.csv", 150, 4)
     slow = {"SGDGaussianMixture(3)", "AutoEncoder(2)", "VAE(2)", "SWAE(2)"}
@@ -135,6 +137,7 @@ def test_what_descends_gradients_is_compared_unless_it_is_to_be_fast(tmp_path, c
         assert ("the autoencoders 50 epochs" in out) == bool(found)
 
 
+@pytest.mark.process
 def test_a_fast_comparison_imports_no_torch(tmp_path):
     path = table(tmp_path / "t.csv")
     code = (
@@ -199,7 +202,7 @@ def test_every_model_is_either_compared_or_said_not_to_be(n_rows, n_columns):
 
 
 @pytest.mark.parametrize(
-    "start", ["VAE(", "PCA(2) + EMGauss", "GaussianKDE('likelihood')"]
+    "start", [thorough("VAE("), "PCA(2) + EMGauss", "GaussianKDE('likelihood')"]
 )
 def test_networks_and_pipelines_can_be_drawn_from(tmp_path, start, capsys, monkeypatch):
     def some(*arguments, **options):
@@ -250,6 +253,7 @@ def test_a_fit_that_diverges_is_said_to_and_the_others_stand():
     }
 
 
+@pytest.mark.process
 def test_the_module_runs_as_a_command():
     version = [sys.executable, "-m", "skgen", "--version"]
     done = subprocess.run(version, capture_output=True, text=True, check=True)
@@ -418,6 +422,7 @@ def test_outputs_go_where_links_point_and_devices_stay(tmp_path, capsys):
     assert pipe.is_fifo()
 
 
+@pytest.mark.process
 def test_a_pipe_that_closes_early_stops_nothing(tmp_path):
     path, out = table(tmp_path / "t.csv"), tmp_path / "o.csv"
     piped = f"{sys.executable} -m skgen {path} --fast --sample {out} | head -n 1"
@@ -471,15 +476,15 @@ def test_models_that_compute_the_same_agree_on_degenerate_columns(tmp_path, caps
     )
 
 
-def test_pictures_of_tables_of_all_widths(tmp_path, capsys):
+@pytest.mark.parametrize("d", [thorough(1), 2, thorough(6)])
+@pytest.mark.parametrize("suffix", ["png", thorough("pdf")])
+def test_pictures_of_tables_of_all_widths(d, suffix, tmp_path, capsys):
     X = rows(60, 6)
     names = ["$x_1$", "c$\\frac$", "n" * 200, "数", "five", "six"]
-    for d in (1, 2, 6):
-        path = tmp_path / "t.csv"
-        pd.DataFrame(X[:, :d], columns=names[:d]).to_csv(path, index=False)
-        for suffix in ("png", "pdf"):
-            assert main([str(path), "--plot", str(tmp_path / f"o.{suffix}")]) == 0
-            assert (tmp_path / f"o.{suffix}").stat().st_size > 5000
+    path = tmp_path / "t.csv"
+    pd.DataFrame(X[:, :d], columns=names[:d]).to_csv(path, index=False)
+    assert main([str(path), "--plot", str(tmp_path / f"o.{suffix}")]) == 0
+    assert (tmp_path / f"o.{suffix}").stat().st_size > 5000
 
 
 # -- what cannot be used ---------------------------------------------------------

@@ -250,6 +250,7 @@ def test_fitted_estimator_travels_without_dask():
     assert_array_equal(again.predict(lazy).compute(), model.predict(rows(500)))
 
 
+@pytest.mark.process
 def test_dask_is_not_imported_without_need():
     code = (
         "import sys, numpy as np; from skgen import EMGaussianMixture as EM; "

@@ -673,6 +673,7 @@ def test_axes_that_hold_no_corner_plot_are_refused():
         density(KDE, rows(30, 6), ax=loose)
 
 
+@pytest.mark.process
 def test_without_matplotlib_the_package_works_and_says_what_to_install():
     program = """
 import sys
