@@ -296,8 +296,10 @@ def test_steps_that_are_far_too_long_are_named(kind):
 @pytest.mark.process
 def test_a_real_ctrl_c_ends_the_fit():
     code = """
-import numpy as np, skgen
+import signal, numpy as np, skgen
 from skorch.callbacks import Callback
+# A process in the background of a shell ignores the signal, and so would this one.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 class Say(Callback):
     def on_epoch_end(self, net, **kwargs):
         if len(net.history) == 3:
@@ -312,7 +314,10 @@ except KeyboardInterrupt:
     with subprocess.Popen([sys.executable, "-c", code], stdout=-1, text=True) as run:
         assert run.stdout.readline() == "third\n"
         run.send_signal(signal.SIGINT)
-        assert run.communicate(timeout=60)[0] == "True True\n"
+        try:
+            assert run.communicate(timeout=60)[0] == "True True\n"
+        finally:
+            run.kill()
 
 
 @pytest.mark.parametrize("params", [{}, {"patience": 1, "threshold": 1.0}])
