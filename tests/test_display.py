@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -407,7 +407,7 @@ def test_draws_follow_their_seed_and_no_other(model):
     assert getattr(model, "random_state", None) in (None, 3)
 
 
-@pytest.mark.parametrize("n_features", [1, 2, 3])
+@pytest.mark.parametrize("n_features", [1, 2, thorough(3)])
 @pytest.mark.parametrize("library", [pd, pl])
 @pytest.mark.parametrize("fitted_with_names", [True, False])
 @pytest.mark.parametrize(
