@@ -1,31 +1,45 @@
 """Generative models as scikit-learn estimators.
 
-Every model draws a latent ``z`` from ``p(z)``, then a row ``x`` from ``p(x | z)``,
-and answers the same four questions on the same scale: ``score_samples`` is
-``log p(x)`` in nats and in the units of the data, ``sample`` draws from that same
-density, ``transform`` is ``E[z | x]`` and ``inverse_transform`` is ``E[x | z]``.
+Every model draws a latent ``z`` from ``p(z)``, then a row ``x`` from ``p(x | z)``.
+All models have the same four methods: ``score_samples(X)`` returns ``log p(x)`` in nats
+and in the units of the data, ``sample`` draws from the same density, ``transform(X)``
+returns ``E[z | x]`` and ``inverse_transform(Z)`` returns ``E[x | z]``.
 
-A map of the package:
+Contents of the package:
 
-===============================  ==============================================
-``skgen.GaussianKDE``            a normal kernel on every training row (``kde/``)
-``skgen.EMGaussianMixture``      a few normal components, by EM (``mixture/``)
-``skgen.SGDGaussianMixture``     the same by gradients; streams; low rank
-``skgen.AutoEncoder``            codes of networks, and a density of them
-``skgen.VAE``                    codes drawn to a normal density by the ELBO
-``skgen.SWAE``                   codes matched to a prior, projection by projection
-``skgen.GenerativePipeline``     transformers, then a density, in the units of the
-                                 data (``compose/``)
-``skgen.GenerativeClassifier``   one density for each class, and Bayes' rule
-``skgen.DensityOutlierDetector`` the rows where a density is lowest
-``skgen.DensityDisplay``         a density beside the data (``display/``)
-``skgen.SampleDisplay``          draws as pictures
-``skgen.dequantize``             noise of one grid step for tied columns
-``skgen.TRUSTED_TYPES``          the types in a model that skops saved
-``skgen.base``                   the contract: every public method checks here, once
-``skgen.neural``                 the engine that descends gradients
-``python -m skgen``              compares the models on a table
-===============================  ==============================================
+===================================  ==========================================
+``GaussianKDE``                      Kernel density estimation with a normal
+                                     kernel.
+``EMGaussianMixture``                Gaussian mixture, fitted by expectation-
+                                     maximisation (EM).
+``SGDGaussianMixture``               Gaussian mixture, fitted by stochastic
+                                     gradient descent (SGD).
+``AutoEncoder``                      Autoencoder with a density of its latent
+                                     codes, fitted after training.
+``VAE``                              Variational autoencoder.
+``SWAE``                             Sliced-Wasserstein autoencoder.
+``GenerativePipeline``               Transformers followed by a density, scored
+                                     in the units of the data.
+``make_generative_pipeline``         Pipeline with generated names of its steps.
+``register_log_det``                 Log-determinant of the Jacobian of a custom
+                                     transformer.
+``GenerativeClassifier``             Classifier by Bayes' rule, with one density
+                                     per class.
+``DensityOutlierDetector``           Outlier detection by low density.
+``DensityDisplay``                   Plot of a density beside the data.
+``SampleDisplay``                    Images of samples or reconstructions.
+``dequantize``                       Uniform noise for counts and rounded data.
+``sliced_wasserstein_distance``      Sliced Wasserstein distance between two
+                                     data sets.
+``TRUSTED_TYPES``                    Types of the models, for loading them with
+                                     skops.
+``skgen.base.GenerativeModel``       Base class of the models: all of their
+                                     public methods.
+``skgen.neural.GradientModel``       Base class of models trained by gradient
+                                     descent.
+``python -m skgen``                  Command line: cross-validated comparison of
+                                     the models on a table.
+===================================  ==========================================
 """
 
 from typing import TYPE_CHECKING
@@ -33,12 +47,17 @@ from typing import TYPE_CHECKING
 from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from skgen import autoencoder as autoencoder
+    from skgen import base as base
+    from skgen import compose as compose
+    from skgen import display as display
+    from skgen import kde as kde
+    from skgen import mixture as mixture
+    from skgen import neural as neural
     from skgen._persistence import TRUSTED_TYPES
     from skgen._ties import dequantize
     from skgen.autoencoder._autoencoder import AutoEncoder
-    from skgen.autoencoder._distance import (
-        sliced_wasserstein_distance,
-    )
+    from skgen.autoencoder._distance import sliced_wasserstein_distance
     from skgen.autoencoder._swae import SWAE
     from skgen.autoencoder._vae import VAE
     from skgen.compose._classifier import GenerativeClassifier
@@ -73,31 +92,33 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "SWAE": "skgen.autoencoder._swae",
-        "TRUSTED_TYPES": "skgen._persistence",
-        "VAE": "skgen.autoencoder._vae",
-        "AutoEncoder": "skgen.autoencoder._autoencoder",
-        "DensityDisplay": "skgen.display._density",
-        "DensityOutlierDetector": "skgen.compose._outliers",
-        "EMGaussianMixture": "skgen.mixture._em",
-        "GaussianKDE": "skgen.kde._gaussian_kde",
-        "GenerativeClassifier": "skgen.compose._classifier",
-        "GenerativePipeline": "skgen.compose._pipeline",
-        "SGDGaussianMixture": "skgen.mixture._sgd",
-        "SampleDisplay": "skgen.display._sample",
-        "dequantize": "skgen._ties",
-        "make_generative_pipeline": "skgen.compose._make",
-        "register_log_det": "skgen.compose._log_det",
-        "sliced_wasserstein_distance": "skgen.autoencoder._distance",
-        "autoencoder": "skgen.autoencoder",
-        "base": "skgen.base",
-        "compose": "skgen.compose",
-        "display": "skgen.display",
-        "kde": "skgen.kde",
-        "mixture": "skgen.mixture",
-        "neural": "skgen.neural",
-    },
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "SWAE": "skgen.autoencoder._swae",
+            "TRUSTED_TYPES": "skgen._persistence",
+            "VAE": "skgen.autoencoder._vae",
+            "AutoEncoder": "skgen.autoencoder._autoencoder",
+            "DensityDisplay": "skgen.display._density",
+            "DensityOutlierDetector": "skgen.compose._outliers",
+            "EMGaussianMixture": "skgen.mixture._em",
+            "GaussianKDE": "skgen.kde._gaussian_kde",
+            "GenerativeClassifier": "skgen.compose._classifier",
+            "GenerativePipeline": "skgen.compose._pipeline",
+            "SGDGaussianMixture": "skgen.mixture._sgd",
+            "SampleDisplay": "skgen.display._sample",
+            "dequantize": "skgen._ties",
+            "make_generative_pipeline": "skgen.compose._make",
+            "register_log_det": "skgen.compose._log_det",
+            "sliced_wasserstein_distance": "skgen.autoencoder._distance",
+            "autoencoder": "skgen.autoencoder",
+            "base": "skgen.base",
+            "compose": "skgen.compose",
+            "display": "skgen.display",
+            "kde": "skgen.kde",
+            "mixture": "skgen.mixture",
+            "neural": "skgen.neural",
+        },
+    )

@@ -6,8 +6,6 @@ import re
 import signal
 import sys
 import warnings
-from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,8 @@ from skgen._comparison._candidates import (
 )
 from skgen._comparison._cross_validation import cross_validate
 from skgen._comparison._data import digits_table, read_table
-from skgen._comparison._reading import LEAST_ROWS, TableError, count
+from skgen._comparison._progress import progress
+from skgen._comparison._reading import LEAST_ROWS, TableError, count, require
 from skgen._comparison._report import (
     N_DRAWS,
     PICTURES,
@@ -32,7 +31,7 @@ from skgen._comparison._report import (
 
 
 def main(arguments=None):
-    """Run the comparison; return the exit status."""
+    """Run the command with these arguments (of sys.argv if None); return its status."""
     options = _parser().parse_args(arguments)
     try:
         _check_outputs(options)
@@ -41,7 +40,7 @@ def main(arguments=None):
         sys.stderr.write(f"skgen: error: {error}\n")
         return 1
     except MemoryError:
-        sys.stderr.write("skgen: error: not enough memory for that many rows\n")
+        sys.stderr.write("skgen: error: not enough memory for this number of rows\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("skgen: interrupted\n")
@@ -50,37 +49,46 @@ def main(arguments=None):
 
 
 def _say(text):
-    """Write to standard output, whether or not anybody reads on."""
+    """Write to standard output; ignore a reader that closed it."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
-        # The files that were asked for are written all the same.
+        # The requested files are still written.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser with errors of one line."""
 
     def error(self, message):
-        self.exit(2, f"skgen: error: {message} (--help says more)\n")
+        self.exit(2, f"skgen: error: {message} (--help lists the options)\n")
 
 
 def _parser():
     parser = _Parser(
         prog="python -m skgen",
         description=(
-            "Fit every model of skgen, and scikit-learn's beside them, to a table, "
-            "and compare their held-out mean log-likelihoods by cross-validation."
+            "Compare density models on the numeric columns of a table. Each model of "
+            "skgen and of scikit-learn is scored by cross-validation: the mean "
+            "log-likelihood of held-out rows, in nats. Higher is better."
+        ),
+        epilog=(
+            "Example: python -m skgen table.csv --sample draws.csv --plot draws.png"
         ),
     )
     parser.add_argument(
         "table",
         nargs="?",
-        help="a delimited text file with a header; scikit-learn's digits without one",
+        help=(
+            "delimited text file with a header, plain or compressed (.gz); "
+            "without a table, the digits of scikit-learn"
+        ),
     )
     parser.add_argument(
-        "--sample", metavar="OUT.csv", help="write draws from skgen's best model"
+        "--sample",
+        metavar="OUT.csv",
+        help="write rows drawn from the best model of skgen to a file",
     )
     parser.add_argument(
         "-n",
@@ -88,22 +96,24 @@ def _parser():
         type=_count(1, 10**9),
         default=1000,
         metavar="N",
-        help="how many rows to draw (default: 1000)",
+        help="number of rows to draw for --sample (default: 1000)",
     )
     parser.add_argument(
-        "--plot", metavar="OUT.png", help="a picture of draws beside data"
+        "--plot",
+        metavar="OUT.png",
+        help="write a picture of the data beside draws from the best model of skgen",
     )
     parser.add_argument(
         "--no-dequantize",
         action="store_true",
-        help="leave columns with ties as they are, without noise of one grid step",
+        help="do not add noise of one grid step to columns with ties",
     )
     parser.add_argument(
         "--fast",
         action="store_true",
         help=(
-            "leave out what takes more than a second for each fold: the mixture that "
-            "descends gradients, and the autoencoders"
+            "leave out the models that are trained by gradient descent: "
+            "SGDGaussianMixture and the autoencoders"
         ),
     )
     parser.add_argument(
@@ -111,31 +121,35 @@ def _parser():
         type=_count(1),
         default=10,
         metavar="K",
-        help="components of a mixture, fewer for few rows (default: 10)",
+        help="maximum number of components of a mixture (default: 10)",
     )
     parser.add_argument(
         "--rows",
         type=_rows,
         default=10_000,
         metavar="N",
-        help="compare on at most so many rows; 0 takes all (default: 10000)",
+        help="maximum number of rows, drawn at random; 0 takes all (default: 10000)",
     )
     parser.add_argument(
-        "--folds", type=_count(2), default=5, metavar="N", help="(default: 5)"
+        "--folds",
+        type=_count(2),
+        default=5,
+        metavar="N",
+        help="number of folds of the cross-validation (default: 5)",
     )
     parser.add_argument(
         "--random-state",
         type=_count(0, 2**32 - 1),
         default=0,
         metavar="SEED",
-        help="(default: 0)",
+        help="seed of folds, initialisations, noise and draws (default: 0)",
     )
     parser.add_argument("--version", action="version", version=f"skgen {__version__}")
     return parser
 
 
 def _count(minimum, maximum=None):
-    """Return the type of an argument that is an int within bounds."""
+    """Return an argument type: an int from `minimum` to `maximum`."""
     rule = f"an int of at least {minimum}"
     if maximum is not None:
         rule = f"an int from {minimum} to {maximum}"
@@ -153,33 +167,33 @@ def _count(minimum, maximum=None):
 
 
 def _rows(text):
-    """Return the most rows to compare on; 0 for all."""
+    """Return the maximum number of rows, 0 for all, of an argument."""
     return 0 if text == "0" else _count(LEAST_ROWS)(text)
 
 
 def _check_outputs(options):
-    """Raise before any work where an output could not be written."""
+    """Raise a TableError if an output cannot be written, before any work."""
     outputs = [path for path in (options.sample, options.plot) if path is not None]
     for path in outputs:
         folder = Path(path).resolve().parent
         if not path or Path(path).is_dir():
             raise TableError(f"an output must be a file. Got {path!r} instead.")
         if not folder.is_dir():
-            raise TableError(f"there is no folder to write {path} to.")
+            raise TableError(f"there is no folder {folder} to write to.")
         if not os.access(path if Path(path).exists() else folder, os.W_OK):
             raise TableError(f"{path} cannot be written.")
     files = [Path(p).resolve() for p in (*outputs, options.table) if p]
     if len(set(files)) < len(files):
         raise TableError("the table and the outputs must be different files.")
+    if options.sample is not None:
+        require("pandas", "--sample")
     if options.plot is not None:
-        _check_picture(options.plot)
-    if options.sample is not None and not find_spec("pandas"):
-        raise TableError('--sample needs pandas: pip install "skgen[cli]"')
+        require("matplotlib", "--plot")
+        _check_suffix(options.plot)
 
 
-def _check_picture(path):
-    if not find_spec("matplotlib"):
-        raise TableError('--plot needs matplotlib: pip install "skgen[cli]"')
+def _check_suffix(path):
+    """Raise a TableError if a picture has an unknown format."""
     suffix = Path(path).suffix.lstrip(".").lower()
     if suffix and suffix not in PICTURES:
         raise TableError(
@@ -188,7 +202,7 @@ def _check_picture(path):
 
 
 def _compare(options):
-    """Read the table, compare the models, write what was asked for."""
+    """Read the table, compare the models, and write the requested files."""
     seed = options.random_state
     if options.table is None:
         table = digits_table(seed)
@@ -201,8 +215,8 @@ def _compare(options):
     n_training = n - -(-n // n_folds)
     if n_training <= d + 1:
         table.notes.append(
-            f"beware: {n_training} rows to fit to are too few for "
-            f"{count(d, 'column')}, and scores say little"
+            f"beware: {n_training} training rows are too few for "
+            f"{count(d, 'column')}, and the scores are unreliable"
         )
     for note in table.notes:
         _say(f"{note}\n")
@@ -216,7 +230,7 @@ def _compare(options):
     if left_out:
         _say(f"not compared: {'; '.join(left_out)}\n")
     _say("\n")
-    with _progress(len(models) * n_folds) as advance:
+    with progress(len(models) * n_folds) as advance:
         results = cross_validate(models, table.X, n_folds, seed, advance)
     _say(format_results(results) + "\n\n" + legend(models, n_training) + "\n")
     _write_notes(results)
@@ -227,41 +241,40 @@ def _compare(options):
 
 
 def _mixture_sizes(n_components, n_rows, n_columns):
-    """Return how many components mixtures have, in words."""
+    """Return the number of components of mixtures, in words."""
     most = min(n_components, most_components(n_rows, n_columns))
-    few = " for so few rows" if most < n_components else ""
+    few = " (more need more rows)" if most < n_components else ""
     words = f"mixtures of up to {count(most, 'component')}{few}"
-    of_codes = [
+    after_pca = [
         min(n_components, most_components(n_rows, k))
         for k in principal_components(n_rows, n_columns)
     ]
-    more = f", up to {of_codes[0]} after PCA" if max(of_codes, default=0) > most else ""
-    return words + more
+    if max(after_pca, default=0) > most:
+        words += f", up to {after_pca[0]} after PCA"
+    return words
 
 
 def _write_notes(results):
-    """Say once what models warned of, and which others were warned of the like."""
-    said = {}
+    """Write each warning once, with the models that raised it or a similar one."""
+    groups = {}
     for result in results:
         for note in result.notes.values():
-            # The same but for the numbers of components and columns.
-            alike = re.sub(r"\[[^\]]*\]|[-+.\de]*\d", "", note)
-            said.setdefault(alike, (note, []))[1].append(result.candidate.label)
-    for note, labels in said.values():
+            # Similar warnings differ in the numbers of components and columns only.
+            key = re.sub(r"\[[^\]]*\]|[-+.\de]*\d", "", note)
+            groups.setdefault(key, (note, []))[1].append(result.candidate.label)
+    for note, labels in groups.values():
         others = f" (likewise {', '.join(labels[1:])})" if len(labels) > 1 else ""
         sys.stderr.write(f"note: {labels[0]}{others}: {note}\n")
 
 
 def _write_outputs(options, table, results):
-    """Fit skgen's best model to all rows, and draw from it."""
+    """Fit the best model of skgen to all rows, and write draws from it."""
     ours = [result for result in results if result.candidate.ours]
     best = max(ours, key=lambda result: result.mean)
     if best.failed:
-        raise TableError(
-            "no model could be fitted, so that there is none to draw from."
-        )
+        raise TableError("no model of skgen could be fitted to draw from.")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the same as in cross-validation, said above
+        warnings.simplefilter("ignore")  # cross-validation has reported them
         model = best.candidate.build(table.X).fit(table.X)
     label, seed = best.candidate.label, options.random_state
     if options.sample:
@@ -272,35 +285,10 @@ def _write_outputs(options, table, results):
     if options.plot:
         draws = model.sample(N_DRAWS, random_state=seed)
         plot_draws(options.plot, table, draws, label)
-        _say(f"\na picture of draws from {label}: {options.plot}\n")
-
-
-@contextmanager
-def _progress(total):
-    """Show a progress bar on standard error, where rich is installed."""
-    try:
-        from rich.console import Console
-        from rich.progress import Progress
-    except ImportError:
-        yield lambda label: None
-        return
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda label: None
-        return
-    with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("comparing", total=total)
-        started = False
-
-        def advance(label):
-            nonlocal started
-            progress.update(task, advance=int(started), description=label)
-            started = True
-
-        yield advance
+        _say(f"\npicture of draws from {label}: {options.plot}\n")
 
 
 if __name__ == "__main__":
-    # So that a file half-written goes when the process is asked to go.
+    # On SIGTERM, remove files that are half written.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Drawing from densities of any library that keeps scikit-learn's habits."""
+"""Samples of any estimator that follows scikit-learn's conventions."""
 
 import copy
 import inspect
@@ -7,31 +7,14 @@ import numpy as np
 
 
 def draw(density, n_samples, rng, method="sample"):
-    """Return float64 draws of a fitted density, in random order.
-
-    Parameters
-    ----------
-    density : estimator
-        With a method that draws. Where that takes no `random_state`, as in
-        scikit-learn's mixtures, the parameter of that name is set on a copy; where it
-        returns the components beside the rows, the rows are shuffled.
-    n_samples : int
-        How many.
-    rng : numpy.random.RandomState
-        The source of randomness.
-    method : str, default="sample"
-        The name of the method.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
-    """
+    """Return (n_samples, n_features) float64 samples of a density in random order."""
     if "random_state" in inspect.signature(getattr(density, method)).parameters:
         drawn = getattr(density, method)(n_samples, random_state=rng)
     else:
+        # In scikit-learn's mixtures, `random_state` is a parameter of the constructor.
         if "random_state" in density.get_params(deep=False):
             density = copy.copy(density).set_params(random_state=rng)
         drawn = getattr(density, method)(n_samples)
-    if isinstance(drawn, tuple):  # sorted by component
+    if isinstance(drawn, tuple):  # rows sorted by component, and their components
         drawn = rng.permutation(drawn[0])
     return np.asarray(drawn, dtype=np.float64)

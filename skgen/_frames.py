@@ -1,4 +1,11 @@
-"""Rows as dataframes, for estimators that were fitted to them and know their names."""
+"""Rows as dataframes, under the feature names that an estimator was fitted with."""
+
+from sklearn import get_config
+
+from skgen._lazy import lazy_module
+
+pandas = lazy_module("pandas", 'set_output(transform="pandas")')
+polars = lazy_module("polars", 'set_output(transform="polars")')
 
 
 def frame_kind(X):
@@ -7,29 +14,30 @@ def frame_kind(X):
     return library if library in ("pandas", "polars") else None
 
 
-def framed(X, names, kind):
-    """Return rows under their names; as they are where they have none.
+def framed(X, names, kind, index=None):
+    """Return (n, d) rows as a dataframe with d names; without names, as an array.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The rows.
-    names : ndarray of str of shape (n_features,) or None
-        The names.
-    kind : {"pandas", "polars"} or None
-        The library. None is pandas, which estimators that know names without a
-        dataframe of the user's have them from.
-
-    Returns
-    -------
-    ndarray or dataframe of shape (n_samples, n_features)
+    `kind` is "pandas", "polars" or None, which means pandas.
     """
     if names is None:
         return X
     if kind == "polars":
-        import polars
-
         return polars.DataFrame(X, schema=list(names))
-    import pandas
+    return pandas.DataFrame(X, columns=list(names), index=index)
 
-    return pandas.DataFrame(X, columns=list(names))
+
+def as_set_output(estimator, rows, like=None):
+    """Return (n, d) rows in the container that `set_output` or the configuration names.
+
+    Estimators that were not fitted to a dataframe return arrays. Rows for a pandas
+    dataframe `like` keep its index.
+    """
+    # The attribute is scikit-learn's own: `set_output` has no public counterpart that
+    # reads the setting.
+    own = getattr(estimator, "_sklearn_output_config", {})
+    kind = own.get("transform", get_config()["transform_output"])
+    names = getattr(estimator, "feature_names_in_", None)
+    if kind not in ("pandas", "polars") or names is None:
+        return rows
+    index = like.index if frame_kind(like) == "pandas" else None
+    return framed(rows, names, kind, index)

@@ -1,11 +1,11 @@
-"""Modules and public names that are imported when they are first used (PEP 562)."""
+"""Modules and public names that are imported on first use (PEP 562)."""
 
 import sys
 from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
 
-# What to install where a package is missing, as a sentence of its own.
+# Command that installs a missing package.
 _INSTALL = {
     "torch": "pip install torch skorch",
     "skorch": "pip install torch skorch",
@@ -20,7 +20,7 @@ _NAMES = {"torch": "PyTorch and skorch", "skorch": "PyTorch and skorch"}
 
 
 def missing_package(package, what):
-    """Return the ImportError of something that needs a package: one line."""
+    """Return the ImportError for `what`, which needs a missing package."""
     return ImportError(
         f"{what} needs {_NAMES.get(package, package)}. "
         f"Install with: {_INSTALL[package]}",
@@ -30,11 +30,21 @@ def missing_package(package, what):
 
 def is_installed(package):
     """Return whether a package can be imported, without importing it."""
-    return package in sys.modules or find_spec(package) is not None
+    return sys.modules.get(package) is not None or origin_of(package) is not None
+
+
+def origin_of(package):
+    """Return the file that an installed package is imported from; None without it."""
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # blocked by an import hook, or a module by hand
+        return None
+    # A folder of that name on the path is a package without an origin.
+    return None if spec is None else spec.origin
 
 
 class LazyModule(ModuleType):
-    """A module that is imported when one of its attributes is first used."""
+    """Module that is imported when one of its attributes is first used."""
 
     def __init__(self, name, what):
         super().__init__(name)
@@ -44,7 +54,7 @@ class LazyModule(ModuleType):
         name = self.__name__
         module = sys.modules.get(name)
         if module is None:
-            # Tools that look at a namespace ask for these and need no import.
+            # Introspection looks these up, for which an import would be wasteful.
             if attribute.startswith("__") and attribute.endswith("__"):
                 raise AttributeError(attribute)
             module = _imported(name, self._what)
@@ -52,18 +62,18 @@ class LazyModule(ModuleType):
 
 
 def lazy_module(name, what="This"):
-    """Return a stand-in that imports the module `name` when it is first used.
+    """Return a stand-in that imports the module `name` on first use.
 
-    `what` begins the error where the package is missing: "`what` needs ...".
+    If the package is missing, the error reads "`what` needs ...".
     """
     return LazyModule(name, what)
 
 
 def lazy_names(package, names):
-    """Return `__getattr__` and `__dir__` of a package that imports names when used.
+    """Return `__getattr__` and `__dir__` of a package that imports names on first use.
 
-    `names` maps each public name to the module that defines it. A name that is mapped
-    to itself below the package is a submodule.
+    `names` maps each public name to the module that defines it. A name mapped to
+    "package.name" is a submodule.
     """
 
     def __getattr__(name):  # noqa: N807
@@ -82,7 +92,7 @@ def lazy_names(package, names):
 
 
 def _imported(module, what):
-    """Import a module; where an optional package is missing, name what needs it."""
+    """Import a module; the error for a missing package names `what` needs it."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:

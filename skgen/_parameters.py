@@ -1,26 +1,29 @@
-"""Checks of constructor parameters and arguments, in one form of sentence.
+"""Checks of constructor parameters and arguments, with one form of error message.
 
-Every message reads *The 'bandwidth' parameter of GaussianKDE must be ... Got
-'silver' instead.*, so that a reader finds the name, the rule and the value.
+*The 'bandwidth' parameter of GaussianKDE must be ... Got 'silver' instead.* names the
+parameter, the rule and the value.
 """
 
+import re
 from numbers import Integral, Real
 
 import numpy as np
 
+from skgen._columns import has_times, non_finite_columns, non_numeric_columns
+
 
 class InvalidParameterError(ValueError, TypeError):
-    """A parameter of an estimator has a value or a type that it cannot take."""
+    """A parameter or an argument has an invalid value or type."""
 
 
 class Described(str):
-    """Words for what was given, to stand in a message without quotes."""
+    """Description of a value, shown in a message without quotes."""
 
     __repr__ = str.__str__
 
 
 def invalid_parameter(model, name, rule, got):
-    """Return the error that says what parameter `name` of `model` must be."""
+    """Return the error for an invalid parameter `name` of `model`."""
     return InvalidParameterError(
         f"The {name!r} parameter of {type(model).__name__} must be {rule}. "
         f"Got {got!r} instead."
@@ -28,26 +31,26 @@ def invalid_parameter(model, name, rule, got):
 
 
 def invalid_argument(model, method, name, rule, got):
-    """Return the error that says what argument `name` of a method must be."""
+    """Return the error for an invalid argument `name` of a method of `model`."""
     return wrong_argument(f"{type(model).__name__}.{method}", name, rule, got)
 
 
 def wrong_argument(function, name, rule, got):
-    """Return the error that says what argument `name` of a function must be."""
+    """Return the error for an invalid argument `name` of `function`."""
     return InvalidParameterError(
         f"The {name!r} argument of {function} must be {rule}. Got {got!r} instead."
     )
 
 
 def has_methods(estimator, *methods):
-    """Tell whether something is an estimator, no class of them, with these methods."""
+    """Return whether `estimator` is an instance with these methods."""
     return not isinstance(estimator, type) and all(
         hasattr(estimator, method) for method in methods
     )
 
 
 def is_integer(value, minimum):
-    """Tell whether `value` is a whole number (no bool) of at least `minimum`."""
+    """Return whether `value` is an integer, not a bool, of at least `minimum`."""
     return (
         isinstance(value, Integral)
         and not isinstance(value, (bool, np.bool_))
@@ -56,12 +59,12 @@ def is_integer(value, minimum):
 
 
 def is_real(value):
-    """Tell whether `value` is one finite real number (no bool)."""
+    """Return whether `value` is a finite real number, not a bool."""
     if not isinstance(value, Real) or isinstance(value, (bool, np.bool_)):
         return False
     try:
         return bool(np.isfinite(float(value)))
-    except OverflowError:  # an int beyond the largest float
+    except OverflowError:  # an int beyond the range of floats
         return False
 
 
@@ -95,8 +98,8 @@ def check_choice(model, name, choices):
 
 
 def check_random_state_parameter(model):
-    """Raise unless `random_state` is None, an int or a RandomState."""
-    value = model.random_state
+    """Raise unless the seed of a model is valid."""
+    value = model._random_state
     if not is_random_state(value):
         raise invalid_parameter(model, "random_state", RANDOM_STATE_RULE, value)
 
@@ -105,19 +108,57 @@ RANDOM_STATE_RULE = "None, an int from 0 to 2**32 - 1 or a numpy.random.RandomSt
 
 
 def is_random_state(value):
-    """Tell whether `value` can seed a generator, as in scikit-learn."""
+    """Return whether `value` can seed a generator, as in scikit-learn."""
     if value is None or isinstance(value, np.random.RandomState):
         return True
     return is_integer(value, 0) and value < 2**32
 
 
 def numbers_only(what, check, *arguments, **options):
-    """Run a check of an array, asking for floats; an error for text names `what`."""
+    """Convert the last argument to floats by a check; its errors name the columns."""
+    X = arguments[-1]
+    if has_times(X):
+        raise InvalidParameterError(_not_numbers(what, X, ""))
     try:
         return check(*arguments, dtype=[np.float64, np.float32], **options)
-    except ValueError as error:
-        if "could not convert string" not in str(error):
+    except (TypeError, ValueError, OverflowError) as error:
+        explained = _explained(str(error), what, X)
+        if explained is None:
             raise
-        raise InvalidParameterError(
-            f"{what} must hold numbers only. It holds text: {error}."
-        ) from error
+        raise InvalidParameterError(explained) from None
+
+
+# Messages of scikit-learn's checks, and of Python's and NumPy's conversions.
+_NOT_FINITE = re.compile(r"Input (?:\w+ )?contains (?:NaN|infinity[^\n]*(?=\.))")
+_NO_MISSING = re.compile(r"\n(\w+) does not accept missing values")
+_NO_FLOAT = re.compile(
+    "could not convert string|argument must be a string or a real number"
+    "|too large to convert|could not be promoted"
+)
+
+
+def _explained(message, what, X):
+    """Return the message of a failed check with the columns; None for other errors."""
+    if found := _NOT_FINITE.match(message):
+        where = non_finite_columns(X, nan=found[0].endswith("NaN"))
+        if where is None:
+            return None
+        estimator = _NO_MISSING.search(message)
+        advice = estimator and (
+            f" {estimator[1]} does not accept missing values: leave these rows out, or "
+            "impute the values, for example with sklearn.impute.SimpleImputer."
+        )
+        return f"{found[0]} in {where}.{advice or ''}"
+    if message.startswith("Complex data not supported"):
+        return f"Complex data not supported. {_not_numbers(what, X, message)}"
+    return _not_numbers(what, X, message) if _NO_FLOAT.search(message) else None
+
+
+def _not_numbers(what, X, message):
+    """Return the error message for columns without numbers; None if there are none."""
+    got = non_numeric_columns(X)
+    if got is None:
+        return None
+    # scikit-learn's estimator checks look for Python's words about other types.
+    reason = f": {message}" if "values of type" in got else ""
+    return f"{what} must hold numbers only. Got {got} instead{reason}."

@@ -1,4 +1,4 @@
-"""Threads: blocks of work side by side, and one for the linear algebra of each."""
+"""Thread pools whose tasks run BLAS and LAPACK in one thread each."""
 
 import os
 import threading
@@ -14,46 +14,28 @@ _here = threading.local()
 
 @cache
 def _controller():
-    # Looking for the libraries takes milliseconds; a limit then takes microseconds.
+    # Finding the libraries takes milliseconds; setting a limit takes microseconds.
     return ThreadpoolController()
 
 
 def one_blas_thread():
-    """Return a context in which BLAS and LAPACK run in the calling thread.
-
-    Blocks that stay in the cache are too small to share: two threads gain nothing
-    on them, and lose up to half the time to waiting for each other (numpy and scipy
-    bring a pool each), the more so beside other processes.
-    """
+    """Return a context in which BLAS and LAPACK run in the calling thread."""
+    # Blocks that fit into the cache are too small for two threads, which would spend up
+    # to half of their time waiting: NumPy and SciPy have a thread pool each.
     return _controller().limit(limits=1, user_api="blas")
 
 
 def most_threads():
-    """Return how many threads there are cores for, or OMP_NUM_THREADS if fewer.
-
-    joblib sets that variable in its processes, so that these do not get in each
-    other's way.
-    """
+    """Return the number of CPU cores, or OMP_NUM_THREADS if that is smaller."""
+    # joblib sets this variable in its worker processes, which share the cores.
     limit = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(limit), cpu_count()) if limit.isdigit() else cpu_count()
 
 
 def in_parallel(function, tasks, *, worth_it=True):
-    """Apply a function to tasks, one BLAS thread each; return a list of the answers.
+    """Return [function(task) for task in tasks], computed with one BLAS thread each.
 
-    Parameters
-    ----------
-    function : callable
-        Takes one task. NumPy's loops leave the interpreter to the other threads.
-    tasks : list
-        The tasks, which do not depend on each other.
-    worth_it : bool, default=True
-        Whether the tasks take longer than threads take to start.
-
-    Returns
-    -------
-    list
-        The answers, in the order of the tasks.
+    Tasks run in a thread pool if `worth_it`, unless this thread belongs to one already.
     """
     if _is_one_of_many():
         return [function(task) for task in tasks]
@@ -72,11 +54,9 @@ def in_parallel(function, tasks, *, worth_it=True):
 
 @contextmanager
 def one_of_many():
-    """Mark this thread as one of many that work: it starts no others.
-
-    Nor does it set the number of threads of BLAS, which is that of the process: two
-    threads that set it and set it back in turn would leave it wrong.
-    """
+    """Mark this thread as a member of a pool: `in_parallel` starts no pool in it."""
+    # Nor does it limit the threads of BLAS. The limit holds for the whole process: two
+    # threads that set and restore it in turn would leave a wrong limit behind.
     before = _is_one_of_many()
     _here.one_of_many = True
     try:

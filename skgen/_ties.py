@@ -1,12 +1,12 @@
-"""Tied columns: finding them, warning of them, and spreading them by noise.
+"""Detection and dequantisation of tied columns.
 
-A column of counts or of rounded measurements has no density: narrower and
-narrower kernels on its few values raise the likelihood without bound. Uniform
-noise of one grid step makes it continuous again (Theis, van den Oord and Bethge,
-2016), and then log-likelihoods can be compared.
+A column of counts or rounded measurements has no density: ever narrower kernels on its
+few values raise the likelihood without bound. Uniform noise of one grid step makes the
+column continuous, so that log-likelihoods can be compared (Theis, van den Oord and
+Bethge, 2016).
 """
 
-import warnings
+from __future__ import annotations
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
@@ -18,52 +18,54 @@ from skgen._parameters import (
     numbers_only,
     wrong_argument,
 )
+from skgen._typing import FloatArray, MatrixLike, RandomState
+from skgen._warnings import warn_user
 
-# How the warning begins.
+# First words of the warning, by which estimators that hold a density silence it.
 TIES = "Most values occur more than once in the columns"
 
-# A fit looks for ties in this many rows at most: what it finds is only a warning.
-_ROWS_LOOKED_AT = 4096
+# Maximum number of rows in which `fit` searches for ties, which only cause a warning.
+_SEARCHED_ROWS = 4096
 
-# How far from a multiple of the step a value may be, in steps, on a grid.
+# Maximum distance of a value on a grid from a multiple of the step, in steps.
 _GRID_TOLERANCE = 0.05
 
-# The most decimals that a grid of rounded numbers is looked for with.
-_MOST_DECIMALS = 6
+# Maximum number of decimals of a grid of rounded numbers.
+_MAX_DECIMALS = 6
 
-# A step is found from the values that occur more than once where these are so many,
-# and such a share of the rows.
-_FEW_VALUES = 5
-_MOSTLY = 0.75
+# The step is found from the tied values alone if they are at least this many distinct
+# values and make up at least this fraction of the rows.
+_MIN_TIED_VALUES = 5
+_MIN_TIED_FRACTION = 0.75
 
 
-def dequantize(X, random_state=None):
-    r"""Add uniform noise of one grid step to every column that has ties.
+def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
+    r"""Add uniform noise of one grid step to every column with ties.
 
-    Data that were counted or rounded lie on a grid, where a density has no upper
-    bound. For a column with ties and grid step :math:`\delta`,
+    Counts and rounded measurements lie on a grid, on which the likelihood of a density
+    has no upper bound. A column with ties and grid step :math:`\delta` becomes
 
     .. math:: x' = x + \delta u, \qquad u \sim U(-1/2, 1/2).
 
-    The step is found from the column: the greatest that its values are multiples of
-    (of those that occur more than once, where most do). A column that is no grid,
-    such as zeros among unrounded values, gets the median distance from a tied row to
-    the nearest other value, but no more than a tenth of the interquartile range of
-    the rows without ties. Columns without ties, and constant columns, come back as
-    they are.
+    The step is the largest number of which all values of the column are multiples. If
+    most values occur more than once, the step is found from these values alone. A
+    column that does not lie on a grid, such as zeros among unrounded values, gets the
+    median distance from a tied row to the nearest other value as its step, but at most
+    a tenth of the interquartile range of the rows without ties. Columns without ties
+    and constant columns are returned unchanged.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        The rows. They are copied, never changed.
+        The data, which are copied.
     random_state : int, RandomState instance or None, default=None
-        Seeds the noise. None takes fresh entropy; the global generator is never
-        used.
+        Seed of the noise. None seeds every call anew. NumPy's global generator is
+        never used.
 
     Returns
     -------
     ndarray of shape (n_samples, n_features)
-        The rows with noise; float32 for float32, else float64.
+        The data with noise: float32 for float32 data, else float64.
 
     Raises
     ------
@@ -74,8 +76,8 @@ def dequantize(X, random_state=None):
     Notes
     -----
     For data on a grid, the mean log-density of the dequantised rows plus
-    ``log(step)`` for each tied column is at most the log-probability that the model
-    gives the rounded rows [1]_.
+    ``log(step)`` for each tied column is, in expectation over the noise, a lower bound
+    on the mean log-probability that the model assigns to the rounded rows [1]_.
 
     References
     ----------
@@ -118,34 +120,17 @@ def grid_step(column):
 
 
 def column_step(column):
-    """Return the step of a tied column, and whether the column is a grid.
+    """Return the step of an (n,) column and whether its values are multiples of it.
 
-    For whole numbers, and numbers of a few decimals, the step is their greatest
-    common one: of the values that occur more than once, where those are most of the
-    rows, so that one odd number among many rounded ones does not count. Else,
-    where all values are multiples of the smallest gap between them, it is that gap.
-    Else the column is no grid (atoms among unrounded values, say), and the step is
-    how far tied rows are from the nearest other value, in the median, but no more
-    than a tenth of the interquartile range of the rows without ties.
-
-    Parameters
-    ----------
-    column : ndarray of shape (n_samples,)
-        Finite values.
-
-    Returns
-    -------
-    step : float
-        The step. 0 says that no value occurs twice, or that all are the same.
-    is_grid : bool
-        Whether the values are multiples of the step.
+    The step is 0 if no value occurs twice or all values are equal.
     """
     values, counts = _distinct(column)
     if values.size in (1, column.size):
         return 0.0, False
     tied = counts > 1
-    mostly_tied = counts[tied].sum() >= _MOSTLY * column.size
-    common = values[tied] if mostly_tied and tied.sum() >= _FEW_VALUES else values
+    # One unrounded number among many rounded ones must not decide the step.
+    mostly_tied = counts[tied].sum() >= _MIN_TIED_FRACTION * column.size
+    common = values[tied] if mostly_tied and tied.sum() >= _MIN_TIED_VALUES else values
     step = _decimal_step(common, np.finfo(column.dtype).eps) or _multiple_step(common)
     if step > 0:
         return step, True
@@ -153,9 +138,9 @@ def column_step(column):
 
 
 def _distinct(column):
-    """Return the distinct values of a column in order, and how often each occurs."""
+    """Return the distinct values of an (n,) column in order and their counts."""
     ordered = np.sort(column)  # (n,)
-    # Neighbours among floating-point numbers are one value: 0.1 + 0.2 and 0.3.
+    # Adjacent floating-point numbers count as one value: 0.1 + 0.2 and 0.3.
     apart = 1.5 * np.spacing(np.abs(ordered)).astype(np.float64)
     whole = bool((ordered == np.rint(ordered)).all())
     ordered = ordered.astype(np.float64)
@@ -168,9 +153,9 @@ def _distinct(column):
 
 
 def _decimal_step(values, eps):
-    """Return the common step of numbers of a few decimals; 0 where there is none."""
+    """Return the greatest common step of numbers with few decimals, or 0."""
     largest = np.abs(values).max()
-    for decimals in range(_MOST_DECIMALS + 1):
+    for decimals in range(_MAX_DECIMALS + 1):
         scaled = values * 10.0**decimals
         if largest * 10.0**decimals > 2.0**53:
             return 0.0
@@ -182,7 +167,7 @@ def _decimal_step(values, eps):
 
 
 def _multiple_step(values):
-    """Return the smallest gap where all values are multiples of it; else 0."""
+    """Return the smallest gap if all values are multiples of it, else 0."""
     step = np.diff(values).min()
     multiples = (values - values[0]) / step
     on_grid = np.abs(multiples - np.rint(multiples)).max() < _GRID_TOLERANCE
@@ -190,46 +175,45 @@ def _multiple_step(values):
 
 
 def _typical_step(values, counts):
-    """Return how far tied rows are from the nearest other value, in the median."""
+    """Return the median distance of tied rows to the nearest other value."""
     gaps = np.diff(values)
     nearest = np.minimum(np.append(np.inf, gaps), np.append(gaps, np.inf))  # (m,)
     tied = counts > 1
     step = np.median(np.repeat(nearest[tied], counts[tied]))
     low, high = np.quantile(values[~tied], [0.25, 0.75]) if (~tied).any() else (0, 0)
-    # Noise that swamps the rows without ties would cure nothing: a sentinel of -999
-    # is far from everything.
+    # The noise must not drown the rows without ties: a sentinel of -999 is far from
+    # all of them.
     return float(min(step, 0.1 * (high - low)) if high > low else step)
 
 
 def tied_columns(X):
-    """Return the columns in which fewer than half of the values are distinct.
+    """Return the columns of (n, d) rows with fewer than half of their values distinct.
 
-    Looks at no more than a few thousand rows, spread over the table. Constant
-    columns are another matter (see the shared floor) and are not among them.
+    Only a few thousand rows are searched. Constant columns are left out.
     """
-    rows = X[:: max(1, -(-X.shape[0] // _ROWS_LOOKED_AT))]
+    rows = X[:: max(1, -(-X.shape[0] // _SEARCHED_ROWS))]
     if X.shape[1] > 1:
-        # A row that comes twice, as in a bootstrap, is no tie of its columns.
+        # Repeated rows, as in a bootstrap sample, are not ties within a column.
         rows = np.unique(rows, axis=0)
     n_distinct = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)  # (d,)
     return np.flatnonzero((n_distinct > 1) & (n_distinct < rows.shape[0] / 2))
 
 
 def list_columns(columns, names=None):
-    """Return the names (or numbers) of columns for a message, ten at most."""
+    """Return at most ten names, or else numbers, of columns for a message."""
     shown = [str(names[j]) if names else str(j) for j in columns[:10]]
     more = f", ... ({len(columns)} in all)" if len(columns) > 10 else ""
     return "[" + ", ".join(shown) + more + "]"
 
 
 def warn_about_ties(X, names=None):
-    """Warn that a likelihood on tied columns has no upper bound."""
+    """Warn that the likelihood of (n, d) rows with tied columns has no upper bound."""
     tied = tied_columns(X)
     if tied.size:
-        warnings.warn(
-            f"{TIES} {list_columns(tied, names)}. A density "
-            "on such a grid has no upper bound, so that scores reward narrow "
-            "components: add noise of one grid step with skgen.dequantize first.",
+        warn_user(
+            f"{TIES} {list_columns(tied, names)}. The likelihood of tied data has no "
+            "upper bound, so scores reward narrow components. Add noise of one grid "
+            "step with skgen.dequantize first.",
             UndefinedMetricWarning,
-            stacklevel=2,
+            kind="ties",
         )

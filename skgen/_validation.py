@@ -1,4 +1,4 @@
-"""Checks of rows, weights and the arguments of draws, the same for every estimator."""
+"""Checks of data, weights and the arguments of `sample`, for every estimator."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -14,34 +14,25 @@ from skgen._parameters import (
     numbers_only,
 )
 
-# The largest magnitude of rows that a model takes.
+# Largest magnitude of the data: squares of larger values overflow.
 LARGEST = 1e150
 
 
-def validated_rows(model, X, *, reset=False):
-    """Return the rows as a float64 or float32 array of finite numbers.
+def validated_rows(model, X, *, reset=False, method=None):
+    """Return (n, d) rows as a finite float64 or float32 array.
 
-    Parameters
-    ----------
-    model : estimator
-        Whose number and names of features are checked, or set where `reset` says so.
-    X : array-like of shape (n_samples, n_features)
-        The rows.
-    reset : bool, default=False
-        Whether these are the rows of a fit.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_features)
+    If `reset`, set the number and names of the model's features, else check them.
+    Errors name the `method`, which is "fit" by default if `reset`.
     """
-    what = f"The 'X' argument of {type(model).__name__}"
+    method = method or ("fit" if reset else None)
+    what = f"The 'X' argument of {type(model).__name__}{f'.{method}' if method else ''}"
     X = numbers_only(what, validate_data, model, X, reset=reset)
     check_magnitude(what, X)
     return X
 
 
 def check_magnitude(what, X):
-    """Raise for rows whose squares are no longer numbers."""
+    """Raise unless the squares of (n, d) rows are finite."""
     largest = float(max(-X.min(), X.max()))
     if largest > LARGEST:
         raise InvalidParameterError(
@@ -51,30 +42,28 @@ def check_magnitude(what, X):
 
 
 def column_names(model):
-    """Return the names of the features as a list, None where there are none."""
+    """Return the names of the features as a list; None if they have no names."""
     names = getattr(model, "feature_names_in_", None)
     return None if names is None else [str(name) for name in names]
 
 
-def rows_to_answer(model, X):
-    """Return rows as `validated_rows` does, but whole numbers as they are.
-
-    These are finite, and become floats a few at a time: a mapped file of them is never
-    in memory as a whole.
-    """
+def rows_to_answer(model, X, method=None):
+    """Return (n, d) rows as `validated_rows` does, but integers unconverted."""
+    # Integers are finite, and chunks of them are converted one at a time: a memory map
+    # is never loaded as a whole.
     if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and X.ndim == 2 and X.size:
         validate_data(model, X, reset=False, skip_check_array=True)
         return X
-    return validated_rows(model, X)
+    return validated_rows(model, X, method=method)
 
 
 def float_type(dtype):
-    """Return the type of answers for rows of a type: float32 for it, else float64."""
+    """Return the dtype of results for rows of a dtype: float32 or float64."""
     return np.dtype(np.float32 if dtype == np.float32 else np.float64)
 
 
 def present(X, sample_weight):
-    """Return rows and weights without those of weight 0, which is the row absent."""
+    """Return (n, d) rows and (n,) weights without rows of weight 0."""
     counts = sample_weight > 0
     return (X, sample_weight) if counts.all() else (X[counts], sample_weight[counts])
 
@@ -82,14 +71,14 @@ def present(X, sample_weight):
 def validated_weight(model, sample_weight, n_samples, *, some=True):
     """Return the weights as a float64 array of shape (n_samples,); ones for None.
 
-    `some` says that not all of them may be 0.
+    If `some`, at least one of them must be positive.
     """
     if sample_weight is None:
         return np.ones(n_samples)
     if is_real(sample_weight):
         sample_weight = np.full(n_samples, float(sample_weight))
     elif np.isscalar(sample_weight):
-        sample_weight = [sample_weight]  # of the wrong shape, or text: said below
+        sample_weight = [sample_weight]  # text or a wrong shape: raises below
     what = f"The 'sample_weight' argument of {type(model).__name__}"
     weights = numbers_only(
         what,
@@ -115,7 +104,7 @@ def validated_weight(model, sample_weight, n_samples, *, some=True):
 
 
 def generator_of_draws(model, method, n_samples, random_state):
-    """Check the arguments of a method that draws; return its generator."""
+    """Check the arguments of a method that draws samples; return its generator."""
     if not is_integer(n_samples, 1):
         raise invalid_argument(
             model, method, "n_samples", "an int of at least 1", n_samples
@@ -124,11 +113,17 @@ def generator_of_draws(model, method, n_samples, random_state):
         raise invalid_argument(
             model, method, "random_state", RANDOM_STATE_RULE, random_state
         )
-    return generator(model.random_state if random_state is None else random_state)
+    return generator(seed_of(model) if random_state is None else random_state)
+
+
+def seed_of(estimator):
+    """Return the seed of an estimator, or of the density that it holds."""
+    own = getattr(estimator, "random_state", None)
+    return getattr(estimator, "_random_state", own)
 
 
 def generator(random_state):
-    """Return a RandomState; None seeds a new one, never the global one."""
+    """Return a RandomState; None seeds a new one and never uses the global one."""
     if isinstance(random_state, np.random.RandomState):
         return random_state
     return np.random.RandomState(random_state)

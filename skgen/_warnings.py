@@ -1,35 +1,91 @@
-"""Warnings that point at the user's line."""
+"""Warnings that point at the user's line and are shown there once."""
 
+import concurrent.futures.thread
+import contextlib
+import functools
 import sys
+import threading
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
+
+import threadpoolctl
+
+from skgen._lazy import origin_of
 
 # Packages that call an estimator on behalf of the user.
 _CALLERS = ("skgen", "sklearn", "joblib", "skorch", "dask", "distributed")
 
-# Modules of the standard library that lie between such calls.
-_BETWEEN = ("contextlib", "functools", "threading", "thread", "threadpoolctl")
+# Modules that appear in the stack between such calls.
+_BETWEEN = (contextlib, functools, threading, concurrent.futures.thread, threadpoolctl)
 
 
 def _folders(packages):
-    """Return the folders of the installed ones of some packages."""
-    specs = [find_spec(package) for package in packages]
-    return tuple(f"{Path(s.origin).parent.as_posix()}/" for s in specs if s)
+    """Return the folders of those packages that are installed."""
+    origins = filter(None, map(origin_of, packages))
+    return tuple(f"{Path(origin).parent.as_posix()}/" for origin in origins)
 
 
 _INSIDE = _folders(_CALLERS)
+_FILES = frozenset(Path(str(module.__file__)).as_posix() for module in _BETWEEN)
+
+# Warnings that were shown. Python forgets them whenever a filter changes, and
+# scikit-learn changes filters for every fit of a search.
+_shown: set[tuple] = set()
+
+# Parts of a warning and its place that decide whether it was shown before.
+_SHOWN_ONCE = {
+    "default": ("kind", "category", "file", "line"),
+    "module": ("kind", "category", "file"),
+    "once": ("kind", "category"),
+}
 
 
-def warn_user(message, category=UserWarning):
-    """Warn at the innermost line of the stack that is not of a library."""
+def warn_user(message, category=UserWarning, *, kind=None):
+    """Warn at the innermost line of the stack outside of these libraries.
+
+    Filters apply as to every warning. Warnings of the same `kind` count as equal even
+    if their messages name other columns or numbers.
+    """
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1
+    place = {
+        "kind": kind or message,
+        "category": category,
+        "file": frame.f_code.co_filename,
+        "line": frame.f_lineno,
+    }
+    action = _action(message, category, frame)
+    if action in _SHOWN_ONCE:
+        key = (action, *(place[part] for part in _SHOWN_ONCE[action]))
+        if key in _shown:
+            return
+        _shown.add(key)
     warnings.warn(message, category, stacklevel=level)
+
+
+def _action(message, category, frame):
+    """Return the action of the first filter that matches a warning in a frame."""
+    module = frame.f_globals.get("__name__", "<string>")
+    for action, text, kind, where, line in warnings.filters:
+        if (
+            _matches(text, message)
+            and issubclass(category, kind)
+            and _matches(where, module)
+            and line in (0, frame.f_lineno)
+        ):
+            return action
+    return warnings.defaultaction
+
+
+def _matches(pattern, text):
+    """Return whether the pattern of a filter matches; it may also be a string."""
+    if pattern is None or isinstance(pattern, str):
+        return pattern in (None, text)
+    return pattern.match(text) is not None
 
 
 def _is_inside(filename):
     """Return whether a file belongs to a library that calls estimators."""
-    path = Path(filename)
-    return path.as_posix().startswith(_INSIDE) or path.stem in _BETWEEN
+    path = Path(filename).as_posix()
+    return path.startswith(_INSIDE) or path in _FILES

@@ -1,20 +1,19 @@
-r"""Coordinates in which the data have unit variance, and the one shared floor.
+r"""Whitening, and the variance floor that all models share.
 
-Every model finds its latents and covariances in whitened coordinates :math:`z`,
+Every model estimates latents and covariances in whitened coordinates :math:`z`,
 
 .. math:: x = \mu + z A^\top, \qquad A A^\top = S,
 
-so that the scale of the data does not matter. `S` is the covariance of the data,
-its diagonal, or its mean variance times the identity, as the model's own
-`covariance_type` has it: whitening never changes the family of the model.
+so that the scale of the data does not matter. `S` is the covariance of the data, its
+diagonal, or its mean variance times the identity, depending on the `covariance_type`
+of the model: whitening never changes the family of the model.
 
-A constant feature, or one that other features determine, has no variance to
-scale by. Every model then takes the same normal density across that direction,
-with the variance ``DEGENERATE_VARIANCE``, so that models stay comparable: the
-floor adds the same constant to the score of each.
+Constant and collinear features have directions without variance. Across such a
+direction every model is the same normal density with the variance
+``DEGENERATE_VARIANCE``. This floor adds the same constant to the score of every model,
+so scores stay comparable.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,21 +21,22 @@ from sklearn.exceptions import DataDimensionalityWarning
 
 from skgen._spread import spread_of
 from skgen._ties import list_columns
+from skgen._warnings import warn_user
 
-# The variance given to a direction without any, as a fraction of the variance of
-# the feature: for a constant feature, of the largest variance among the features.
+# Variance of a direction without variance, as a fraction of the feature's variance. For
+# a constant feature, it is a fraction of the largest variance of a feature.
 DEGENERATE_VARIANCE = 1e-6
 
-# Below this share of a feature's variance a direction is taken for rounding.
+# Below this fraction of a feature's variance, the variance of a direction is rounding.
 ROUNDING_VARIANCE = 1e-12
 
-# A feature whose standard deviation is not this many rounding steps is constant.
+# A feature is constant if its standard deviation is at most this many rounding steps.
 ROUNDING_STEPS = 8
 
 
 @dataclass(frozen=True)
 class DiagonalWhitening:
-    """Shift and scale each feature: ``x = mean + z * scale``."""
+    """Shift and scale of each feature: ``x = mean + z * scale``."""
 
     mean: np.ndarray  # (d,)
     scale: np.ndarray  # (d,)
@@ -58,17 +58,14 @@ class DiagonalWhitening:
         return self.scale**2
 
     def rescaled(self, factor):
-        """Return the coordinates in which `factor` of a unit is one unit.
-
-        A degenerate direction keeps its floor, the same for every model.
-        """
+        """Multiply the scale by `factor`, except in degenerate directions."""
         scale = np.where(self.degenerate, self.scale, factor * self.scale)
         return DiagonalWhitening(self.mean, scale, self.degenerate)
 
 
 @dataclass(frozen=True)
 class FullWhitening:
-    """Map linearly: ``x = mean + z @ factor.T``."""
+    """Affine map: ``x = mean + z @ factor.T``."""
 
     mean: np.ndarray  # (d,)
     factor: np.ndarray  # (d, d)
@@ -91,10 +88,7 @@ class FullWhitening:
         return self.factor @ self.factor.T
 
     def rescaled(self, factor):
-        """Return the coordinates in which `factor` of a unit is one unit.
-
-        A degenerate direction keeps its floor, the same for every model.
-        """
+        """Multiply the scale by `factor`, except in degenerate directions."""
         factors = np.where(self.degenerate, 1.0, factor)  # (d,)
         return FullWhitening(
             self.mean,
@@ -105,9 +99,9 @@ class FullWhitening:
 
 
 def rounding_resolution(largest, dtype=np.float64):
-    """Return what rounding leaves of the standard deviation of constants, (d,).
+    """Return the standard deviation (d,) up to which features are constant.
 
-    `largest` (d,) is the largest magnitude of each feature.
+    `largest` (d,) holds the largest magnitude of each feature.
     """
     return ROUNDING_STEPS * np.finfo(dtype).eps * largest
 
@@ -115,45 +109,17 @@ def rounding_resolution(largest, dtype=np.float64):
 def estimate_whitening(
     X, sample_weight, covariance_type, *, ddof=0, dtype=np.float64, names=None
 ):
-    """Find the coordinates in which the rows have unit variance.
+    """Return the whitening of (n, d) rows with (n,) weights.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The rows.
-    sample_weight : ndarray of shape (n_samples,)
-        How many times each row counts.
-    covariance_type : {"full", "diag", "spherical"}
-        The whole covariance, a variance per feature, or their mean.
-    ddof : int, default=0
-        Subtracted from the sum of the weights where variances divide by it.
-    dtype : numpy dtype, default=float64
-        What the rows were stored in, which says how far they are rounded.
-    names : list of str, default=None
-        What a warning calls the features; None says their numbers.
-
-    Returns
-    -------
-    DiagonalWhitening or FullWhitening
+    `covariance_type` is "full", "diag" or "spherical"; `dtype` is the precision to
+    which the rows are rounded.
     """
     spread = spread_of(X, sample_weight, full=covariance_type == "full")
     return whitening_of(spread, covariance_type, ddof=ddof, dtype=dtype, names=names)
 
 
 def whitening_of(spread, covariance_type, *, ddof=0, dtype=np.float64, names=None):
-    """Find the coordinates in which rows of a given spread have unit variance.
-
-    Parameters
-    ----------
-    spread : Spread
-        The moments of all rows.
-    covariance_type, ddof, dtype, names
-        As in `estimate_whitening`.
-
-    Returns
-    -------
-    DiagonalWhitening or FullWhitening
-    """
+    """Return the whitening of rows with given moments, as `estimate_whitening` does."""
     mean, variances = spread.mean, spread.variances
     resolution = rounding_resolution(spread.largest, dtype)
     constant = variances <= resolution**2
@@ -164,10 +130,10 @@ def whitening_of(spread, covariance_type, *, ddof=0, dtype=np.float64, names=Non
         never = np.zeros(mean.size, dtype=bool)
         return DiagonalWhitening(mean, np.full(mean.size, scale), never)
 
-    # The floor is the same for every model: it takes no notice of `ddof`.
+    # The floor is the same for every model: it does not depend on `ddof`.
     reference = variances.max() or 1.0
     if covariance_type == "diag":
-        _warn_if_degenerate(constant, 0, names)
+        _warn_if_constant(constant, names)
         floored = np.where(
             constant, DEGENERATE_VARIANCE * reference, variances * unbiased
         )
@@ -180,48 +146,48 @@ def whitening_of(spread, covariance_type, *, ddof=0, dtype=np.float64, names=Non
 
 
 def _spherical_scale(variances):
-    """Return the root of the mean variance; 1 where there is none at all."""
+    """Return the root mean variance of (d,) variances; 1 if all of them are 0."""
     if variances.max() > 0:
         return np.sqrt(variances.mean())
-    warnings.warn(
-        "Every feature is constant, so the data have no scale: a standard deviation "
-        "of 1 is used.",
+    warn_user(
+        "All features are constant, so the data have no scale: a standard deviation of "
+        "1 is used.",
         DataDimensionalityWarning,
-        stacklevel=2,
     )
     return 1.0
 
 
 def _full_whitening(mean, scale, correlation, noise, unbiased, constant, names):
-    """Whiten by the eigenvectors of the correlation, floored where it has no rank."""
+    """Whiten by the eigenvectors of the (d, d) correlation; floor its null space."""
     values, vectors = np.linalg.eigh(correlation)  # (d,), (d, d)
     threshold = np.maximum(ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
     degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
-    n_collinear = int(degenerate.sum() - constant.sum())
-    _warn_if_degenerate(constant, n_collinear, names)
+    _warn_if_constant(constant, names)
+    n_missing = int(degenerate.sum() - constant.sum())
+    if n_missing > 0:
+        warn_user(
+            f"The rows span {n_missing} fewer dimensions than there are varying "
+            "features: some features are duplicated or collinear, or there are too few "
+            "rows. Across each missing dimension the model is a normal density with "
+            f"{DEGENERATE_VARIANCE:g} of the variance of a feature.",
+            DataDimensionalityWarning,
+            kind="collinear features",
+        )
     roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values * unbiased))
     factor = scale[:, None] * vectors * roots  # (d, d)
     inverse = (vectors / roots).T / scale  # (d, d)
     return FullWhitening(mean, factor, inverse, degenerate)
 
 
-def _warn_if_degenerate(constant, n_collinear, names):
-    """Warn about constant features and directions without variance."""
+def _warn_if_constant(constant, names):
+    """Warn if features are constant; `constant` (d,) marks them."""
     if constant.any():
         columns = list_columns(np.flatnonzero(constant), names)
-        warnings.warn(
+        warn_user(
             f"Constant features have no density to estimate: {columns}. Across each, "
             f"the model is a normal density with {DEGENERATE_VARIANCE:g} of the "
-            "largest variance. Leave them out to score the others alone.",
+            "largest variance. Leave constant features out to score the other features "
+            "alone.",
             DataDimensionalityWarning,
-            stacklevel=2,
-        )
-    if n_collinear > 0:
-        warnings.warn(
-            "The rows span fewer dimensions than there are features that vary, by "
-            f"{n_collinear}: some are duplicated or collinear, or the rows are too "
-            "few. Across each missing dimension the model is a normal density with "
-            f"{DEGENERATE_VARIANCE:g} of the variance of a feature.",
-            DataDimensionalityWarning,
-            stacklevel=2,
+            kind="constant features",
         )

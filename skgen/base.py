@@ -1,12 +1,16 @@
-"""The contract that every generative model of skgen keeps.
+"""Base class of all generative models.
 
-Public methods live here, once: they check parameters and data, split rows into
-chunks, restore data types and choose the generator. A model fills in the private
-hooks, which receive clean float64 arrays and only compute.
+Every public method is defined here, once: it checks parameters and data, splits rows
+into chunks, restores data types and seeds the generator. A model implements private
+hooks, which receive validated float64 arrays and only compute.
 """
 
+from __future__ import annotations
+
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import contextmanager
+from typing import Any, Self
 
 import numpy as np
 from sklearn import get_config
@@ -16,6 +20,7 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
+from skgen._frames import as_set_output
 from skgen._parameters import (
     Described,
     check_random_state_parameter,
@@ -24,6 +29,7 @@ from skgen._parameters import (
 )
 from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
 from skgen._validation import (
     column_names,
     float_type,
@@ -35,37 +41,46 @@ from skgen._validation import (
     validated_weight,
 )
 
+# Address of the page of a class in the reference documentation.
+REFERENCE = (
+    "https://scikit-generative.readthedocs.io/en/stable/reference/"
+    "skgen.{estimator_name}.html"
+)
+
+
+class DocumentationLinkMixin:
+    """Link an estimator's HTML representation to its page of the reference."""
+
+    _doc_link_module = "skgen"
+    _doc_link_template = REFERENCE
+
 
 class GenerativeModel(
-    Persistent, CallbackSupportMixin, TransformerMixin, DensityMixin, BaseEstimator, ABC
+    DocumentationLinkMixin,
+    Persistent,
+    CallbackSupportMixin,
+    TransformerMixin,
+    DensityMixin,
+    BaseEstimator,
+    ABC,
 ):
-    r"""A model that draws a latent :math:`z \sim p(z)`, then :math:`x \sim p(x | z)`.
+    r"""Abstract base class of generative models.
 
-    Abstract: a model fills in ``_check_parameters``, ``_fit``, ``_log_density``,
-    ``_draw``, ``_posterior_mean``, ``_conditional_mean``, ``_n_fit_tasks``,
-    ``_n_latent`` and ``_bytes_per_row``. Nothing else is overridden.
+    A generative model draws a latent :math:`z \sim p(z)`, then a row
+    :math:`x \sim p(x | z)`. Subclasses implement ``_check_parameters``, ``_fit``,
+    ``_log_density``, ``_draw``, ``_posterior_mean``, ``_conditional_mean``,
+    ``_n_fit_tasks``, ``_n_latent`` and ``_bytes_per_row``, and override nothing else.
     """
 
-    # Latents are what `inverse_transform` maps, not metadata to route to it.
+    # scikit-learn would offer to route every other argument as metadata.
     __metadata_request__inverse_transform = {"Z": UNUSED}  # noqa: RUF012 (read only)
 
     # -- fitting ---------------------------------------------------------------
 
     def _learn(self, X, sample_weight=None, **more):
-        """Fit the model; where that fails, leave what was fitted before.
+        """Fit unchecked (n, d) rows; on an error, restore the previous fit.
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows, unchecked.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts, unchecked. None counts each once.
-        **more : dict
-            Passed on to the hook `_fit`.
-
-        Returns
-        -------
-        self
+        `more` is passed to the hook `_fit`.
         """
         with restored_on_error(self):
             return self._learn_with_callbacks(X, sample_weight, **more)
@@ -78,155 +93,155 @@ class GenerativeModel(
         seen = rows if isinstance(rows, np.ndarray) else X
         task = self._init_callback_context(max_subtasks=self._n_fit_tasks)
         task.call_on_fit_task_begin(estimator=self, X=seen)
-        self._fit(rows, sample_weight, generator(self.random_state), task, **more)
+        self._fit(rows, sample_weight, generator(self._random_state), task, **more)
         task.call_on_fit_task_end(estimator=self, X=seen, reconstruction_attributes={})
         return self
 
     def _rows_to_fit(self, X, sample_weight):
-        """Return checked rows and weights, or a table as it is."""
+        """Return checked rows and weights, or a table of out-of-core rows and None."""
         if self._table_elsewhere is not None:
             table = self._table_elsewhere(self, X, sample_weight)
             if table is not None:
                 self._fit_dtype = table.dtype
                 return table, None
-        return self._rows_to_learn(X, sample_weight, reset=True)
+        return self._rows_to_learn(X, sample_weight, "fit", reset=True)
 
-    def _rows_to_learn(self, X, sample_weight, *, reset):
-        """Return checked float64 rows and positive weights.
+    def _rows_to_learn(self, X, sample_weight, method, *, reset):
+        """Return checked float64 rows (n, d) and positive weights (n,).
 
-        `reset` says that they are the first: their features, names and data type are
-        those of the model.
+        If `reset`, the model takes the number, names and data type of their features.
         """
-        X = validated_rows(self, X, reset=reset)
+        X = validated_rows(self, X, reset=reset, method=method)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
         X, sample_weight = present(X, sample_weight)
         if reset:
             if self._is_continuous:
                 warn_about_ties(X, column_names(self))
             self._fit_dtype = X.dtype
-        # However rows lie in memory, sums over them are rounded alike.
+        # Sums over rows then round alike for every memory layout of `X`.
         return np.ascontiguousarray(X, np.float64), sample_weight
 
     def _learn_more(self, X, sample_weight=None):
-        """Go on learning from a block of rows; where that fails, lose nothing.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows, unchecked.
-        sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts, unchecked. None counts each once.
-
-        Returns
-        -------
-        self
-        """
+        """Update the fit with a block of unchecked (n, d) rows, or restore it."""
         with restored_on_error(self):
             self._check_parameters()
             check_random_state_parameter(self)
             first = not hasattr(self, "n_features_in_")
-            X, sample_weight = self._rows_to_learn(X, sample_weight, reset=first)
-            self._fit_more(X, sample_weight, generator(self.random_state))
+            X, sample_weight = self._rows_to_learn(
+                X, sample_weight, "partial_fit", reset=first
+            )
+            self._fit_more(X, sample_weight, generator(self._random_state))
         return self
 
-    # -- what every model answers ----------------------------------------------
+    # -- public methods --------------------------------------------------------
 
-    def score_samples(self, X):
+    def score_samples(self, X: MatrixLike) -> FloatArray:
         r"""Return the log-density of each row, in nats and in the units of `X`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            :math:`\log p(x)` of each row, the natural logarithm of a density that
+            :math:`\log p(x)` of each row: the natural logarithm of a density that
             integrates to one over the space of the features.
         """
         check_is_fitted(self)
-        X = rows_to_answer(self, X)
+        X = rows_to_answer(self, X, "score_samples")
         log_density = self._by_chunks(self._log_density, X)
-        with np.errstate(over="ignore"):  # below the least float32 it is -inf
+        with np.errstate(over="ignore"):  # below the range of float32 it is -inf
             return log_density.astype(float_type(X.dtype), copy=False)
 
-    def score(self, X, y=None, sample_weight=None):
-        """Return the mean log-density of the rows, in nats per row.
+    def score(
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the mean log-density of the data, in nats per row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows, held out from fitting if the figure is to mean anything.
+            The data. Scores of training data are too high: use held-out data to
+            compare models.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts. None counts each once.
+            Weight of each row: a weight of 2 counts the row twice. None gives every
+            row a weight of 1.
 
         Returns
         -------
         float
-            The weighted mean of ``score_samples(X)``: a mean for every model,
-            unlike the sum of scikit-learn's ``KernelDensity``.
+            Weighted mean of ``score_samples(X)``. It is a mean for every model, and
+            not the sum that scikit-learn's ``KernelDensity`` returns.
         """
-        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
-        return float(np.average(log_density, weights=sample_weight))
+        log_density, weights = self._weighted_log_density(X, sample_weight)
+        return float(np.average(log_density, weights=weights))
 
-    def sample(self, n_samples=1, *, random_state=None):
-        """Draw rows from the fitted density.
+    def sample(
+        self, n_samples: int = 1, *, random_state: RandomState = None
+    ) -> FloatArray:
+        """Draw samples from the fitted density.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many rows to draw.
+            Number of samples.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws. None falls back on the `random_state` of the
-            constructor: an int there gives the same draws on every call, a
-            RandomState moves on, and None is fresh entropy. The global generator
-            is never used.
+            Seed of the samples. None uses the `random_state` of the constructor: an
+            int gives the same samples on every call, a RandomState different ones,
+            and None seeds every call anew. NumPy's global generator is never used.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            Independent draws, in random order: float32 if `fit` saw float32, else
-            float64.
+        ndarray or dataframe of shape (n_samples, n_features)
+            Independent samples in random order: float32 if the model was fitted to
+            float32 data, else float64. A dataframe if the model was fitted to one and
+            `set_output` or scikit-learn's option `transform_output` selects pandas or
+            polars.
         """
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample", n_samples, random_state)
-        return self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
+        draws = self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
+        return as_set_output(self, draws)
 
-    def transform(self, X):
+    def transform(self, X: MatrixLike) -> FloatArray:
         r"""Return the posterior mean of the latent, :math:`E[z | x]`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_latent)
-            The posterior mean for each row; a dataframe where ``set_output`` asks
-            for one.
+        ndarray or dataframe of shape (n_samples, n_latent)
+            Posterior mean of each row's latent. A dataframe if `set_output` or
+            scikit-learn's option `transform_output` selects pandas or polars.
         """
         return self._posterior(X)
 
-    def inverse_transform(self, Z):
-        r"""Return the mean of the rows that latents give rise to, :math:`E[x | z]`.
+    def inverse_transform(self, Z: MatrixLike) -> FloatArray:
+        r"""Return the conditional mean of the data given latents, :math:`E[x | z]`.
 
         Parameters
         ----------
         Z : array-like of shape (n_samples, n_latent)
-            Latents, as `transform` returns them.
+            Latents, as returned by `transform`.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            The mean of :math:`p(x | z)` for each latent.
+        ndarray or dataframe of shape (n_samples, n_features)
+            Mean of :math:`p(x | z)` for each latent. A dataframe if the model was
+            fitted to one and `set_output` or scikit-learn's option
+            `transform_output` selects pandas or polars; the index of a pandas
+            dataframe `Z` is kept.
         """
         check_is_fitted(self)
         what = f"The 'Z' argument of {type(self).__name__}.inverse_transform"
-        Z = numbers_only(what, check_array, Z, input_name="Z")
+        latents, Z = Z, numbers_only(what, check_array, Z, input_name="Z")
         if Z.shape[1] != self._n_latent:
             raise invalid_argument(
                 self,
@@ -235,25 +250,31 @@ class GenerativeModel(
                 f"an array of {self._n_latent} columns, one for each latent",
                 Described(f"{Z.shape[1]} columns"),
             )
-        return self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
+        means = self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
+        return as_set_output(self, means, like=latents)
 
     def _weighted_log_density(self, X, sample_weight):
-        """Return the log-density of unchecked rows in float64, and their weights."""
+        """Return float64 log-densities (n,) of unchecked rows, and checked weights."""
         check_is_fitted(self)
         X = rows_to_answer(self, X)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
         return self._by_chunks(self._log_density, X), sample_weight
 
     def _posterior(self, X):
-        """Return E[z | x] of unchecked rows, in their own precision."""
+        """Return E[z | x] of unchecked rows: (n, n_latent), in the precision of X."""
         check_is_fitted(self)
         X = rows_to_answer(self, X)
         means = self._by_chunks(self._posterior_mean, X)
         return means.astype(float_type(X.dtype), copy=False)
 
     def _undoing(self):
-        """Return a function that puts back what fitting changes in place."""
+        """Return a function that restores what fitting changes in place."""
         return lambda: None
+
+    # Seed of fits and draws. An estimator that holds a density takes the density's.
+    @property
+    def _random_state(self):
+        return self.random_state
 
     # -- hooks -----------------------------------------------------------------
 
@@ -265,8 +286,8 @@ class GenerativeModel(
     def _fit(self, X, sample_weight, rng, task):
         """Set the fitted attributes from (n, d) rows and (n,) positive weights.
 
-        `task` is the callback context of the whole fit, to hang iterations on. The
-        rows may be the caller's own: they are read, never written.
+        `task` is the callback context of the fit: iterations are its sub-tasks. `X`
+        may be the caller's own array and must not be written to.
         """
 
     @abstractmethod
@@ -285,33 +306,35 @@ class GenerativeModel(
     def _conditional_mean(self, Z):
         """Return E[x | z] of (n, n_latent) latents: (n, d)."""
 
-    # Whether rows have a density, which ties let grow without bound.
-    _is_continuous = True
+    # Whether the model has a density, whose likelihood is unbounded for tied data.
+    @property
+    def _is_continuous(self):
+        return True
 
-    # For a model that fits rows which are not in memory: a function of the model, `X`
-    # and weights, unchecked, that returns such rows as a table with a `dtype`, sets
-    # the number and names of the features, and returns None for arrays in memory.
-    _table_elsewhere = None
+    # For a model that fits out-of-core data: a function of the model and unchecked `X`
+    # and weights. It sets the number and names of the features and returns a table
+    # with a `dtype`, or None for an in-memory array.
+    _table_elsewhere: Callable[..., Any] | None = None
 
     @property
     @abstractmethod
     def _n_fit_tasks(self):
-        """Return how many sub-tasks a fit reports to callbacks; 0 for a leaf."""
+        """Return the number of sub-tasks that a fit reports to callbacks."""
 
     @property
     @abstractmethod
     def _n_latent(self):
-        """Return the number of columns of a latent."""
+        """Return the dimension of the latent space."""
 
     @property
     @abstractmethod
     def _bytes_per_row(self):
-        """Return the memory that a hook needs for one row, in bytes."""
+        """Return the bytes of memory that a hook needs for one row."""
 
     # -- chunks ------------------------------------------------------------------
 
     def _by_chunks(self, hook, X):
-        """Apply a hook to chunks of rows that fit scikit-learn's `working_memory`."""
+        """Apply a hook to chunks of (n, d) rows within the working memory."""
         n_samples = X.shape[0]
         chunk = max(1, working_memory() // self._bytes_per_row)
         answers = None
@@ -329,48 +352,52 @@ class GenerativeModel(
 
 
 class WeightedFitMixin:
-    """Give a model a `fit` that takes weights: a weight of 2 is the row twice."""
+    """Mixin that adds a `fit` with sample weights."""
 
-    def fit(self, X, y=None, sample_weight=None):
-        """Fit the model to the rows of `X`.
+    _learn: Callable[..., Any]  # of GenerativeModel
+
+    def fit(
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit the model to data.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The training data.
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts: 2 is the row twice, 0 the row absent.
-            None counts each row once.
+            Weight of each row: a weight of 2 counts the row twice, a weight of 0
+            leaves it out. None gives every row a weight of 1.
 
         Returns
         -------
         self : object
-            The fitted model. Where fitting fails, what an earlier `fit` had
-            learned is still there.
+            The fitted model. If fitting fails, the previous fit is kept.
 
         Raises
         ------
         ValueError
-            If a parameter, `X` or `sample_weight` is not what it must be, or the rows
-            are too few for the model; the message names it.
+            If a parameter, `X` or `sample_weight` is invalid, or `X` has too few rows
+            for the model. The message names the argument.
         """
-        return self._learn(X, sample_weight)
+        self._learn(X, sample_weight)
+        return self
 
 
 def working_memory():
-    """Return scikit-learn's `working_memory` setting in bytes, at least 64 KiB."""
+    """Return scikit-learn's option `working_memory` in bytes, at least 64 KiB."""
     return max(int(get_config()["working_memory"] * 2**20), 2**16)
 
 
 class FitStopped:
-    """Marks an error after which the model that was learned so far is kept."""
+    """Mixin for errors after which the model that was fitted so far is kept."""
 
 
 @contextmanager
 def restored_on_error(model):
-    """Put the attributes of `model` back as they were if the body raises."""
+    """Restore the attributes of `model` if the body raises an error."""
     before = dict(vars(model))
     undo = model._undoing()
     try:

@@ -1,6 +1,8 @@
-"""What all tests share: real data where there are any, and array API checks."""
+"""What all tests share: groups, real data where there are any, array API checks."""
 
 import os
+import re
+from functools import cache
 from pathlib import Path
 
 # Side by side, every process has one core to itself.
@@ -14,18 +16,44 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import numpy as np
 import pytest
 
+# Tests of these files share fixtures.
+GROUPED = {"test_distributed.py"}
+
 
 def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests as well")
 
 
+def pytest_configure(config):
+    # The tests of hypothesis try few examples unless the thorough ones are selected.
+    from hypothesis import settings
+
+    few = "not thorough" in config.option.markexpr
+    settings.register_profile("skgen", deadline=None, max_examples=15 if few else 100)
+    settings.load_profile("skgen")
+
+
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--slow"):
-        return
     skipped = pytest.mark.skip(reason="slow: give --slow to run it")
     for item in items:
-        if "slow" in item.keywords:
+        if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(skipped)
+        if shared := _group(item):
+            item.add_marker(pytest.mark.xdist_group(shared))
+
+
+def _group(item):
+    """Return the group of tests that one process runs, for the fits that they share."""
+    if item.path.name in GROUPED:
+        return item.path.name
+    parameters = item.callspec.params if hasattr(item, "callspec") else {}
+    model = parameters.get("model", parameters.get("estimator"))
+    return _name(model) if hasattr(model, "get_params") else None
+
+
+@cache
+def _name(model):
+    return re.sub(r"\W+", "-", str(model))
 
 
 @pytest.fixture

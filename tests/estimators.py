@@ -1,6 +1,14 @@
-"""One table of cheap instances: every test of all models runs over it."""
+"""Two tables of cheap instances: every test of all models runs over one of them.
+
+`ONE_OF_EACH` holds an instance of each public estimator, for everything that
+`skgen.base` decides. `VARIANTS` holds densities with other parameters, for the
+mathematics.
+"""
+
+from functools import cache
 
 import numpy as np
+import pytest
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
@@ -97,20 +105,61 @@ DETECTORS = [
     DensityOutlierDetector(PIPELINES[1], contamination=0.2),
 ]
 WRAPPERS = CLASSIFIERS + DETECTORS
-WEIGHTED = KDES + MIXTURES  # those whose `fit` takes weights
-GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS  # those that descend a gradient
-MODELS = WEIGHTED + GRADIENT + PIPELINES
+WEIGHTED = KDES + MIXTURES  # `fit` takes weights
+VARIANTS = WEIGHTED + GRADIENT_MIXTURES + AUTOENCODERS + PIPELINES
 
-# Their log-density is an estimate, to hundredths of a nat and at a price.
-ESTIMATED = [*AUTOENCODERS, PIPELINES[4]]
+# Few epochs and few importance samples.
+QUICK_SGD = {"tol": 0.1, "n_iter_no_change": 2, "batch_size": 60, "random_state": 0}
+QUICK = {**SMALL, "max_epochs": 5, "n_importance_samples": 8}
+QUICK_GRADIENT = [
+    SGDGaussianMixture(2, **QUICK_SGD),
+    AutoEncoder(1, latent_density=EMGaussianMixture(), **QUICK),
+    VAE(1, **QUICK),
+    SWAE(1, **QUICK),
+]
+DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
+ONE_OF_EACH = [*DENSITIES, CLASSIFIERS[0], DETECTORS[0]]
 
-# Not those with lengths in the units of the data, which rescaled data do not rescale,
-# or with powers of them.
+GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + QUICK_GRADIENT
+MODELS = VARIANTS + QUICK_GRADIENT  # every density of the two tables
+# The log-density is an estimate, with an error of hundredths of a nat.
+ESTIMATED = [*AUTOENCODERS, *QUICK_GRADIENT[1:], PIPELINES[4]]
+# These models take most of the time of the mathematics, and only one of each is in
+# the default selection.
+_SLOW = GRADIENT_MIXTURES + AUTOENCODERS + [PIPELINES[2], PIPELINES[4]]
+
+# No lengths in the units of the data, nor powers of them, which rescaled data do not
+# rescale.
 SCALE_FREE = [
     model
     for model in MODELS
     if model.get_params().get("bandwidth") != 0.7 and model is not PIPELINES[3]
 ]
+
+
+def over(models, default=None):
+    """Parametrize a test by `model`.
+
+    Models outside `default` are marked "thorough"; without it, the slow ones are.
+    """
+    if default is None:
+        default = [model for model in models if model not in _SLOW]
+    return pytest.mark.parametrize(
+        "model",
+        [
+            pytest.param(
+                model,
+                id=_identifier(model),
+                marks=() if model in default else pytest.mark.thorough,
+            )
+            for model in models
+        ],
+    )
+
+
+def thorough(*values):
+    """Return a set of parameters that the thorough selection adds to a test."""
+    return pytest.param(*values, marks=pytest.mark.thorough)
 
 
 def seeded(model, random_state):
@@ -122,6 +171,9 @@ def seeded(model, random_state):
 def name(model):
     """Return the identifier of a model in the names of tests."""
     return "".join(str(model).split()).replace("random_state=0", "").replace(",)", ")")
+
+
+_identifier = cache(name)  # of the instances of the tables, which no test changes
 
 
 def rows(n_samples, n_features, seed=0):

@@ -930,7 +930,7 @@ class Rounded(nn.Linear):
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 @pytest.mark.parametrize("kind", [Single, Rounded])
 def test_a_network_of_single_precision_alone_is_named_before_training(name, kind):
-    rule = rf"'{name}' parameter of VAE must be .*in double precision too.*Got one"
+    rule = rf"'{name}' parameter of VAE must be .*in double precision too.*Got a module"
     with pytest.raises(ValueError, match=rule):
         build_networks(VAE(K, **{name: kind}), 9, K, 2 * K)
 
@@ -943,7 +943,7 @@ class Keeping(nn.Linear):
 
 @pytest.mark.parametrize("name", ["encoder", "decoder"])
 def test_a_network_that_cannot_be_copied_is_named_before_training(name):
-    rule = rf"'{name}' parameter of VAE must be .*cannot be copied after a pass"
+    rule = rf"'{name}' parameter of VAE must be .*cannot be copied after a forward pass"
     with pytest.raises(ValueError, match=rule):
         build_networks(VAE(K, **{name: Keeping}), 9, K, 2 * K)
 
@@ -964,7 +964,7 @@ class Doubling(nn.Linear):
 
 
 def test_a_decoder_without_derivatives_forwards_is_named_before_training():
-    rule = r"'decoder' parameter of VAE must be .*carry forwards.*setup_context"
+    rule = r"'decoder' parameter of VAE must be .*forward-mode.*setup_context"
     with pytest.raises(ValueError, match=rule):
         build_networks(VAE(K, decoder=Doubling), 9, K, 2 * K)
     # That of an encoder is never asked for.

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from scipy.stats import multivariate_normal, norm
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
 from sklearn.model_selection import GridSearchCV
@@ -11,6 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen import GaussianKDE
 from skgen._whitening import estimate_whitening
+from skgen.kde import _leave_one_out
 from skgen.kde._improved_sheather_jones import improved_sheather_jones
 from skgen.kde._leave_one_out import SHAPES, LeftOut, choose_by_likelihood
 
@@ -119,7 +120,7 @@ def test_the_whole_covariance_is_the_wrong_shape_for_tight_clusters():
 def test_copies_do_not_drive_the_bandwidth_to_zero():
     X = rows(200, 2)
     expected = GaussianKDE("likelihood").fit(X)
-    with pytest.warns(UndefinedMetricWarning, match="are copies of others"):
+    with pytest.warns(UndefinedMetricWarning, match="are copies of other rows"):
         twice = GaussianKDE("likelihood").fit(np.concatenate([X, X]))
     # (The covariance is divided by n - 1.)
     np.testing.assert_allclose(twice.bandwidth_, expected.bandwidth_, rtol=0.01)
@@ -128,7 +129,7 @@ def test_copies_do_not_drive_the_bandwidth_to_zero():
 def test_copies_but_for_rounding_are_told_of():
     X = rows(200, 2)
     X = np.concatenate([X, X * (1 + 1e-15)])
-    with pytest.warns(UndefinedMetricWarning, match="but for rounding"):
+    with pytest.warns(UndefinedMetricWarning, match="except for rounding"):
         kde = GaussianKDE("likelihood").fit(X)
     assert np.all(np.asarray(kde.bandwidth_) > 1e-6)
     assert np.isfinite(kde.score(rows(20, 2, seed=1)))
@@ -190,7 +191,7 @@ MIXTURES = {
 
 
 @pytest.mark.parametrize("kind", MIXTURES)
-@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e6])
+@pytest.mark.parametrize("scale", [1.0, thorough(1e-5), thorough(1e6)])
 def test_the_rule_of_botev_is_near_the_least_error(kind, scale):
     *mixture, excess = MIXTURES[kind]
     weights, means, deviations = (np.array(part, float) for part in mixture)
@@ -230,7 +231,7 @@ def test_the_rule_of_botev_is_for_one_feature():
         GaussianKDE("isj").fit(rows(20, 2))
 
 
-@pytest.mark.parametrize("n", [300, 6000])
+@pytest.mark.parametrize("n", [300, thorough(6000)])
 def test_the_likelihood_counts_rows_not_lines(n):
     # More rows than are left out: which ones is told by the rows, not by their order.
     X = np.vstack([rows(n // 2, 2), 0.1 * rows(n // 2, 2, seed=1)])
@@ -238,7 +239,78 @@ def test_the_likelihood_counts_rows_not_lines(n):
     weighted = GaussianKDE("likelihood").fit(X, sample_weight=weights)
     order = np.random.RandomState(3).permutation(weights.sum())
     doubled = np.repeat(X, weights, axis=0)[order]
-    with pytest.warns(UndefinedMetricWarning, match="copies of others"):
+    with pytest.warns(UndefinedMetricWarning, match="copies of other rows"):
         repeated = GaussianKDE("likelihood").fit(doubled)
     np.testing.assert_allclose(repeated.covariance_, weighted.covariance_, rtol=1e-9)
     assert repeated.loo_score_ == pytest.approx(weighted.loo_score_, rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_blocks_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
+    X, weights = rows(300, 2), np.ones(300)
+    X[::20] *= 30.0  # far from all others
+    whitening = estimate_whitening(X, weights, shape, ddof=1)
+    expected = LeftOut(X, weights, whitening, 300).scores(1.0, 9)
+    monkeypatch.setattr(_leave_one_out, "_BLOCK", 8)
+    left_out = LeftOut(X, weights, whitening, 300)
+    near = [
+        left_out._near(b, some, 0.05).size for b, some in enumerate(left_out.left_out)
+    ]
+    assert min(near) < len(left_out.blocks)  # some are left out
+    scores = left_out.scores(1.0, 9)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+
+
+def test_the_rule_of_botev_is_the_fixed_point_of_the_paper():
+    x = np.concatenate([rows(300, 1)[:, 0], 0.3 * rows(200, 1, seed=1)[:, 0]])
+    n, h = x.size, improved_sheather_jones(x, np.ones(500), 500)
+    # Botev, Grotowski and Kroese (2010), on rows in place of bins, in [0, 1].
+    low, span = x.min() - 0.5 * np.ptp(x), 2 * np.ptp(x)
+    k = np.pi * np.arange(1, 400)
+    a = np.cos(np.multiply.outer(k, (x - low) / span)).mean(axis=1)
+    t = (h / span) ** 2
+
+    def norm_of_derivative(order, time):
+        """Return the squared norm of a derivative of the estimate at a time."""
+        return 2 * (k ** (2 * order) * a**2 * np.exp(-(k**2) * time)).sum()
+
+    time = t
+    for j in range(6, 1, -1):
+        odd = np.prod(np.arange(1, 2 * j, 2, dtype=float))  # 1 3 5 ... (2 j - 1)
+        norm_of_next = norm_of_derivative(j + 1, time)
+        time = (
+            (1 + 2.0 ** -(j + 0.5)) / 3 * odd / (n * np.sqrt(np.pi / 2) * norm_of_next)
+        ) ** (2 / (3 + 2 * j))
+    expected = (2 * n * np.sqrt(np.pi) * norm_of_derivative(2, time)) ** (-2 / 5)
+    assert t == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_the_rule_of_botev_counts_copies_once():
+    x = rows(300, 1)
+    once = GaussianKDE("isj").fit(x).bandwidth_
+    repeated = GaussianKDE("isj").fit(np.repeat(x, 9, axis=0)).bandwidth_
+    np.testing.assert_allclose(repeated, once, rtol=1e-3)
+
+
+def test_the_shape_is_the_most_likely(rng):
+    X = rng.standard_normal((80, 2))  # no shape is far behind
+    scores = [
+        GaussianKDE("likelihood", covariance_type=shape).fit(X).loo_score_
+        for shape in SHAPES
+    ]
+    assert 1e-3 < max(scores) - min(scores) < 0.1
+    assert GaussianKDE("likelihood").fit(X).loo_score_ == max(scores)
+
+
+@pytest.mark.parametrize("octaves", [-2, -1, 1, 2])
+def test_the_factor_may_lie_octaves_away_from_that_of_a_few_rows(octaves):
+    X, ones = rows(200, 2), np.ones(200)
+    whitening = estimate_whitening(X, ones, "full", ddof=1)
+    scores = LeftOut(X, ones, whitening, 200).scores(4.0, 21, every=2)
+    best = int(scores.argmax())
+    found = [
+        _leave_one_out._settled(X, ones, "full", whitening, np.eye(21)[k])
+        for k in (best, best + octaves)
+    ]
+    assert found[1].factor == pytest.approx(found[0].factor, rel=1e-9)

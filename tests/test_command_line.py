@@ -1,15 +1,18 @@
 """``python -m skgen``: the main job, on the digits and on tables of all kinds."""
 
+import io
 import os
+import re
 import subprocess
 import sys
 import threading
+import time
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
@@ -17,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen.__main__ as command
 from skgen import GaussianKDE
+from skgen._comparison import _progress as progress
 from skgen._comparison._candidates import (
     Candidate,
     candidates,
@@ -29,8 +33,8 @@ NETWORKS = ("AutoEncoder", "VAE", "SWAE")
 
 
 def main(arguments):
-    """Run the command without what descends gradients."""
-    return command.main([*arguments, "--fast"])
+    """Run the command without the neural models, and in two folds unless given more."""
+    return command.main(["--folds", "2", *arguments, "--fast"])
 
 
 def table(path, n=80, **columns):
@@ -74,8 +78,9 @@ def fails(capsys, *arguments):
     return captured.err
 
 
+@pytest.mark.thorough
 def test_the_digits_agree_with_scikit_learn_where_both_compute_the_same(capsys):
-    assert main([]) == 0
+    assert command.main(["--fast"]) == 0
     out = capsys.readouterr().out
     assert "1,797 rows of 61 columns" in out
     for ours, theirs in (
@@ -120,6 +125,7 @@ def test_draws_of_digits_are_pixels_and_a_page(tmp_path, capsys):
     assert picture.stat().st_size > 5000
 
 
+@pytest.mark.thorough
 def test_what_descends_gradients_is_compared_unless_it_is_to_be_fast(tmp_path, capsys):
     path = wide(tmp_path / "t.csv", 150, 4)
     slow = {"SGDGaussianMixture(3)", "AutoEncoder(2)", "VAE(2)", "SWAE(2)"}
@@ -131,6 +137,7 @@ def test_what_descends_gradients_is_compared_unless_it_is_to_be_fast(tmp_path, c
         assert ("the autoencoders 50 epochs" in out) == bool(found)
 
 
+@pytest.mark.process
 def test_a_fast_comparison_imports_no_torch(tmp_path):
     path = table(tmp_path / "t.csv")
     code = (
@@ -195,7 +202,7 @@ def test_every_model_is_either_compared_or_said_not_to_be(n_rows, n_columns):
 
 
 @pytest.mark.parametrize(
-    "start", ["VAE(", "PCA(2) + EMGauss", "GaussianKDE('likelihood')"]
+    "start", [thorough("VAE("), "PCA(2) + EMGauss", "GaussianKDE('likelihood')"]
 )
 def test_networks_and_pipelines_can_be_drawn_from(tmp_path, start, capsys, monkeypatch):
     def some(*arguments, **options):
@@ -246,6 +253,7 @@ def test_a_fit_that_diverges_is_said_to_and_the_others_stand():
     }
 
 
+@pytest.mark.process
 def test_the_module_runs_as_a_command():
     version = [sys.executable, "-m", "skgen", "--version"]
     done = subprocess.run(version, capture_output=True, text=True, check=True)
@@ -414,6 +422,7 @@ def test_outputs_go_where_links_point_and_devices_stay(tmp_path, capsys):
     assert pipe.is_fifo()
 
 
+@pytest.mark.process
 def test_a_pipe_that_closes_early_stops_nothing(tmp_path):
     path, out = table(tmp_path / "t.csv"), tmp_path / "o.csv"
     piped = f"{sys.executable} -m skgen {path} --fast --sample {out} | head -n 1"
@@ -467,15 +476,15 @@ def test_models_that_compute_the_same_agree_on_degenerate_columns(tmp_path, caps
     )
 
 
-def test_pictures_of_tables_of_all_widths(tmp_path, capsys):
+@pytest.mark.parametrize("d", [thorough(1), 2, thorough(6)])
+@pytest.mark.parametrize("suffix", ["png", thorough("pdf")])
+def test_pictures_of_tables_of_all_widths(d, suffix, tmp_path, capsys):
     X = rows(60, 6)
     names = ["$x_1$", "c$\\frac$", "n" * 200, "数", "five", "six"]
-    for d in (1, 2, 6):
-        path = tmp_path / "t.csv"
-        pd.DataFrame(X[:, :d], columns=names[:d]).to_csv(path, index=False)
-        for suffix in ("png", "pdf"):
-            assert main([str(path), "--plot", str(tmp_path / f"o.{suffix}")]) == 0
-            assert (tmp_path / f"o.{suffix}").stat().st_size > 5000
+    path = tmp_path / "t.csv"
+    pd.DataFrame(X[:, :d], columns=names[:d]).to_csv(path, index=False)
+    assert main([str(path), "--plot", str(tmp_path / f"o.{suffix}")]) == 0
+    assert (tmp_path / f"o.{suffix}").stat().st_size > 5000
 
 
 # -- what cannot be used ---------------------------------------------------------
@@ -613,3 +622,129 @@ def test_no_file_is_left_half_written(tmp_path, capsys, monkeypatch):
     assert "the disk is full" in fails(capsys, path, "--sample", out)
     assert out.read_text() == "what was there before"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["draws.csv", "t.csv"]
+
+
+# -- without optional packages, and without a terminal -----------------------------
+
+
+def run_without(packages, arguments):
+    """Run the command in a process in which these packages cannot be imported."""
+    code = f"""
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {packages!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from skgen.__main__ import main
+
+sys.exit(main({list(map(str, arguments))!r}))
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("fast", [["--fast"], []])
+def test_without_torch_the_other_models_are_compared(tmp_path, fast):
+    path = wide(tmp_path / "t.csv", 120, 4)
+    out, picture = tmp_path / "o.csv", tmp_path / "o.png"
+    options = ["--folds", "2", "--sample", out, "--plot", picture, *fast]
+    done = run_without(["torch", "skorch"], [path, *options])
+    assert done.returncode == 0, done.stderr
+    (line,) = lines_of(done.stdout, "not compared: ")
+    assert "SGDGaussianMixture, AutoEncoder, VAE, SWAE" in line
+    assert "needs PyTorch and skorch. Install with: pip install torch skorch" in line
+    assert ("--fast" in line) == bool(fast)
+    assert {"GaussianKDE()", "EMGaussianMixture(1)"} < set(labels(done.stdout))
+    assert "Traceback" not in done.stderr
+    assert pd.read_csv(out).shape == (1000, 4)
+    assert picture.stat().st_size > 5000
+
+
+def test_without_torch_the_digits_and_the_help_are_there():
+    help_ = run_without(["torch", "skorch"], ["--help"])
+    assert help_.returncode == 0
+    assert "--sample OUT.csv" in help_.stdout
+    options = ["--rows", "200", "--folds", "2"]
+    done = run_without(["torch", "skorch"], options)
+    assert done.returncode == 0, done.stderr
+    assert "PCA(20) + GaussianKDE()" in labels(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "start"),
+    [
+        ("pandas", [], "Reading a table needs pandas."),
+        ("pandas", ["--sample", "o.csv"], "--sample needs pandas."),
+        ("matplotlib", ["--plot", "o.png"], "--plot needs matplotlib."),
+    ],
+)
+def test_a_missing_package_is_one_line(tmp_path, package, options, start):
+    path = table(tmp_path / "t.csv")
+    options = [tmp_path / o if o.startswith("o.") else o for o in options]
+    done = run_without([package], [path, *options])
+    install = 'Install with: pip install "scikit-generative[cli]"'
+    assert done.returncode == 1
+    assert done.stderr == f"skgen: error: {start} {install}\n"
+
+
+def test_a_table_is_compared_without_rich_and_matplotlib(tmp_path):
+    done = run_without(["rich", "matplotlib"], [table(tmp_path / "t.csv"), "--fast"])
+    assert done.returncode == 0
+    assert "GaussianKDE()" in labels(done.stdout)
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SECONDS", 0.05)
+    with progress.progress(3) as advance:
+        for label in ("first", "second"):
+            advance(label)
+            time.sleep(0.16)  # a fit that is longer than the interval
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 8
+    assert re.fullmatch(r"0 of 3 fits done after \d+ s, now first", lines[0])
+    assert re.fullmatch(r"1 of 3 fits done after \d+ s, now second", lines[-1])
+    assert not any("report" in thread.name for thread in threading.enumerate())
+
+
+def test_a_short_comparison_writes_no_progress(tmp_path, capsys):
+    main([table(tmp_path / "t.csv")])
+    assert "fits done" not in capsys.readouterr().err
+
+
+def test_colours_that_are_forced_make_no_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    main([table(tmp_path / "t.csv")])
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_a_terminal_shows_a_bar(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    for name in ("TTY_COMPATIBLE", "TTY_INTERACTIVE", "FORCE_COLOR", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress.progress(2) as advance:
+        advance("first")
+        advance("second")
+    assert "second" in terminal.getvalue()
+    assert "50%" in terminal.getvalue()
+    assert "fits done" not in terminal.getvalue()
+
+
+def test_a_picture_chooses_no_backend_and_keeps_no_figure(tmp_path, capsys):
+    path, out = table(tmp_path / "t.csv"), tmp_path / "o.png"
+    code = f"""
+import matplotlib, sys
+matplotlib.use("svg")
+from skgen.__main__ import main
+assert main([{path!r}, "--fast", "--plot", {str(out)!r}]) == 0
+assert matplotlib.get_backend() == "svg"
+assert "matplotlib.pyplot" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

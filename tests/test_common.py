@@ -1,10 +1,12 @@
 """scikit-learn's own checks of an estimator, all of them, none expected to fail."""
 
 import pytest
-from estimators import MODELS, WRAPPERS, name
+from estimators import DENSITIES, MODELS, ONE_OF_EACH, WRAPPERS, name, over
 from sklearn.base import clone
 from sklearn.utils import estimator_checks, get_tags
-from sklearn.utils.estimator_checks import parametrize_with_checks
+from sklearn.utils.estimator_checks import estimator_checks_generator
+
+from skgen import SWAE, AutoEncoder
 
 # The checks fit to integers, constants and collinear rows on purpose.
 pytestmark = [
@@ -28,21 +30,85 @@ NOT_YIELDED = [
 ]
 
 
-@parametrize_with_checks(MODELS + WRAPPERS)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
+# Checks whose result depends on the numbers of a fit, and with them on the parameters.
+# The result of the others depends on the class alone.
+NUMERICAL = [
+    "check_dict_unchanged",
+    "check_estimators_dtypes",
+    "check_estimators_overwrite_params",
+    "check_estimators_pickle",
+    "check_f_contiguous_array_estimator",
+    "check_fit2d_1feature",
+    "check_fit2d_1sample",
+    "check_fit_idempotent",
+    "check_methods_sample_order_invariance",
+    "check_methods_subset_invariance",
+    "check_readonly_memmap_input",
+    "check_sample_weight_equivalence_on_dense_data",
+    "check_transformer_preserve_dtypes",
+]
+
+
+# Checks that fit nothing.
+WITHOUT_A_FIT = [
+    "check_complex_data",
+    "check_do_not_raise_errors_in_init_or_set_params",
+    "check_estimator_cloneable",
+    "check_estimator_repr",
+    "check_estimator_tags_renamed",
+    "check_estimators_empty_data_messages",
+    "check_estimators_unfitted",
+    "check_get_params_invariance",
+    "check_mixin_order",
+    "check_no_attributes_set_in_init",
+    "check_parameters_default_constructible",
+    "check_set_params",
+    "check_transformers_unfitted",
+    "check_valid_tag_types",
+]
+# What these have in common with a VAE is checked there: their fits are for the thorough
+# selection.
+SIBLINGS = [model for model in ONE_OF_EACH if isinstance(model, AutoEncoder | SWAE)]
+
+
+def checks(models, names=None):
+    """Return models and scikit-learn's checks of them, those of some names if given."""
+    found = []
+    for model in models:
+        for _, check in estimator_checks_generator(model):
+            function = check.func.__name__
+            known = model not in SIBLINGS or function in WITHOUT_A_FIT
+            marks = () if known else pytest.mark.thorough
+            if names is None or function in names:
+                identifier = f"{name(model)}-{function}"
+                found.append(pytest.param(model, check, id=identifier, marks=marks))
+    return found
+
+
+@pytest.mark.parametrize(("model", "check"), checks(ONE_OF_EACH))
+def test_scikit_learn_checks(model, check):
+    check(model)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(
+    ("model", "check"),
+    checks([m for m in MODELS + WRAPPERS if m not in ONE_OF_EACH], NUMERICAL),
+)
+def test_scikit_learn_checks_of_variants(model, check):
+    check(model)
 
 
 # scikit-learn silences these for its own: names asked for after a fit without.
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 @pytest.mark.parametrize("check", NOT_YIELDED)
-@pytest.mark.parametrize("model", MODELS, ids=name)
+@over(DENSITIES, default=[model for model in DENSITIES if model not in SIBLINGS])
 def test_scikit_learn_checks_of_its_own_estimators(model, check):
     getattr(estimator_checks, check)(type(model).__name__, clone(model))
 
 
-@pytest.mark.parametrize("model", MODELS, ids=name)
+@over(MODELS)
 def test_tags_promise_what_the_models_keep(model):
     tags = get_tags(model)
     assert tags.estimator_type == "density_estimator"
@@ -51,7 +117,7 @@ def test_tags_promise_what_the_models_keep(model):
 
 
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
-@pytest.mark.parametrize("model", WRAPPERS, ids=name)
+@over([model for model in WRAPPERS if model in ONE_OF_EACH])
 def test_scikit_learn_check_of_the_names_of_columns(model):
     check = estimator_checks.check_dataframe_column_names_consistency
     check(type(model).__name__, clone(model))

@@ -250,6 +250,7 @@ def test_fitted_estimator_travels_without_dask():
     assert_array_equal(again.predict(lazy).compute(), model.predict(rows(500)))
 
 
+@pytest.mark.process
 def test_dask_is_not_imported_without_need():
     code = (
         "import sys, numpy as np; from skgen import EMGaussianMixture as EM; "
@@ -419,3 +420,18 @@ def test_a_missing_package_is_named(monkeypatch):
     hint = r'^Dask input needs dask\. Install with: pip install ".+\[dask\]"$'
     with pytest.raises(ImportError, match=hint):
         mixture().fit(LAZY)
+
+
+def test_answers_for_rows_whose_squares_overflow_are_refused():
+    model = fitted(EMGaussianMixture)
+    lazy = model.score_samples(spoiled(1e160))
+    with pytest.raises(ValueError, match=r"'X' argument .* must lie within 1e\+150"):
+        lazy.compute()
+
+
+def test_one_weight_for_all_rows_counts():
+    model, X = fitted(EMGaussianMixture), rows(60)
+    lazy = da.from_array(X, chunks=(20, 3))
+    for weight in (0.5, 3.0):
+        expected = model.bic(X, sample_weight=weight)
+        assert model.bic(lazy, sample_weight=weight) == pytest.approx(expected)

@@ -145,13 +145,20 @@ def test_features_are_those_of_numpy_in_another_order(d, rng):
 
 
 @every_type
-def test_the_likelihood_is_that_of_the_parameters_before_rounding(kind, rng):
+def test_the_likelihood_is_that_of_the_parameters_before_rounding(kind):
     # Or late iterations would drown in what rounding of the parameters takes from it.
-    for width in (1.0, 0.2, 0.1, 1e-3):
-        parameters = mixture(kind, rng, width)
-        X, weights = weighted_rows(parameters, width, rng, single=True)
-        (_, found), (_, expected) = passes(X, weights, parameters, kind, SINGLE)
-        assert_allclose(found.log_likelihood, expected.log_likelihood, rtol=1e-6)
+    errors = []  # in nats a row
+    for seed in range(3):
+        rng = np.random.RandomState(seed)
+        for width in (1.0, 0.2, 0.1, 1e-3):
+            parameters = mixture(kind, rng, width)
+            X, weights = weighted_rows(parameters, width, rng, single=True)
+            (_, found), (_, expected) = passes(X, weights, parameters, kind, SINGLE)
+            error = found.log_likelihood - expected.log_likelihood
+            errors.append(error / weights.sum())
+    # A single error may be as large as that of rounded parameters. Together they are of
+    # 2e-7 at most, and without the correction of 1e-6 to 4e-6.
+    assert np.sqrt(np.mean(np.square(errors))) < 5e-7
 
 
 @every_type
@@ -285,7 +292,7 @@ def assert_same_fit(a, b, rtol):
 
 def assert_same_end(a, b, rtol):
     # The likelihood is flat along some directions, which shows in float32.
-    atol = rtol if rtol < 1e-6 else 100 * rtol
+    atol = rtol if rtol < 1e-6 else 1000 * rtol
     assert_allclose(a.weights_, b.weights_, atol=atol)
     assert_allclose(a.means_, b.means_, atol=atol)
     assert_allclose(a.lower_bound_, b.lower_bound_, rtol=rtol)
@@ -313,9 +320,12 @@ def test_a_device_in_float32_finds_nearly_what_numpy_finds(kind, device):
     here, there = fitted(X, **same), fitted(X, **same, device=device)
     # Rounding may end one of them an iteration earlier.
     assert_same_end(here, there, 1e-5)
-    assert there.score_samples(X).dtype == here.score_samples(X).dtype
-    # Rows in the tails are many squares of rounded deviations away.
-    assert_allclose(here.score_samples(X), there.score_samples(X), 3e-4, 1e-3)
+    # Scores of the same parameters; rows in the tails are many squares of rounded
+    # deviations away.
+    expected = here.score_samples(X)
+    here.device = device
+    assert here.score_samples(X).dtype == expected.dtype
+    assert_allclose(here.score_samples(X), expected, 3e-4, 1e-3)
 
 
 @every_type
@@ -423,6 +433,7 @@ def test_auto_is_the_cpu_where_there_is_nothing_faster():
     assert_array_equal(here.score_samples(X), there.score_samples(X))
 
 
+@pytest.mark.process
 def test_the_cpu_does_not_load_pytorch():
     code = """
 import sys
@@ -536,3 +547,30 @@ def test_memory_of_a_gpu_is_that_of_the_rows_and_a_chunk(rng):
     peak = torch.cuda.max_memory_allocated() - before
     assert peak < 4 * X.nbytes + 4 * _device_sums._CHUNK_BYTES
     assert torch.cuda.memory_allocated() <= before + 2**20
+
+
+# -- rounding to float32 ---------------------------------------------------------------
+
+
+@every_type
+def test_log_densities_of_narrow_components_keep_their_digits(kind, rng):
+    # Rounding moves the means by a hundredth of the width of their components.
+    parameters = mixture(kind, rng, 1e-5)
+    X, weights = weighted_rows(parameters, 1e-5, rng, single=True)
+    (_, found), (_, expected) = passes(X, weights, parameters, kind, SINGLE)
+    assert_allclose(found.lowest, expected.lowest, rtol=1e-5)
+
+
+@every_type
+def test_the_likelihood_is_that_of_the_factors_before_rounding(kind, rng):
+    covariance = COVARIANCES[kind]
+    step = float(np.spacing(np.float32(1024)))
+    factor = 1024 + 0.49 * step  # rounded as far as can be
+    covariances = covariance.unit(K, D) / factor**2
+    means, factors = rng.standard_normal((K, D)), covariance.factors(covariances)
+    parameters = Parameters(np.full(K, 1 / K), means, covariances, factors)
+    X, weights = weighted_rows(parameters, 1 / 1024, rng, single=True)
+    (_, found), (_, expected) = passes(X, weights, parameters, kind, SINGLE)
+    error = found.log_likelihood - expected.log_likelihood
+    # Rounding changes the squares of D standardised features by 2 * 6e-8 of them.
+    assert abs(error) < 0.25 * D * 6e-8 * weights.sum()

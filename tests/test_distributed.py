@@ -18,6 +18,8 @@ psutil = pytest.importorskip("psutil")
 from skgen import EMGaussianMixture  # noqa: E402
 from skgen.mixture._iterations import Run  # noqa: E402
 
+pytestmark = pytest.mark.process
+
 # How long to wait for what takes seconds on an idle machine.
 PATIENCE = 180
 

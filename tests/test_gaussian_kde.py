@@ -44,9 +44,10 @@ def test_exact_sums_keep_the_tails_that_a_tree_loses():
     exact = naive_log_density(queries, X, 0.16 * np.eye(6), np.ones(300))
     ours = GaussianKDE(0.4).fit(X).score_samples(queries)
     np.testing.assert_allclose(ours, exact, rtol=1e-12)
-    # The guide says so of scikit-learn's defaults. Should this fail, correct it there.
+    # A sentence of the guide on scikit-learn's defaults: if this fails, correct it. The
+    # remainder of a tail in the tree is rounding, which differs between processors.
     tree = KernelDensity(bandwidth=0.4).fit(X).score_samples(queries)
-    assert np.abs(tree - exact).max() > 40
+    assert np.abs(tree - exact).max() > 20
 
 
 @pytest.mark.parametrize("rule", ["scott", "silverman"])
@@ -170,7 +171,7 @@ def test_queries_beyond_all_squares_are_answered(bandwidth):
     far = kde.score_samples([[1e149, -1e149], [0.0, 0.0]])
     assert far[0] < -1e90
     assert np.isfinite(kde.transform([[1e149, -1e149]])).all()
-    with pytest.raises(ValueError, match="'X' argument of GaussianKDE must lie within"):
+    with pytest.raises(ValueError, match=r"'X' argument of .*score_samples must lie"):
         kde.score_samples([[1e160, 0.0]])
 
 
@@ -278,7 +279,7 @@ def test_a_constant_feature_gets_the_documented_floor_and_a_warning():
 
 def test_a_duplicated_feature_gets_the_floor_across_the_difference():
     X = rows(100, 2)
-    with pytest.warns(DataDimensionalityWarning, match="features that vary, by 1:"):
+    with pytest.warns(DataDimensionalityWarning, match="span 1 fewer dimensions"):
         kde = GaussianKDE().fit(np.column_stack([X, X[:, 0]]))
     s = X[:, 0].std()
     across = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
@@ -295,7 +296,7 @@ def test_warnings_call_columns_by_their_names():
 
 def test_a_thousand_dimensions_from_few_rows(rng):
     X = rng.standard_normal((40, 1000))
-    with pytest.warns(DataDimensionalityWarning, match="features that vary, by 961:"):
+    with pytest.warns(DataDimensionalityWarning, match="span 961 fewer dimensions"):
         kde = GaussianKDE().fit(X)
     assert np.isfinite(kde.score_samples(X)).all()
     diag = GaussianKDE(covariance_type="diag").fit(X)
@@ -303,3 +304,24 @@ def test_a_thousand_dimensions_from_few_rows(rng):
         X[:2], X, np.diag(diag.covariance_), np.ones(X.shape[0])
     )
     np.testing.assert_allclose(diag.score_samples(X[:2]), expected, rtol=1e-11)
+
+
+def test_exact_scoring_never_holds_all_pairs():
+    X, queries = rows(2_000, 2), rows(5_000, 2, seed=1)
+    kde = GaussianKDE(algorithm="exact").fit(X)  # a block of pairs would be 40 MB
+    with config_context(working_memory=1):
+        tracemalloc.start()
+        kde.score_samples(queries)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("covariance_type", ["full", "diag"])
+def test_rules_count_the_features_that_vary(covariance_type):
+    X = rows(100, 2)
+    alone = GaussianKDE(covariance_type=covariance_type).fit(X)
+    beside = GaussianKDE(covariance_type=covariance_type)
+    beside.fit(np.column_stack([X, np.full((100, 3), 7.0)]))
+    np.testing.assert_allclose(beside.bandwidth_[:2], alone.bandwidth_, rtol=1e-9)

@@ -29,15 +29,16 @@ def in_blocks(*tables, size=1_700):
     return blocks
 
 
-# A race of starts, with its longer steps, amplifies rounding.
-RACED = 1e-7
+# A race of starts, with its longer steps, amplifies rounding; and where it ends at an
+# optimum, rounding decides whether another iteration is an improvement.
+RACED = {"rtol": 1e-7, "more_iterations": 1}
 
 
 @pytest.mark.parametrize("covariance_type", list(COVARIANCES))
 def test_blocks_are_fitted_as_rows_in_memory(covariance_type):
     X, options = table(N), {"covariance_type": covariance_type, "random_state": 0}
     blockwise = EMGaussianMixture(3, **options).fit(in_blocks(X))
-    assert_same(blockwise, EMGaussianMixture(3, **options).fit(X), RACED)
+    assert_same(blockwise, EMGaussianMixture(3, **options).fit(X), **RACED)
 
 
 @pytest.mark.parametrize("covariance_type", list(COVARIANCES))
@@ -72,7 +73,7 @@ def test_blocks_may_be_frames_and_float32_and_empty():
 
 def test_the_rows_are_never_all_in_memory(monkeypatch):
     monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
-    n, d = 400_000, 4
+    n, d = 200_000, 4
 
     def blocks():
         rng = np.random.RandomState(0)
@@ -81,7 +82,7 @@ def test_the_rows_are_never_all_in_memory(monkeypatch):
 
     tracemalloc.start()
     try:
-        EMGaussianMixture(3, random_state=0).fit(blocks)
+        EMGaussianMixture(3, tol=9.0, random_state=0).fit(blocks)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

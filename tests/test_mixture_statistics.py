@@ -1,5 +1,6 @@
 """Densities and moments of mixtures by matrix products, against plain loops."""
 
+import tracemalloc
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,7 +15,15 @@ from skgen import EMGaussianMixture
 from skgen.mixture import _joint, _products, _statistics
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._iterations import Run, allowed_loss
-from skgen.mixture._joint import Joint, Parameters, answers, losses, normalise, shares
+from skgen.mixture._joint import (
+    Joint,
+    Parameters,
+    answers,
+    log_densities,
+    losses,
+    normalise,
+    shares,
+)
 from skgen.mixture._problem import Problem
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
@@ -499,3 +508,29 @@ def test_each_product_of_two_coordinates_is_a_feature_once(d, rng):
     np.testing.assert_array_equal(features[1 + d :], (X[:, i] * X[:, j]).T)
     scatter = products.scatter([features.sum(axis=1, keepdims=True)], d)
     np.testing.assert_allclose(scatter[0], X.T @ X, rtol=1e-13, atol=1e-13)
+
+
+def test_an_iteration_never_holds_all_rows_by_all_components(monkeypatch, rng):
+    monkeypatch.setattr("skgen._threads.most_threads", lambda: 1)
+    covariance = COVARIANCES["spherical"]
+    X, means = rng.standard_normal((50_000, 2)), rng.standard_normal((50, 2))
+    unit = covariance.unit(50, 2)
+    parameters = Parameters(np.full(50, 0.02), means, unit, covariance.factors(unit))
+    problem = Problem(X, np.ones(50_000), covariance, 0.0, np.zeros(2, dtype=bool))
+    tracemalloc.start()
+    problem.statistics(parameters)  # rows by components would be 20 MB
+    answers(X, parameters, covariance, shares, np.empty((50_000, 50)))
+    peak = tracemalloc.get_traced_memory()[1] - 50_000 * 50 * 8
+    tracemalloc.stop()
+    assert peak < 8 * 2**20
+
+
+@every_type
+def test_log_densities_of_narrow_components_keep_their_digits(kind, rng):
+    widths = (1e-4,) * K if kind == "tied" else (1.0, 1e-3, 1e-4, 1e-5)
+    parameters = mixture(kind, rng, widths)
+    X = draws(parameters, kind, 50, rng)
+    expected = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1)
+    out = np.empty(X.shape[0])
+    answers(X, parameters, COVARIANCES[kind], log_densities, out)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=2e-11)

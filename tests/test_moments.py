@@ -160,3 +160,20 @@ def test_a_fit_ends_where_scikit_learn_ends(rng, calls):
     np.testing.assert_allclose(ours.means_, theirs.means_, atol=1e-6)
     np.testing.assert_allclose(ours.covariances_, theirs.covariances_, atol=1e-6)
     assert (np.diff(ours.lower_bounds_) >= 0).all()
+
+
+def test_small_responsibilities_count(rng, calls, monkeypatch):
+    # Each row has a responsibility of about 1e-8 in the two clusters beside its own.
+    n, n_clusters = 4000, 20
+    covariances = np.tile(np.eye(D), (n_clusters, 1, 1))
+    means = 6.0 * np.eye(1, D) * np.arange(n_clusters)[:, None]
+    factors = FULL.factors(covariances)
+    parameters = Parameters(
+        np.full(n_clusters, 1 / n_clusters), means, covariances, factors
+    )
+    X = means[np.arange(n) * n_clusters // n] + rng.standard_normal((n, D))
+    found, _, _ = one_iteration(X, np.ones(n), parameters)
+    assert calls
+    monkeypatch.setattr(_moments, "_LEAST_FEATURES", D + 1)
+    whole, _, _ = one_iteration(X, np.ones(n), parameters)
+    np.testing.assert_allclose(found.counts, whole.counts, rtol=1e-11)

@@ -5,9 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from estimators import MODELS, WRAPPERS, name, rows
+from estimators import ONE_OF_EACH, over, rows
 from numpydoc.docscrape import ClassDoc, FunctionDoc
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 
 import skgen
 from skgen.base import GenerativeModel
@@ -58,7 +58,12 @@ def test_classes_document_their_parameters_in_order(cls):
     assert documented_parameters(ClassDoc(cls)) == signature
 
 
-@pytest.mark.parametrize("model", MODELS + WRAPPERS, ids=name)
+def test_every_estimator_is_in_the_table_of_one_of_each():
+    estimators = [cls for cls in CLASSES if issubclass(cls, BaseEstimator)]
+    assert sorted(map(str, estimators)) == sorted(str(type(m)) for m in ONE_OF_EACH)
+
+
+@over(ONE_OF_EACH)
 def test_classes_document_what_fit_leaves(model):
     documented = {entry.name for entry in ClassDoc(type(model))["Attributes"]}
     model = clone(model).fit(rows(60, 2), np.arange(60) % 2)
@@ -128,10 +133,34 @@ def test_models_override_only_hooks(cls):
 def test_the_version_is_the_one_of_the_distribution():
     from importlib.metadata import version
 
-    assert skgen.__version__ == version("skgen")
+    assert skgen.__version__ == version("scikit-generative")
 
 
 def test_doctests_are_collected(request):
     # An empty pytest.ini would silence setup.cfg; then nothing here would be an error.
     assert "--doctest-modules" in request.config.getini("addopts")
     assert request.config.getini("filterwarnings")[0] == "error"
+
+
+@pytest.mark.parametrize(
+    "function", [*METHODS, *(pytest.param(f, id=f.__name__) for f in FUNCTIONS)]
+)
+def test_public_functions_are_annotated(function):
+    signature = inspect.signature(function)
+    parameters = [p for p in signature.parameters.values() if p.name != "self"]
+    assert signature.return_annotation is not signature.empty
+    assert not [p.name for p in parameters if p.annotation is p.empty]
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_constructors_and_class_methods_are_annotated(cls):
+    methods = [
+        method
+        for _, method in inspect.getmembers(cls, inspect.ismethod)
+        if method.__module__.startswith("skgen")
+    ]
+    for function in [cls.__init__, *methods]:
+        signature = inspect.signature(function)
+        assert signature.return_annotation is not signature.empty, function
+        bare = [p for p in signature.parameters.values() if p.annotation is p.empty]
+        assert [p.name for p in bare if p.name != "self"] == []

@@ -258,6 +258,7 @@ def test_more_starts_race_where_rows_cost_more_than_calls(monkeypatch):
     assert len(list(candidates(model, *rest))) == 4
 
 
+@pytest.mark.thorough
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["pendigits", "satimage-2", "mammography"])
 def test_optima_are_no_lower_than_those_of_scikit_learn(name, real_data):

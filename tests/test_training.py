@@ -97,6 +97,7 @@ def python(code, **options):
 # -- history, batches, held-out rows -----------------------------------------------
 
 
+@pytest.mark.process
 def test_importing_skgen_imports_no_torch():
     code = "import skgen, sys; print({'torch', 'skorch'} & set(sys.modules))"
     assert python(code) == ["set()"]
@@ -290,6 +291,7 @@ def test_steps_that_are_far_too_long_are_named(kind):
         model(covariance_type=kind, lr=1e20).fit(X)
 
 
+@pytest.mark.process
 def test_a_real_ctrl_c_ends_the_fit():
     code = """
 import numpy as np, skgen
@@ -475,7 +477,9 @@ def test_a_copy_goes_on_as_the_original_would(copied):
     assert state(mixture.fit(X).partial_fit(X[:50])) == state(other)
 
 
-@pytest.mark.parametrize("backend", ["loky", "threading"])
+@pytest.mark.parametrize(
+    "backend", [pytest.param("loky", marks=pytest.mark.process), "threading"]
+)
 def test_a_search_takes_no_more_threads_than_cores(backend, monkeypatch):
     class Threads(Callback):  # in here, it travels to processes by value
         def on_epoch_end(self, net, **kwargs):

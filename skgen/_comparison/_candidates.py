@@ -1,4 +1,4 @@
-"""The models that are compared: every estimator of skgen, and scikit-learn's."""
+"""The models that are compared: the densities of skgen and of scikit-learn."""
 
 import math
 from collections.abc import Callable
@@ -11,37 +11,43 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import StandardScaler
 
-from skgen.autoencoder import SWAE, VAE, AutoEncoder
+import skgen
+from skgen._lazy import is_installed, missing_package
 from skgen.compose import make_generative_pipeline
 from skgen.kde import GaussianKDE
 from skgen.kde._bandwidth import scott_factor
-from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
+from skgen.mixture import EMGaussianMixture
 
-# What descends gradients takes about so many steps, in passes over the rows within
-# these bounds, and networks at this rate: most of the score in some of the time.
+# Models that need PyTorch. They are read from `skgen`, which imports a model when it
+# is first used: a comparison without them imports no PyTorch.
+_NEURAL = "SGDGaussianMixture, AutoEncoder, VAE, SWAE"
+
+# Neural models take about this number of gradient steps, within these bounds on the
+# number of epochs. The learning rate is the autoencoders'. A longer training scores
+# a little better, and takes much longer.
 _STEPS, _EPOCHS, _RATE = 500, (12, 50), 1e-2
 
-# One library adds it to every variance and the other keeps variances above it: next to
-# nothing, for both to compute the same.
+# scikit-learn adds reg_covar to every variance, skgen keeps every variance above it.
+# Both compute the same if it is negligible.
 _PAIRED_FLOOR = 1e-9
 
-# From so many columns, a mixture by gradients is of low rank: up to this one, and of as
-# many components as there are rows for.
-_LOW_RANK_COLUMNS, _MOST_RANK, _ROWS_PER_NUMBER = 16, 8, 10
+# Minimum number of columns of SGDGaussianMixture with low rank, its maximum rank, and
+# the minimum number of rows for each parameter of a column.
+_LOW_RANK_COLUMNS, _MAX_RANK, _ROWS_PER_PARAMETER = 16, 8, 10
 
-# Networks are compared from so many rows to fit to, and so many columns.
+# Minimum number of training rows, and of columns, of the autoencoders.
 _NETWORK_ROWS, _NETWORK_COLUMNS = 50, 2
 
-# The most numbers of a code: each costs time in every score.
-_MOST_CODES = 8
+# Maximum latent dimension of the autoencoders: each dimension makes scores slower.
+_MAX_LATENT = 8
 
-# Principal components are compared from so many columns, and have so many rows each.
-_PCA_COLUMNS, _ROWS_PER_CODE = 4, 4
+# Minimum number of columns of pipelines with PCA, and of rows for each component.
+_PCA_COLUMNS, _ROWS_PER_COMPONENT = 4, 4
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model to compare: its label, and how to build it for training rows."""
+    """A model to compare: a label, and a function that builds the model."""
 
     label: str
     build: Callable  # (n, d) training rows -> unfitted estimator
@@ -49,12 +55,9 @@ class Candidate:
 
 
 class Standardised:
-    """A scikit-learn density on standardised columns, scored in the data's units.
+    """A scikit-learn density of standardised columns, scored in the data's units."""
 
-    Its bandwidth and its `reg_covar` are lengths, the same for every column; on
-    raw columns they would mean nothing. The log-density of the columns is that of
-    the standardised ones less the sum of the logarithms of their scales.
-    """
+    # One bandwidth, and one `reg_covar`, for all columns needs columns of one scale.
 
     def __init__(self, density):
         self.density = density
@@ -70,49 +73,32 @@ class Standardised:
 
 
 def most_components(n_rows, n_columns):
-    """Return the most components of a mixture that so many rows bear."""
-    # A covariance of its own has rank d from d + 1 rows; five times that to be told.
+    """Return the maximum number of components of a mixture of this size of data."""
+    # A full covariance needs d + 1 rows to be regular, and some five times more to be
+    # estimated well.
     return max(1, n_rows // (5 * (n_columns + 1)))
 
 
 def principal_components(n_rows, n_columns):
-    """Return the numbers of principal components to compare, most likely two."""
-    if n_columns < _PCA_COLUMNS or n_rows < 2 * _ROWS_PER_CODE:
+    """Return the numbers of principal components to compare, usually two."""
+    if n_columns < _PCA_COLUMNS or n_rows < 2 * _ROWS_PER_COMPONENT:
         return []
     thirds = n_columns // 3, 2 * n_columns // 3
-    return sorted({min(max(2, k), n_rows // _ROWS_PER_CODE) for k in thirds})
+    return sorted({min(max(2, k), n_rows // _ROWS_PER_COMPONENT) for k in thirds})
 
 
 def epochs(n_rows):
-    """Return how many passes over so many rows what descends gradients takes."""
-    # In the networks' batches: a fortieth of the rows, but 16 to 128.
+    """Return the number of epochs of neural models on this number of rows."""
+    # Autoencoders take batches of a fortieth of the rows, within 16 and 128.
     steps = math.ceil(n_rows / min(128, max(16, n_rows // 40)))
     least, most = _EPOCHS
     return min(most, max(least, _STEPS // steps))
 
 
 def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
-    """Return the models to compare.
+    """Return the Candidates for `n_rows` training rows, and a list of models left out.
 
-    Parameters
-    ----------
-    n_rows : int
-        The number of rows that models are fitted to.
-    n_columns : int
-        The number of columns.
-    n_components : int
-        The most components of a mixture, where the rows bear them.
-    random_state : int
-        Seeds the starts and all noise.
-    fast : bool, default=False
-        Whether to leave out what descends gradients.
-
-    Returns
-    -------
-    models : list of Candidate
-        The models.
-    left_out : list of str
-        Models that are not compared, each with the reason in brackets.
+    A model left out is text: its name, with the reason in brackets.
     """
     K = min(n_components, most_components(n_rows, n_columns))
     seed, left_out = random_state, []
@@ -129,13 +115,16 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     if not sizes:
         few = "columns" if n_columns < _PCA_COLUMNS else "rows"
         left_out.append(f"pipelines with PCA (too few {few})")
-    if fast:
-        left_out.append("SGDGaussianMixture, AutoEncoder, VAE, SWAE (--fast)")
+    reasons = ["--fast"] if fast else []
+    if not (is_installed("torch") and is_installed("skorch")):
+        reasons.append(str(missing_package("torch", "training")))
+    if reasons:
+        left_out.append(f"{_NEURAL} ({'; '.join(reasons)})")
     else:
         models.append(_by_gradient(n_rows, n_columns, K, n_components, seed))
         if n_rows >= _NETWORK_ROWS and n_columns >= _NETWORK_COLUMNS:
-            n_codes = min(_MOST_CODES, n_columns // 2)
-            models += _networks(n_codes, epochs(n_rows), seed)
+            n_latent = min(_MAX_LATENT, n_columns // 2)
+            models += _networks(n_latent, epochs(n_rows), seed)
         else:
             few = "columns" if n_columns < _NETWORK_COLUMNS else "rows"
             left_out.append(f"AutoEncoder, VAE, SWAE (too few {few})")
@@ -143,48 +132,47 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
 
 
 def legend(models, n_rows):
-    """Return what the labels of models fitted to so many rows mean, as text."""
+    """Return an explanation of the labels of the models, as text."""
     labels = " ".join(model.label for model in models)
     lines = [
-        "h: for each column, Scott's factor times its standard deviation; the same",
-        "   density in both libraries, if scikit-learn's tree has but one leaf.",
-        f"s: EM from the same k-means start in both, with reg_covar={_PAIRED_FLOOR:g}.",
+        "h: the bandwidth of a column is Scott's factor times its standard deviation.",
+        "   Both libraries compute the same density.",
+        "s: EM of both libraries starts from the same k-means clusters, with",
+        f"   reg_covar={_PAIRED_FLOOR:g}.",
     ]
     if "PCA" in labels:
-        lines += [
-            "PCA(k) + ...: a GenerativePipeline of StandardScaler(), PCA(k) and that."
-        ]
+        lines += ["PCA(k) + ...: a GenerativePipeline of StandardScaler(), PCA(k), ..."]
     if "SGD" in labels:
-        passes = f"{epochs(n_rows)} epochs"
+        n_epochs = f"{epochs(n_rows)} epochs"
         lines += [
-            f"SGDGaussianMixture takes {passes} at most, and the autoencoders {passes}",
-            f"   with lr={_RATE}, for speed; with more they may score better.",
+            f"SGDGaussianMixture takes at most {n_epochs}, the autoencoders {n_epochs}",
+            f"   with lr={_RATE}. A longer training may score better.",
         ]
     lines += [
-        "scikit-learn's models see standardised columns; all scores are in nats and in",
-        "the units of the table.",
+        "Models of scikit-learn are fitted to standardised columns. All scores are in",
+        "nats, and in the units of the table.",
     ]
     return "\n".join(lines)
 
 
-def _by_gradient(n_rows, n_columns, K, most, random_state):
-    """Return a mixture that descends a gradient, of low rank for many columns."""
+def _by_gradient(n_rows, n_columns, K, n_components, random_state):
+    """Return SGDGaussianMixture with K components; with low rank for many columns."""
+    # Imported here, before any fit is timed.
+    mixture = skgen.SGDGaussianMixture
     given = {"max_epochs": epochs(n_rows), "random_state": random_state}
     if n_columns < _LOW_RANK_COLUMNS:
-        return Candidate(
-            f"SGDGaussianMixture({K})", lambda X: SGDGaussianMixture(K, **given)
-        )
-    rank = min(_MOST_RANK, n_columns // 4)
-    # Rows for each number that a component has in each column.
-    K = max(1, min(most, n_rows // (_ROWS_PER_NUMBER * (rank + 2))))
+        return Candidate(f"SGDGaussianMixture({K})", lambda X: mixture(K, **given))
+    rank = min(_MAX_RANK, n_columns // 4)
+    # A component has `rank` loadings, a mean and a variance for each column.
+    K = max(1, min(n_components, n_rows // (_ROWS_PER_PARAMETER * (rank + 2))))
     return Candidate(
         f"SGDGaussianMixture({K}, rank {rank})",
-        lambda X: SGDGaussianMixture(K, covariance_type="lowrank", rank=rank, **given),
+        lambda X: mixture(K, covariance_type="lowrank", rank=rank, **given),
     )
 
 
 def _from_kmeans(n_components, random_state):
-    """Return how to build a mixture that starts from clusters of k-means."""
+    """Return a function that builds a mixture with a start from k-means clusters."""
 
     def build(X):
         weights, means, precisions, scaler = _kmeans_start(
@@ -202,7 +190,7 @@ def _from_kmeans(n_components, random_state):
 
 
 def _of_scikit_learn(n_components, random_state):
-    """Return scikit-learn's models, to compare ours with."""
+    """Return the models of scikit-learn."""
 
     def from_kmeans(X):
         weights, means, precisions, _ = _kmeans_start(X, n_components, random_state)
@@ -222,7 +210,7 @@ def _of_scikit_learn(n_components, random_state):
     return [
         Candidate(
             "sklearn KernelDensity(h)",
-            # In one leaf: the sums of a tree of more can be wrong by tens of nats.
+            # One leaf: the sums of a larger tree can be wrong by tens of nats.
             lambda X: Standardised(
                 KernelDensity(bandwidth="scott", leaf_size=X.shape[0])
             ),
@@ -235,16 +223,18 @@ def _of_scikit_learn(n_components, random_state):
     ]
 
 
-def _pipelines(n_codes, n_components, random_state):
-    """Return densities of principal components, scored in the data's units."""
+def _pipelines(n_principal, n_components, random_state):
+    """Return pipelines of PCA and a density, scored in the data's units."""
 
     def pipeline(density):
-        return make_generative_pipeline(StandardScaler(), PCA(n_codes), density)
+        return make_generative_pipeline(StandardScaler(), PCA(n_principal), density)
 
     return [
-        Candidate(f"PCA({n_codes}) + GaussianKDE()", lambda X: pipeline(GaussianKDE())),
         Candidate(
-            f"PCA({n_codes}) + EMGaussianMixture({n_components})",
+            f"PCA({n_principal}) + GaussianKDE()", lambda X: pipeline(GaussianKDE())
+        ),
+        Candidate(
+            f"PCA({n_principal}) + EMGaussianMixture({n_components})",
             lambda X: pipeline(
                 EMGaussianMixture(n_components, random_state=random_state)
             ),
@@ -252,22 +242,22 @@ def _pipelines(n_codes, n_components, random_state):
     ]
 
 
-def _networks(n_codes, max_epochs, random_state):
-    """Return the autoencoders, trained for less long than by default."""
+def _networks(n_latent, max_epochs, random_state):
+    """Return the autoencoders, with a shorter training than by default."""
 
     def candidate(kind):
         return Candidate(
-            f"{kind.__name__}({n_codes})",
+            f"{kind.__name__}({n_latent})",
             lambda X: kind(
-                n_codes, max_epochs=max_epochs, lr=_RATE, random_state=random_state
+                n_latent, max_epochs=max_epochs, lr=_RATE, random_state=random_state
             ),
         )
 
-    return [candidate(kind) for kind in (AutoEncoder, VAE, SWAE)]
+    return [candidate(kind) for kind in (skgen.AutoEncoder, skgen.VAE, skgen.SWAE)]
 
 
 def _mixture(n_components, random_state):
-    """Return a mixture with its own start."""
+    """Return a mixture with its default initialisation."""
     return Candidate(
         f"EMGaussianMixture({n_components})",
         lambda X: EMGaussianMixture(n_components, random_state=random_state),
@@ -275,26 +265,26 @@ def _mixture(n_components, random_state):
 
 
 def _scott_bandwidth(X):
-    """Return what KernelDensity(bandwidth="scott") is on standardised columns."""
-    # A column that is constant in these rows keeps its units, as in StandardScaler.
+    """Return the (d,) bandwidths of KernelDensity("scott") on standardised columns."""
+    # The scale of a constant column is 1, as in StandardScaler.
     scale = StandardScaler().fit(X).scale_
     return scale * scott_factor(*X.shape)
 
 
 def _kmeans_start(X, n_components, random_state):
-    """Return weights, means and precisions of k-means clusters, standardised."""
+    """Return weights, means and precisions of k-means on scaled rows, and a scaler."""
     scaler = StandardScaler().fit(X)
     Z = scaler.transform(X)
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
-    # Fewer than asked for where there are fewer distinct rows.
+    # There may be fewer clusters than `n_components`, if there are fewer distinct rows.
     _, labels, counts = np.unique(
         kmeans.fit_predict(Z), return_inverse=True, return_counts=True
     )
     means = np.eye(counts.size)[labels].T @ Z / counts[:, None]  # (K, d)
-    # One covariance for all: a cluster may have fewer rows than columns.
+    # One covariance for all clusters: a cluster may have fewer rows than columns.
     within = Z - means[labels]
     covariance = within.T @ within / Z.shape[0] + 1e-6 * np.eye(Z.shape[1])
     precision = np.linalg.inv(covariance)
-    precision = (precision + precision.T) / 2  # but for rounding, what it is
+    precision = (precision + precision.T) / 2  # exactly symmetric
     precisions = np.broadcast_to(precision, (counts.size, *covariance.shape))
     return counts / counts.sum(), means, precisions, scaler

@@ -10,13 +10,13 @@ from sklearn.model_selection import KFold
 
 @dataclass
 class Result:
-    """What cross-validation found of one candidate."""
+    """Cross-validation of one candidate."""
 
     candidate: object
-    log_density: np.ndarray  # (n,) of each row by the model that did not see it
+    log_density: np.ndarray  # (n,) of each row while it was held out
     fit_seconds: list
     score_seconds: list
-    notes: dict  # the first warning of each kind, and the error where it failed
+    notes: dict  # the first warning of each category, and the error if the fit failed
     failed: bool = False
 
     @property
@@ -25,34 +25,18 @@ class Result:
 
 
 def mean_and_error(values):
-    """Return the mean of independent values, and its standard error."""
+    """Return the mean of independent values and its standard error."""
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size))
 
 
 def cross_validate(candidates, X, n_folds, random_state, advance):
-    """Score every candidate on rows that it was not fitted to.
+    """Return the Result of each candidate on the held-out rows of X, (n, d).
 
-    Parameters
-    ----------
-    candidates : list of Candidate
-        The models.
-    X : ndarray of shape (n, d)
-        The rows.
-    n_folds : int
-        Into how many folds they are split, after shuffling.
-    random_state : int
-        Seeds the shuffle: all candidates see the same folds.
-    advance : callable
-        Called with the label of a candidate before each of its folds.
-
-    Returns
-    -------
-    list of Result
-        In the order of the candidates.
+    Calls `advance` with the label of a candidate before each of its folds.
     """
     folds = list(KFold(n_folds, shuffle=True, random_state=random_state).split(X))
     results = [Result(c, np.full(X.shape[0], np.nan), [], [], {}) for c in candidates]
-    # Fold by fold, so that all candidates meet the same noise of the machine.
+    # Fold by fold: a busy moment of the machine then slows all candidates alike.
     for train, test in folds:
         for result in results:
             advance(result.candidate.label)
@@ -62,7 +46,7 @@ def cross_validate(candidates, X, n_folds, random_state, advance):
 
 
 def _score_fold(result, X, train, test):
-    """Fit to the training rows, score the others, and time both."""
+    """Fit to the training rows, score the held-out rows, and time both."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:

@@ -1,8 +1,9 @@
-"""The table that models are compared on: the digits, or a file of the user's."""
+"""The table that models are compared on: the digits, or a file."""
 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from sklearn.datasets import load_digits
 
 from skgen._comparison._reading import (
     TableError,
@@ -17,16 +18,16 @@ from skgen._validation import LARGEST
 
 @dataclass
 class Table:
-    """Rows to fit to, and what was done to get them."""
+    """Rows to compare models on, and notes on how they were obtained."""
 
     X: np.ndarray  # (n, d)
     names: list
     notes: list = field(default_factory=list)
     grids: dict = field(default_factory=dict)  # column -> (origin, step, decimals)
-    pixels: object = None  # maps rows to images, where they have any
+    pixels: object = None  # maps (n, d) rows to (n, height, width) images, if they are
 
     def to_grid(self, X):
-        """Return columns, those that were dequantised rounded back to their grid."""
+        """Return the d columns of rows; round dequantised columns to their grid."""
         columns = list(X.T)
         for j, (origin, step, decimals) in self.grids.items():
             column = origin + step * np.round((columns[j] - origin) / step)
@@ -37,26 +38,24 @@ class Table:
         return dict(enumerate(columns))
 
     def thinned(self, n_rows, rng):
-        """Return the table with at most `n_rows` of its rows, drawn at random."""
+        """Return the table with at most `n_rows` random rows; 0 keeps all rows."""
         n = self.X.shape[0]
         if n_rows == 0 or n <= n_rows:
             return self
         rows = np.sort(rng.choice(n, n_rows, replace=False))
-        note = f"compared on {n_rows:,} of {n:,} rows, drawn at random (--rows 0: all)"
+        note = f"compared on {n_rows:,} of {n:,} rows, at random (--rows 0 takes all)"
         return replace(self, X=self.X[rows], notes=[*self.notes, note])
 
 
 def digits_table(random_state):
     """Return the pixels of scikit-learn's digits, dequantised."""
-    from sklearn.datasets import load_digits
-
     digits = load_digits()
     varies = np.ptp(digits.data, axis=0) > 0  # (64,)
     names = [digits.feature_names[j] for j in np.flatnonzero(varies)]
     table = _spread_ties(Table(digits.data[:, varies], names), random_state)
 
     def pixels(X):
-        images = np.zeros((X.shape[0], varies.size))  # constant pixels have no ink
+        images = np.zeros((X.shape[0], varies.size))  # constant pixels are white
         images[:, varies] = X
         return images.reshape(-1, 8, 8)
 
@@ -70,26 +69,7 @@ def digits_table(random_state):
 
 
 def read_table(path, *, ties, random_state):
-    """Read the numeric columns of a delimited text file with a header.
-
-    Parameters
-    ----------
-    path : str
-        The file.
-    ties : bool
-        Whether to add noise of one grid step to columns with ties.
-    random_state : int
-        Seeds that noise.
-
-    Returns
-    -------
-    Table
-
-    Raises
-    ------
-    TableError
-        If there is no such file, or nothing in it to fit a density to.
-    """
+    """Read the numeric columns of a text file; if `ties`, dequantise tied columns."""
     frame, notes = read_frame(path)
     frame, left_out = numeric_columns(frame, path)
     if frame.shape[1] > 0:
@@ -102,7 +82,7 @@ def read_table(path, *, ties, random_state):
         elif np.abs(values).max() > LARGEST:
             raise TableError(
                 f"the column {name!r} of {path} must lie within {LARGEST:g} of 0. It "
-                f"reaches {np.abs(values).max():g}: rescale it."
+                f"reaches {np.abs(values).max():g}. Rescale it."
             )
     reasons = ["left out: " + ", ".join(left_out)] if left_out else []
     if frame.shape[1] == 0:
@@ -116,7 +96,7 @@ def read_table(path, *, ties, random_state):
 
 
 def _spread_ties(table, random_state):
-    """Dequantise the tied columns, remembering those that are grids."""
+    """Dequantise the tied columns, and store the grids of those that lie on one."""
     steps = [column_step(column) for column in table.X.T]
     tied = [j for j, (step, _) in enumerate(steps) if step > 0]
     if not tied:
@@ -131,13 +111,13 @@ def _spread_ties(table, random_state):
     names = [f"{name} by {step:.4g}" for name, (step, _) in named]
     table.notes.append(
         "noise of one step for columns with ties: "
-        f"{list_columns(tied, names)} (--no-dequantize: none)"
+        f"{list_columns(tied, names)} (--no-dequantize adds no noise)"
     )
     return table
 
 
 def _decimals(origin, step):
-    """Return how many decimals the values of a grid have; None for too many."""
+    """Return the number of decimals of the values of a grid; None if above six."""
     for decimals in range(7):
         if round(step, decimals) == step and round(origin, decimals) == origin:
             return decimals

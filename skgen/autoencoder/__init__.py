@@ -1,4 +1,4 @@
-"""Autoencoders: networks that map rows to codes and back, with a density."""
+"""Autoencoders with a density: networks that map rows to codes and back."""
 
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ if TYPE_CHECKING:
 
 __all__ = ["SWAE", "VAE", "AutoEncoder", "sliced_wasserstein_distance"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "SWAE": "skgen.autoencoder._swae",
-        "VAE": "skgen.autoencoder._vae",
-        "AutoEncoder": "skgen.autoencoder._autoencoder",
-        "sliced_wasserstein_distance": "skgen.autoencoder._distance",
-    },
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "SWAE": "skgen.autoencoder._swae",
+            "VAE": "skgen.autoencoder._vae",
+            "AutoEncoder": "skgen.autoencoder._autoencoder",
+            "sliced_wasserstein_distance": "skgen.autoencoder._distance",
+        },
+    )

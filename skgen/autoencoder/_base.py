@@ -1,11 +1,14 @@
-"""What the autoencoders share: coordinates, networks, and answers from a posterior."""
+"""Base class of the autoencoders: scaling, networks, latent density and scoring."""
+
+from __future__ import annotations
 
 import copy
-import warnings
 from abc import abstractmethod
 from contextlib import contextmanager
+from typing import Self
 
 import numpy as np
+import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
 from sklearn.utils import gen_batches
@@ -20,8 +23,11 @@ from skgen._parameters import (
 )
 from skgen._tensors import float64_copy, threads_for, torch_seed
 from skgen._threads import one_blas_thread
+from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._validation import generator, generator_of_draws, validated_rows
+from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE
+from skgen.autoencoder._calibration import calibrate, posterior_draws
 from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._latent import (
     LEAST_DRAWS,
@@ -31,26 +37,25 @@ from skgen.autoencoder._latent import (
     fit_latent_density,
     is_density,
 )
+from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
+from skgen.autoencoder._networks import ACTIVATIONS, build_networks, last_layer
+from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._reservoir import sample_of
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
+from skgen.neural._schedule import Patience
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 
-# Rows that are decoded at once.
+# Number of draws that are decoded at once.
 _DRAWN_AT_ONCE = 4096
-
-ACTIVATIONS = ("relu", "tanh", "silu", "gelu", "softplus", "identity")
 
 
 class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
-    """An encoder and a decoder, and the density of rows that the decoder defines.
+    """Abstract autoencoder, with the density of rows that its decoder defines."""
 
-    Abstract: a model fills in ``_check_prior``, ``_loss_module``, ``_n_encoded``,
-    ``_first_prior``, ``_density_to_fit`` and ``_given_density``.
-    """
-
-    # Whether the noise follows the residuals in training, and the prior the codes.
+    # Whether training updates the noise variances, and whether a normal prior is fitted
+    # to the codes after training.
     _learns_noise = False
     _learns_prior = False
 
@@ -62,34 +67,34 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     @abstractmethod
     def _check_prior(self):
-        """Raise for a parameter that is about the codes."""
+        """Raise for an invalid parameter of the prior or of the loss."""
 
     @abstractmethod
     def _loss_module(self, encoder, decoder, likelihood, varying):
-        """Return the module whose output is the loss."""
+        """Return the `AutoencoderModule` to train; varying: mask (d,)."""
 
     @property
     @abstractmethod
     def _n_encoded(self):
-        """Return how many numbers the encoder gives for a row."""
+        """Return the number of outputs of the encoder for each row."""
 
     @abstractmethod
     def _first_prior(self, codes):
-        """Return the prior of codes, or a normal one to fit further to them."""
+        """Return the prior, or a normal prior with the moments of codes (n, k)."""
 
     @abstractmethod
     def _density_to_fit(self):
-        """Return what to fit to codes, False for the default, None for nothing."""
+        """Return the density to fit, False for the default, None for no density."""
 
     @abstractmethod
     def _given_density(self):
-        """Return the density that is the prior; None where it has a name."""
+        """Return the user's density that is the prior, or None."""
 
-    # -- the engine's hooks ----------------------------------------------------
+    # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
 
-    _fixed = (
+    _fixed: tuple[str, ...] = (
         "n_components",
         "hidden_layer_sizes",
         "activation",
@@ -119,13 +124,12 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         self._check_prior()
 
     def _new_module(self, X, training, rng):
-        import torch
-
-        from skgen.autoencoder._networks import build_networks
-
         d = X.shape[1]
         _check_two_rows(type(self).__name__, X)
         self._reservoir = None
+        # An earlier fit may have set these, and this fit may set neither of them.
+        for name in ("noise_variance_", "latent_density_"):
+            self.__dict__.pop(name, None)
         self._coordinates = Coordinates(self, X)
         self._fitted_n_components = self.n_components
         encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
@@ -135,12 +139,6 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return self._loss_module(encoder, decoder, likelihood, varying)
 
     def _new_likelihood(self, d):
-        from skgen.autoencoder._likelihood import (
-            Bernoulli,
-            ContinuousBernoulli,
-            Gaussian,
-        )
-
         if self.likelihood == "bernoulli":
             return Bernoulli()
         if self.likelihood == "continuous_bernoulli":
@@ -149,11 +147,8 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return Gaussian(d, shared, DEGENERATE_VARIANCE, self._learns_noise)
 
     def _start_at_the_mean(self, decoder, X):
-        """Let the decoder start at the mean of the rows, where it is not 0 anyway."""
-        import torch
-
-        from skgen.autoencoder._networks import last_layer
-
+        """Initialise the decoder's output at the logits of the mean of X (n, d)."""
+        # For "gaussian" the mean is 0 already, which is the initial bias.
         if self.likelihood == "gaussian" or self.decoder is not None:
             return
         mean = self._coordinates.inside(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
@@ -171,8 +166,6 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return min(128, max(16, n_samples // 40))
 
     def _callbacks(self):
-        from skgen.neural._schedule import Patience
-
         return [("schedule", Patience(self.n_iter_no_change))]
 
     def _loss_offset(self):
@@ -183,13 +176,13 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return {
             "history_": history,
             "n_iter_": len(history),
-            # Until a density of codes is there.
+            # Replaced once the density of codes is fitted.
             "_inference": self._posterior_under(None, None),
         }
 
     def _mid_fit(self):
-        # A score in the middle of a fit: no density is fitted to codes as yet, so that
-        # they count as standard normal where no prior is given.
+        # For scores during a fit, codes are taken as standard normal if the density of
+        # codes is fitted after training.
         k = self._fitted_n_components
         codes = np.random.RandomState(0).standard_normal((1000, k))
         prior = self._first_prior(codes)
@@ -197,19 +190,18 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     def _warn(self):
         if self.n_components > self.n_features_in_:
-            warnings.warn(
-                f"The codes of {type(self).__name__} have more numbers, "
-                f"n_components={self.n_components}, than there are features, "
-                f"{self.n_features_in_}: they need not summarise anything.",
+            warn_user(
+                f"The latent dimension of {type(self).__name__}, "
+                f"n_components={self.n_components}, is larger than the number of "
+                f"features, {self.n_features_in_}.",
                 DataDimensionalityWarning,
-                stacklevel=2,
             )
 
     def _finish(self, rows, watched, rng, task):
         n_training = rows.shape[0]
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
-        # What a later block of a stream is added to.
+        # Later calls of partial_fit extend this sample.
         self._reservoir = sample_of(rows, self._generator_of_sample(rng))
         with self._keeping_networks():
             return self._with_density(rows.double().cpu(), n_training, rng)
@@ -222,16 +214,14 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             return self._with_density(sample, sample.shape[0], rng)
 
     def _generator_of_sample(self, rng):
-        """Return what rows of a stream are chosen by, another for each block.
-
-        A seed that is an int would be the same for each; `rng` stays where it is.
-        """
+        """Return a RandomState that differs for each block; leave `rng` unchanged."""
+        # With an int as random_state, `rng` is the same for each block.
         seed = torch_seed(copy.deepcopy(rng)) + self.net_.n_steps_
         return np.random.RandomState(seed % 2**31)
 
     @contextmanager
     def _keeping_networks(self):
-        """Keep the trained networks if the body, which adds a density, fails."""
+        """Keep the trained networks if the body raises."""
         try:
             yield
         except LatentDensityError:
@@ -240,31 +230,37 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         except Exception as error:
             self._adopt()
             raise LatentDensityError(
-                f"The networks of {type(self).__name__} are trained and kept, but they "
-                f"got no noise and no density of codes: {error}. Mend what failed and "
-                "call fit_latent_density(X)."
+                f"The networks of {type(self).__name__} are trained and kept, but "
+                f"fitting the noise and the density of codes failed: {error}. Correct "
+                "the cause and call fit_latent_density(X)."
             ) from error
 
     # -- the density after training ----------------------------------------------
 
-    def fit_latent_density(self, X):
-        """Fit the noise and the density of codes anew; the networks stay.
+    def fit_latent_density(self, X: MatrixLike) -> Self:
+        """Refit the noise variances and the density of codes, with the same networks.
 
-        For another `latent_density` with the networks as they are, or after a fit
-        that was stopped.
+        Use it after a change of `latent_density`, or after a fit that was interrupted
+        or failed once the networks were trained.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows, those of `fit` as a rule.
+            Rows to encode, usually the training rows. At least 2 are needed.
 
         Returns
         -------
         self : object
-            The model with another density.
-        """
-        import torch
+            The model with the new density.
 
+        Raises
+        ------
+        ValueError
+            If a parameter or `X` is invalid, or if the density cannot be fitted to
+            the codes. The previous noise and density are then kept.
+        NotFittedError
+            If the model is not fitted.
+        """
         check_is_fitted(self)
         self._check_parameters()
         X = validated_rows(self, X).astype(np.float64)
@@ -275,19 +271,15 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         try:
             self._adopt(self._with_density(rows, rows.shape[0], rng))
         except BaseException:
-            vars(self).update(before)
+            self.__dict__.update(before)
             raise
         return self
 
     def _with_density(self, rows, n_training, rng):
-        """Return the attributes of a density of codes for rows in module's units.
+        """Return the fitted attributes of noise and density, from scaled rows (n, d).
 
-        The first `n_training` rows were trained on, and the others held out.
+        The first `n_training` rows were used in training; the others were held out.
         """
-        import torch
-
-        from skgen.autoencoder._calibration import calibrate, posterior_draws
-
         order = torch.from_numpy(rng.permutation(n_training))
         with self._answering():
             few = rows[order[:MOST_ROWS]]
@@ -311,7 +303,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return answer
 
     def _fitted_prior(self, wanted, draws, seed):
-        """Return a density fitted to draws of codes, and the prior that it is."""
+        """Return a density fitted to draws (n, m, k), and the density as a prior."""
         try:
             density = fit_latent_density(wanted or None, draws, seed)
             prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
@@ -320,35 +312,46 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             named = "the default mixture" if wanted is False else repr(wanted)
             raise LatentDensityError(
                 f"The networks of {type(self).__name__} are trained and kept, but "
-                f"{named} does not serve as the density of their codes: {error}. Set "
-                "another latent_density and call fit_latent_density(X)."
+                f"{named} cannot be used as the density of codes: {error}. Set another "
+                "latent_density and call fit_latent_density(X)."
             ) from error
         return density, prior
 
     def _twin(self):
-        """Return the module in double precision, on the CPU."""
+        """Return a copy of the module in double precision on the CPU."""
         return float64_copy(self.net_.module_).cpu()
 
     def _posterior_under(self, prior, codes, module=None):
-        from skgen.autoencoder._posterior import Posterior
-
         return Posterior(module or self._twin(), prior, codes)
 
-    def sample_latent(self, n_samples=1, *, random_state=None):
-        """Draw codes from their density; decode them for draws without noise.
+    def sample_latent(
+        self, n_samples: int = 1, *, random_state: RandomState = None
+    ) -> FloatArray:
+        """Draw codes from their density.
+
+        `inverse_transform` decodes the codes to rows without the observation noise
+        that `sample` adds.
 
         Parameters
         ----------
         n_samples : int, default=1
-            How many codes to draw.
+            Number of codes to draw.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws, as for `sample`.
+            Seed or generator of the draws. None uses the `random_state` of the model,
+            as in `sample`.
 
         Returns
         -------
         ndarray of shape (n_samples, n_components)
-            Codes. ``inverse_transform`` of them gives the means of draws: pictures
-            without the observation noise that `sample` adds.
+            Codes.
+
+        Raises
+        ------
+        ValueError
+            If an argument is invalid.
+        NotFittedError
+            If the model is not fitted, or if its density of codes is missing because
+            fitting was interrupted or failed.
         """
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample_latent", n_samples, random_state)
@@ -356,11 +359,9 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         codes = prior.to_code(prior.draw(int(n_samples), rng)).numpy()
         return codes.astype(self._fit_dtype, copy=False)
 
-    # -- the hooks that answer -----------------------------------------------------
+    # -- hooks of GenerativeModel --------------------------------------------------
 
     def _log_density(self, X):
-        import torch
-
         posterior = self._posterior_with_density()
         self._check_importance_samples(posterior.prior)
         U = torch.tensor(self._coordinates.standardized(X))
@@ -382,15 +383,11 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return coordinates.restored(varying, constant)
 
     def _posterior_mean(self, X):
-        import torch
-
         U = torch.tensor(self._coordinates.standardized(X))
         with self._answering():
             return self._inference.module.encode(U).numpy()
 
     def _conditional_mean(self, Z):
-        import torch
-
         module = self._inference.module
         with self._answering():
             mean = module.likelihood.mean(module.decode(torch.tensor(Z)))
@@ -399,19 +396,19 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _posterior_with_density(self):
         if self._inference.prior is None:
             raise NotFittedError(
-                f"This {type(self).__name__} instance has networks but no density of "
-                "codes, because its fit was stopped before: call "
+                f"This {type(self).__name__} instance has trained networks but no "
+                "density of codes, because fitting was interrupted or failed. Call "
                 "fit_latent_density(X) first."
             )
         return self._inference
 
     def _check_importance_samples(self, prior):
-        # Not in a fit alone: it can be set before a score.
+        # Checked before each score, because it can be set after the fit.
         check_integer(self, "n_importance_samples", 0)
         if self.n_importance_samples == 0 and not prior.smooth:
             rule = (
-                "at least 1 for a density of codes that is no Gaussian mixture, or a "
-                "prior of more than 32 samples"
+                "at least 1 unless the density of codes is normal, uniform, a Gaussian "
+                "mixture or a set of at most 32 samples"
             )
             raise invalid_parameter(
                 self, "n_importance_samples", rule, self.n_importance_samples
@@ -419,14 +416,13 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     @contextmanager
     def _answering(self):
-        import torch
-
+        """Set up threads for a computation without gradients."""
         with one_blas_thread(), threads_for(self._work), torch.no_grad():
             yield
 
     @property
     def _work(self):
-        """Return how many multiplications a block of answers takes."""
+        """Return the approximate number of multiplications in a block."""
         return 100 * self.net_.n_parameters()
 
     @property
@@ -439,17 +435,17 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     @property
     def _bytes_per_row(self):
-        # The starts of a row with their curvatures; blocks bound the rest.
+        # Initial values and their curvatures. Blocks limit all other memory.
         k = self._fitted_n_components
         return 8 * (20 * k * (k + 2) + 4 * self.n_features_in_)
 
 
 class LatentDensityError(FitStopped, ValueError):
-    """No density could be fitted to the codes; the trained networks are kept."""
+    """Raised if no density could be fitted to the codes of trained networks."""
 
 
 def _check_two_rows(owner, X):
-    """Raise for rows that have no spread to set the noise by."""
+    """Raise for a single row, to which no noise variance can be fitted."""
     if X.shape[0] < 2:
         raise InvalidParameterError(
             f"The 'X' argument of {owner} must have at least 2 rows. Got 1 sample "
@@ -458,12 +454,12 @@ def _check_two_rows(owner, X):
 
 
 def _are_sizes(value):
-    """Tell whether a value is a tuple or list of positive whole numbers."""
+    """Return whether a value is a tuple or list of positive integers."""
     return isinstance(value, (tuple, list)) and all(is_integer(v, 1) for v in value)
 
 
 def check_latent_density(model):
-    """Raise unless `latent_density` is None or can be fitted, scored and drawn from."""
+    """Raise for a `latent_density` that is neither None nor a density estimator."""
     value = model.latent_density
     if value is not None and not is_density(value):
         rule = "None or an estimator with fit, score_samples and sample"

@@ -1,18 +1,20 @@
-"""Work in blocks of one size, whatever the number of items."""
+"""Computation in blocks of a fixed size."""
 
 import torch
 
-# Numbers in the largest array of a block, at most; items in one; and items times
-# weights, since few rows pay for a whole block.
+# Limits of a block: entries of its largest array, its items, and its items times the
+# weights of the network. The last one is there because a block is padded: even a single
+# row costs a whole block.
 BLOCK_NUMBERS, BLOCK_ITEMS, BLOCK_WORK = 2**20, 2048, 2**23
 
 
 def by_blocks(function, size, *parts):
-    """Apply a function to items in blocks of one size, the last one padded.
+    """Apply `function` to arrays (n, ...) in padded blocks of `size` items.
 
-    Products of matrices of another size round otherwise: equal blocks give a row the
-    same answer beside any other rows, but for a last bit.
+    Return the list of its outputs (n, ...).
     """
+    # The rounding of a matrix product depends on its size. With blocks of equal size,
+    # the result for a row depends on the other rows in the last bit at most.
     n = parts[0].shape[0]
     answers = []
     for start in range(0, n, size):

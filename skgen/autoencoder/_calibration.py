@@ -1,9 +1,9 @@
-r"""The noise about a decoder, and a normal density of codes, under their posterior.
+r"""Estimates of the noise variances and of a normal prior, by EM.
 
-About a latent :math:`z_i` of each row, the decoder is linear,
-:math:`g(z) \approx g(z_i) + J_i (z - z_i)`, and the model is a factor analyser whose
-loadings are known: EM has closed forms. The codes of a trained encoder carry the noise
-already; their posterior is what the noise and the prior belong to.
+The decoder is linearised at the latent :math:`z_i` of each row,
+:math:`g(z) \approx g(z_i) + J_i (z - z_i)`. The model is then a factor analyser with
+known loadings, for which EM has closed forms. The estimates use the posterior of the
+codes and not the encoder's codes, because the encoder's codes contain noise.
 """
 
 import torch
@@ -11,41 +11,23 @@ import torch
 from skgen.autoencoder._likelihood import Gaussian
 from skgen.autoencoder._priors import NormalMixture
 
-# Numbers in the Jacobians of all rows that are looked at, at most: for a variance of
-# each feature, and for one of all.
+# Limits on the entries of the Jacobians of all rows: with a variance for each feature,
+# and with one variance for all features.
 _NUMBERS, _NUMBERS_FOR_ONE = 2**23, 2**21
 _LEAST_ROWS = 200
 
-# Iterations of EM, the fall of a logarithm that ends them, and how often the decoder
-# is linearised anew.
+# Maximum number of EM iterations, tolerance on the logarithms of the variances, and
+# number of linearisations of the decoder.
 _ITERATIONS, _TOLERANCE, _ROUNDS = 200, 1e-4, 2
 
-# The least variance of a code, as a share of their mean.
+# Floor of the variance in any latent direction, relative to the mean variance.
 _LEAST_VARIANCE = 1e-6
 
 
 def linear_em(x, z, a, J, likelihood, mean, precision, learns_prior):
-    """Fit the noise, and a normal prior, to rows under a linearised decoder.
+    """Set the noise variances; return the mean (k,) and precision (k, k) of the prior.
 
-    Parameters
-    ----------
-    x, a : torch.Tensor of shape (n, d)
-        Rows and the decoder's outputs at their latents.
-    z : torch.Tensor of shape (n, k)
-        The latents.
-    J : torch.Tensor of shape (n, k, d)
-        The Jacobians there.
-    likelihood : AbstractLikelihood
-        Its variances are set, where it has any.
-    mean, precision : torch.Tensor of shape (k,) and (k, k)
-        The normal prior to start from.
-    learns_prior : bool
-        Whether the prior follows the posterior.
-
-    Returns
-    -------
-    mean, precision : torch.Tensor of shape (k,) and (k, k)
-        The prior.
+    x, a: (n, d) rows and decoder outputs; z: (n, k) latents; J: (n, k, d) Jacobians.
     """
     has_noise = isinstance(likelihood, Gaussian)
     slope, weight = likelihood.slope(x, a), likelihood.information(a)  # (n, d)
@@ -76,7 +58,7 @@ def linear_em(x, z, a, J, likelihood, mean, precision, learns_prior):
 
 
 def _normal(z, covariance):
-    """Return the mean and the precision of latents that have a covariance each."""
+    """Return mean and precision of latents (n, k) with posterior covariance (k, k)."""
     mean = z.mean(0)
     centred = z - mean
     total = centred.T @ centred / z.shape[0] + covariance
@@ -84,7 +66,7 @@ def _normal(z, covariance):
 
 
 def inverse(H):
-    """Return the inverses of curvatures (n, k, k), whatever units codes have."""
+    """Return the inverses of curvatures (n, k, k), for any scale of the codes."""
     scale = H.diagonal(dim1=1, dim2=2).rsqrt()  # (n, k)
     both = scale[:, :, None] * scale[:, None]
     eye = torch.eye(H.shape[1], dtype=H.dtype)
@@ -92,30 +74,23 @@ def inverse(H):
 
 
 def floored(covariance):
-    """Return a covariance in which no direction is degenerate."""
+    """Return a covariance (k, k) with a floor on its eigenvalues."""
     k = covariance.shape[0]
     least = _LEAST_VARIANCE * float(covariance.diagonal().mean()) + 1e-12
     return covariance + least * torch.eye(k, dtype=covariance.dtype)
 
 
 def normal_density_of(codes):
-    """Return the normal density with the moments of codes (n, k), as a prior."""
+    """Return a normal prior with the mean and covariance of codes (n, k)."""
     mean, precision = _normal(codes, torch.zeros(codes.shape[1], dtype=codes.dtype))
     return NormalMixture([1.0], mean[None], precision[None])
 
 
 def calibrate(posterior, rows, learns_prior):
-    """Fit the noise under the posterior of latents, and a normal prior if asked.
+    """Fit the noise variances of a `Posterior`, and a normal prior if `learns_prior`.
 
-    Parameters
-    ----------
-    posterior : Posterior
-        Its likelihood's variances are set, under the normal density with the moments
-        of its prior; that prior is replaced if it is fitted.
-    rows : torch.Tensor of shape (n, d)
-        Rows in random order.
-    learns_prior : bool
-        Whether the prior is fitted as well.
+    rows: (n, d), in random order. A prior that is not normal is replaced by a normal
+    density with the same moments while the noise is fitted.
     """
     likelihood = posterior.module.likelihood
     k, d = posterior.codes.shape[1], max(posterior.module.width, 1)
@@ -129,7 +104,7 @@ def calibrate(posterior, rows, learns_prior):
     posterior.prior = given.normal()
     with torch.no_grad():
         if isinstance(likelihood, Gaussian):
-            # At first the residuals of the encoder's own codes.
+            # Initialise with the residuals at the encoder's codes.
             likelihood.set_variance(
                 (x - posterior.module.decode(posterior.module.encode(rows)))
                 .square()
@@ -156,22 +131,9 @@ def calibrate(posterior, rows, learns_prior):
 
 
 def posterior_draws(posterior, rows, n_draws, rng):
-    """Return draws from the Laplace approximation of each row's posterior.
+    """Return draws (n, n_draws, k) from Laplace approximations of the posteriors.
 
-    Parameters
-    ----------
-    posterior : Posterior
-        Of rows under a normal prior.
-    rows : torch.Tensor of shape (n, d)
-        The rows.
-    n_draws : int
-        How many draws for each.
-    rng : RandomState
-        Where they come from.
-
-    Returns
-    -------
-    ndarray of shape (n, n_draws, k)
+    rows: (n, d). The prior of `posterior` must be normal.
     """
     with torch.no_grad():
         z, _, factors = posterior.modes(rows, from_encoder_only=True)

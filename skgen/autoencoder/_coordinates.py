@@ -1,4 +1,4 @@
-"""Between rows in their own units and rows as the networks see them."""
+"""Conversion between the units of the data and the inputs of the networks."""
 
 import numpy as np
 
@@ -8,14 +8,9 @@ from skgen._whitening import DiagonalWhitening, estimate_whitening
 
 
 class Coordinates:
-    """Features of size 1 for normal noise; rows as they are for data in [0, 1].
+    """Scaling of the features: unit variance for "gaussian", else the identity.
 
-    Parameters
-    ----------
-    model : AbstractAutoencoder
-        Its `likelihood` and `noise_covariance` say which.
-    X : ndarray of shape (n, d)
-        The rows.
+    Estimated from rows X (n, d).
     """
 
     def __init__(self, model, X):
@@ -35,12 +30,12 @@ class Coordinates:
         else:
             never = np.zeros(d, dtype=bool)
             self.whitening = DiagonalWhitening(np.zeros(d), np.ones(d), never)
-        # Across a constant feature every model has the shared floor.
+        # Constant features are left to the floor that all models share.
         self.varying = ~self.whitening.degenerate
         self.n_varying = int(self.varying.sum())
 
     def standardized(self, X):
-        """Return rows in the coordinates of the networks, constants at 0."""
+        """Return rows (n, d) as inputs of the networks, with constant features at 0."""
         if not self.is_normal:
             return self.inside(X)
         U = self.whitening.whiten(X)
@@ -48,7 +43,7 @@ class Coordinates:
         return U
 
     def inside(self, X):
-        """Return rows as they are; raise where one leaves [0, 1]."""
+        """Return rows unchanged; raise if a value lies outside [0, 1]."""
         low, high = X.min(), X.max()
         if low < 0 or high > 1:
             raise InvalidParameterError(
@@ -59,14 +54,17 @@ class Coordinates:
         return X
 
     def restored(self, varying, constant=0.0):
-        """Return rows in their own units from the features of either kind."""
+        """Return rows (n, d) in the units of the data.
+
+        varying: (n, d') features that vary; constant: the other features.
+        """
         U = np.empty((varying.shape[0], self.varying.size))
         U[:, self.varying] = varying
         U[:, ~self.varying] = constant
         return self.whitening.unwhiten(U)
 
     def log_rest(self, X):
-        """Return what log p(x) has beyond that of the varying coordinates: (n,)."""
+        """Return log p(x) minus the log-density of scaled varying features: (n,)."""
         if not self.is_normal:
             return np.zeros(X.shape[0])
         constant = self.whitening.whiten(X)[:, ~self.varying]
@@ -75,15 +73,15 @@ class Coordinates:
 
     @property
     def loss_offset(self):
-        """Return what turns a loss of the networks into nats in the data's units."""
+        """Return the constant that converts a loss to nats in the units of the data."""
         if not self.is_normal:
             return 0.0
         n_constant = self.varying.size - self.n_varying
         return 0.5 * n_constant * np.log(2 * np.pi) - self.whitening.log_det
 
     def noise_variance(self, variance):
-        """Return variances of the noise in the units of the data."""
-        # The floor is 1 in the units of a constant feature.
+        """Return noise variances in the units of the data: (d,) or, if shared, one."""
+        # A constant feature has variance 1 in its scaled units, which is the floor.
         full = np.ones(self.varying.size)
         full[self.varying] = variance
         full *= self.whitening.scale**2

@@ -1,66 +1,79 @@
-"""The sliced-Wasserstein distance between two samples, as a public function."""
+"""Sliced-Wasserstein distance between two samples."""
+
+from __future__ import annotations
 
 import numpy as np
 from sklearn.utils import check_array
 
 from skgen._parameters import (
     RANDOM_STATE_RULE,
+    Described,
     is_integer,
     is_random_state,
     is_real,
     numbers_only,
     wrong_argument,
 )
+from skgen._typing import MatrixLike, RandomState
 from skgen._validation import generator
 
 _NAME = "sliced_wasserstein_distance"
 
 
-def sliced_wasserstein_distance(X, Y, n_projections=50, *, p=2, random_state=None):
+def sliced_wasserstein_distance(
+    X: MatrixLike,
+    Y: MatrixLike,
+    n_projections: int = 50,
+    *,
+    p: float = 2,
+    random_state: RandomState = None,
+) -> float:
     r"""Return the sliced-Wasserstein distance between two samples.
 
-    Along a direction :math:`\theta` the samples are numbers, and the best way to move
-    one onto the other keeps their order. The distance is the mean cost over random
-    directions,
+    Both samples are projected on random directions :math:`\theta_l`. In one dimension
+    the optimal transport plan preserves the order of the points, so that the
+    Wasserstein distance follows from sorted projections. The sliced distance averages
+    the cost over the directions [1]_,
 
     .. math:: \mathrm{SW}_p(X, Y) = \Big( \frac1L \sum_{l=1}^L
               \int_0^1 |F_{l,X}^{-1}(t) - F_{l,Y}^{-1}(t)|^p \, dt \Big)^{1/p},
 
-    with :math:`F_{l,X}^{-1}` the quantiles of :math:`\theta_l^\top X` [1]_.
+    where :math:`F_{l,X}^{-1}` is the quantile function of :math:`\theta_l^\top X`.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        The rows of one sample.
+        First sample.
     Y : array-like of shape (m_samples, n_features)
-        The rows of the other, as many or not.
+        Second sample. Its number of rows may differ.
     n_projections : int, default=50
-        The number :math:`L` of directions, uniform on the sphere.
+        Number :math:`L` of directions, drawn uniformly from the unit sphere.
     p : float, default=2
-        The power of the cost, at least 1.
+        Exponent of the cost, at least 1.
     random_state : int, RandomState instance or None, default=None
-        Seeds the directions. None takes fresh entropy; the global generator is
-        never used.
+        Seed or generator of the directions. Pass an int for reproducible results.
+        NumPy's global generator is never used.
 
     Returns
     -------
     float
-        The distance, in the units of the features.
+        Distance, in the units of the features.
 
     Raises
     ------
     ValueError
-        If a table does not hold finite numbers, the tables have not the same
-        features, or an argument is not what it must be.
+        If `X` or `Y` contains NaN or infinity, if their numbers of features differ,
+        or if another argument is invalid.
 
     See Also
     --------
-    SWAE : The autoencoder whose codes this distance draws to a prior.
+    SWAE : Autoencoder that matches its codes to a prior by this distance.
 
     Notes
     -----
-    It costs ``n_projections`` sorts. The mean of its square over directions is about
-    the squared Wasserstein distance divided by the number of features.
+    The cost is `n_projections` sorts of each sample. For ``p=2``, the squared distance
+    is on average over directions at most the squared Wasserstein distance divided by
+    the number of features.
 
     References
     ----------
@@ -89,8 +102,8 @@ def sliced_wasserstein_distance(X, Y, n_projections=50, *, p=2, random_state=Non
         for name, table in (("X", X), ("Y", Y))
     )
     if X.shape[1] != Y.shape[1]:
-        rule = f"a table of as many features as X, {X.shape[1]}"
-        raise _invalid("Y", rule, Y.shape[1])
+        rule = f"an array with the {X.shape[1]} features of X"
+        raise _invalid("Y", rule, Described(f"{Y.shape[1]} features"))
     rng = generator(random_state)
     directions = rng.standard_normal((X.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
@@ -103,9 +116,9 @@ def sliced_wasserstein_distance(X, Y, n_projections=50, *, p=2, random_state=Non
 
 
 def _cost_of_quantiles(x, y, p):
-    """Return the costs between sorted columns of other lengths: (L,)."""
+    """Return the cost (L,) for each column of sorted x (n, L) and y (m, L)."""
     n, m = x.shape[0], y.shape[0]
-    # Between two of these ranks neither quantile changes.
+    # Both quantile functions are constant between successive ranks.
     ranks = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)  # of n m
     widths = np.diff(ranks, prepend=0) / (n * m)
     gaps = np.abs(x[(ranks - 1) // m] - y[(ranks - 1) // n])  # (ranks, L)

@@ -1,4 +1,4 @@
-"""How far codes are from their prior: the terms that losses add."""
+"""Divergences of codes from their prior, as terms of a loss."""
 
 import math
 
@@ -6,51 +6,26 @@ import torch
 
 
 def kl_to_standard_normal(mean, log_variance):
-    r"""Return :math:`\mathrm{KL}(\mathcal N(\mu, \sigma^2) \| \mathcal N(0, I))`.
+    """Return KL(N(mean, diag(exp(log_variance))) || N(0, I)) in nats: (...).
 
-    Parameters
-    ----------
-    mean, log_variance : torch.Tensor of shape (..., k)
-        The normal densities, independent in each number.
-
-    Returns
-    -------
-    torch.Tensor of shape (...)
-        In nats.
+    mean, log_variance: (..., k).
     """
     terms = mean.square() + torch.expm1(log_variance) - log_variance  # (..., k)
     return 0.5 * terms.sum(-1)
 
 
 def directions(n_projections, k, like, generator=None):
-    """Draw directions of uniform angle: (k, n_projections), of unit length."""
+    """Draw unit vectors, uniform on the sphere: (k, n_projections)."""
     normal = torch.empty(k, n_projections, dtype=like.dtype, device=like.device)
     normal.normal_(generator=generator)
     return normal / normal.norm(dim=0, keepdim=True).clamp(min=1e-30)
 
 
 def sliced_distance(x, y, projections, p=2):
-    r"""Return the `p`-th power of the sliced-Wasserstein distance of two samples.
+    """Return the p-th power of the sliced-Wasserstein distance of x, y (M, k).
 
-    Along each direction the best coupling of two samples of equal size is that of
-    their order, so that
-
-    .. math:: \mathrm{SW}_p^p = \frac1{LM} \sum_{l=1}^L \sum_{i=1}^M
-              |(\theta_l^\top x)_{(i)} - (\theta_l^\top y)_{(i)}|^p .
-
-    Parameters
-    ----------
-    x, y : torch.Tensor of shape (M, k)
-        The samples.
-    projections : torch.Tensor of shape (k, L)
-        The directions.
-    p : float, default=2
-        The power of the cost.
-
-    Returns
-    -------
-    torch.Tensor
-        A scalar: the mean over directions and rows.
+    The mean of abs(sort(x @ theta) - sort(y @ theta)) ** p over the M rows and the
+    directions theta in the columns of `projections` (k, L).
     """
     x = torch.sort(x @ projections, dim=0).values  # (M, L)
     y = torch.sort(y @ projections, dim=0).values
@@ -58,12 +33,9 @@ def sliced_distance(x, y, projections, p=2):
 
 
 def sliced_distance_to_normal(x, projections, p=2):
-    """Return the same to the standard normal density, by its exact quantiles.
-
-    Every projection of a standard normal vector is a standard normal number: the
-    other sample can be the M quantiles in the middle of M equal shares, without its
-    noise and without sorting it.
-    """
+    """Return `sliced_distance` of x (M, k) to the standard normal distribution."""
+    # Every projection of a standard normal vector is standard normal. The M quantiles
+    # at (i - 1/2) / M replace a second sample: no sampling noise, and no sorting.
     x = torch.sort(x @ projections, dim=0).values  # (M, L)
     n = x.shape[0]
     ranks = (torch.arange(n, dtype=torch.float64, device=x.device) + 0.5) / n

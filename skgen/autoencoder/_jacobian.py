@@ -1,8 +1,8 @@
-"""Outputs of a network with their Jacobians, by derivatives carried forwards.
+"""Outputs of a network and their Jacobians, by forward-mode differentiation.
 
-A code has few numbers and a row has many: one pass per number of the code is the
-cheap direction. Linear layers and activations need no machinery for it; any other
-network goes through PyTorch's own forward mode.
+Forward mode needs one pass for each latent dimension, which is cheaper than one pass
+for each feature. Networks of linear layers, convolutions and activations have rules of
+their own here; for other networks PyTorch's forward mode is used.
 """
 
 import warnings
@@ -16,23 +16,10 @@ _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
 
 def with_jacobian(network, z, slope):
-    """Return outputs and Jacobians of a network whose input is a map of `z`.
+    """Return outputs a (n, d) and Jacobians J (n, k, d) of a network at z (n, k).
 
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps (n, k) to (n, d); each row's output depends on that row alone.
-    z : torch.Tensor of shape (n, k)
-        The inputs.
-    slope : torch.Tensor of shape (n, k)
-        The derivatives of the inputs, each number by that of a latent.
-
-    Returns
-    -------
-    a : torch.Tensor of shape (n, d)
-        The outputs.
-    J : torch.Tensor of shape (n, k, d)
-        The derivatives by each latent number.
+    slope: (n, k) derivative of each input with respect to its latent coordinate.
+    Each row of the output must depend on the same row of the input alone.
     """
     n, k = z.shape
     tangents = torch.diag_embed(slope).transpose(0, 1)  # (k, n, k)
@@ -46,13 +33,13 @@ def with_jacobian(network, z, slope):
 
 
 def is_linear(network):
-    """Tell whether a network is known to be an affine map."""
+    """Return whether all layers of a network are known to be affine."""
     known = (nn.Linear, nn.Identity, nn.Conv2d, nn.ConvTranspose2d, *_SHAPES)
     return all(type(layer) in known for layer in _layers(network))
 
 
 def widest(network, z):
-    """Return the most numbers that any layer gives for one input."""
+    """Return the size of the largest layer output for one row of z (n, k)."""
     sizes = []
     for layer in _layers(network):
         z = layer(z)
@@ -61,7 +48,7 @@ def widest(network, z):
 
 
 def _layers(network):
-    """Return the layers of nested sequences, in order."""
+    """Return the layers of nested `nn.Sequential` modules, in order."""
     if type(network) is not nn.Sequential:
         return [network]
     return [layer for part in network for layer in _layers(part)]
@@ -85,7 +72,7 @@ def _transposed_convolution(layer, z, tangents):
 def _elementwise(layer, z, tangents):
     with torch.enable_grad():
         z = z.detach().requires_grad_()
-        y = layer(z.clone())  # which may write over its input
+        y = layer(z.clone())  # a copy: the layer may work in place
         (derivative,) = torch.autograd.grad(y.sum(), z)
     shape = (-1, *z.shape)
     return y.detach(), (tangents.view(shape) * derivative).view(tangents.shape)
@@ -105,7 +92,7 @@ _RULES = {
 
 
 def _by_forward_mode(network, z, tangents):
-    """Return the derivatives of outputs along tangents (k, n, k): (k, n, d)."""
+    """Return the derivatives (k, n, d) of the outputs along tangents (k, n, k)."""
     _load_forward_mode()
 
     def along(tangent):
@@ -116,7 +103,7 @@ def _by_forward_mode(network, z, tangents):
 
 @cache
 def _load_forward_mode():
-    """Let PyTorch compile its rules, of which it warns itself."""
+    """Load PyTorch's forward-mode rules without its deprecation warning."""
     one = torch.ones(1, 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

@@ -1,4 +1,4 @@
-"""Densities that are fitted to codes, and the priors that scoring makes of them."""
+"""Fitting of latent densities, and their conversion to priors for scoring."""
 
 import inspect
 import math
@@ -9,42 +9,33 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 from sklearn.frozen import FrozenEstimator
 
+from skgen.autoencoder._priors import AnyDensity, NormalMixture, RoundMixture
 from skgen.kde import GaussianKDE
 from skgen.mixture import EMGaussianMixture
 
-# Numbers of components to try, in this order.
+# Candidates for the number of components, in this order.
 _COMPONENTS = (1, 2, 4, 8, 16, 32)
 
-# The share of rows that the choice is made on.
+# Fraction of the rows held out to choose the number of components.
 _HELD_OUT = 0.2
 
-# Up to so many kernels scores steer by each of them; more overlap so much that one
-# normal density is as good a guide, at a lower price.
+# Maximum number of kernels that become components of the proposal. With more kernels,
+# the overlap is such that one normal density guides the proposal as well, and faster.
 _MOST_KERNELS = 500
 
-# Draws of a fitted density that are scored, to see that it works.
+# Number of draws with which a density is checked.
 _CHECKED = 4
 
-# Draws to fit a density to: so many at least, of so many rows at most.
+# Minimum number of draws to fit a density to, and maximum number of rows that they
+# belong to.
 LEAST_DRAWS, MOST_ROWS = 4000, 10_000
 
 
 def fit_latent_density(density, draws, seed):
-    """Fit a density to draws of codes.
+    """Return a fitted clone of `density`, or a chosen mixture for None.
 
-    Parameters
-    ----------
-    density : estimator or None
-        What to fit a clone of. None is a mixture whose number of components is
-        chosen on held-out rows.
-    draws : ndarray of shape (n, m, k)
-        m draws for each row, from the posterior of its code.
-    seed : int
-        Seeds what has a `random_state` of None.
-
-    Returns
-    -------
-    estimator
+    draws: (n, m, k), with m draws from the posterior of the code of each row. `seed`
+    replaces every `random_state` that is unset.
     """
     if density is None:
         return _chosen_mixture(draws, seed)
@@ -58,12 +49,12 @@ def fit_latent_density(density, draws, seed):
 
 
 def _chosen_mixture(draws, seed):
-    """Return a Gaussian mixture of as many components as held-out rows bear."""
+    """Return a Gaussian mixture; held-out rows choose its number of components."""
     n = draws.shape[0]
     n_held_out = round(_HELD_OUT * n)
     best, lowest = 1, -math.inf
     with warnings.catch_warnings():
-        # That few rows bear no more components is what is asked here.
+        # Mixtures with too many components for the rows lose the comparison.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", DataDimensionalityWarning)
         for n_components in _COMPONENTS if n_held_out else (1,):
@@ -83,12 +74,12 @@ def _mixture(n_components, seed):
 
 
 def _flat(draws):
-    """Return draws (n, m, k) as rows (n m, k)."""
+    """Return draws (n, m, k) as an array (n * m, k)."""
     return draws.reshape(-1, draws.shape[2])
 
 
 def normal_components(density):
-    """Return weights, means and precisions of a Gaussian mixture; None of others."""
+    """Return weights, means and precisions of a Gaussian mixture, or else None."""
     names = ("weights_", "means_", "covariances_", "covariance_type")
     if not all(hasattr(density, name) for name in names):
         return None
@@ -109,26 +100,19 @@ def normal_components(density):
         wide = columns @ columns.transpose(0, 2, 1) + diagonal[:, :, None] * np.eye(k)
     else:
         return None
-    # What scikit-learn leaves at a weight of 0 has no part.
+    # Mixtures of scikit-learn can have components of weight 0.
     kept = weights > 0
     return weights[kept], means[kept], np.linalg.inv(wide[kept])
 
 
 def few_kernels(density):
-    """Return samples and width of a density of few equal round kernels; None of others.
+    """Return (samples (C, k), width) of a `GaussianKDE` with few kernels, or else None.
 
-    Parameters
-    ----------
-    density : estimator
-        A fitted density.
-
-    Returns
-    -------
-    (samples, width) : ndarray of shape (C, k), float
+    The kernels must have equal weights and one isotropic bandwidth.
     """
     if isinstance(density, FrozenEstimator):
         density = density.estimator
-    # Not one of a class of its own, whose density may be another.
+    # A subclass could define another density.
     if type(density) is not GaussianKDE or density.bounds is not None:
         return None
     samples, weights = density.X_train_, density.weights_
@@ -140,7 +124,7 @@ def few_kernels(density):
 
 
 def is_density(value):
-    """Tell whether a value can be fitted to codes, scored and drawn from."""
+    """Return whether a value has the methods of a density estimator."""
     return not inspect.isclass(value) and all(
         callable(getattr(value, name, None))
         for name in ("fit", "score_samples", "sample", "get_params")
@@ -148,9 +132,7 @@ def is_density(value):
 
 
 def as_prior(density, codes):
-    """Return what scoring needs of a fitted density of codes."""
-    from skgen.autoencoder._priors import AnyDensity, NormalMixture, RoundMixture
-
+    """Return a fitted density as a prior; codes (n, k) guide an `AnyDensity`."""
     components = normal_components(density)
     if components is not None:
         return NormalMixture(*components)
@@ -161,18 +143,19 @@ def as_prior(density, codes):
 
 
 def check_prior(prior):
-    """Raise unless draws of a prior of codes have codes' shape and a density."""
+    """Raise ValueError unless a prior draws and scores codes of its dimension."""
     k = prior.means.shape[1]
     n = _CHECKED
     z = prior.draw(n, np.random.RandomState(0))
     if tuple(z.shape) != (n, k) or not z.isfinite().all():
+        right = tuple(z.shape) == (n, k)
+        got = "NaN or infinity" if right else f"shape {tuple(z.shape)}"
         raise ValueError(
-            f"{n} draws of it must be finite numbers of shape {(n, k)}, and have the "
-            f"shape {tuple(z.shape)}"
+            f"{n} draws must be finite numbers of shape {(n, k)}, got {got}"
         )
     log_p = prior.log_density(z)
     if tuple(log_p.shape) != (n,) or not log_p.isfinite().all():
         raise ValueError(
-            f"score_samples of {n} draws of it must be {n} finite numbers, and is "
+            f"score_samples of {n} draws must return {n} finite numbers, got "
             f"{np.asarray(log_p).tolist()}"
         )

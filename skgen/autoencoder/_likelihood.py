@@ -1,11 +1,11 @@
-r"""What a decoder says of a row: :math:`p(x | z)`, a product over the features.
+r"""Likelihoods :math:`p(x | z)` of rows given the output of a decoder.
 
-Every likelihood is an exponential family in each feature. With the output `a` of the
-decoder and natural parameters :math:`\eta = s a`,
+Every likelihood is a product over the features of an exponential family. With the
+decoder's output `a` and natural parameters :math:`\eta = s a`,
 
-.. math:: \log p(x | a) = \sum_j x_j \eta_j - A(\eta_j) + h(x_j),
+.. math:: \log p(x | a) = \sum_j x_j \eta_j - A(\eta_j) + h(x_j).
 
-so that its slope in `a` is :math:`s (x - E[x | a])` and its Fisher information is
+Its gradient in `a` is :math:`s (x - E[x | a])`, and its Fisher information is
 :math:`s^2 \operatorname{var}(x | a)`.
 """
 
@@ -14,43 +14,31 @@ from abc import abstractmethod
 
 import torch
 
-# Below this the formulas of the continuous Bernoulli cancel and a series serves: its
-# next term is less than rounding to float64.
+# Below this, the formulas of the continuous Bernoulli suffer from cancellation and are
+# replaced by series. The first omitted term is smaller than the rounding error of
+# float64.
 _SERIES = 0.1
 
-# Of the mean over the batches that a variance follows, the weight of the last.
+# Weight of the last batch in the running mean of the noise variances.
 _FOLLOW = 0.02
 
 
 def gaussian_log_density(x, mean, variance):
-    """Return the log-density of rows under independent normal features.
-
-    Parameters
-    ----------
-    x, mean : torch.Tensor of shape (..., d)
-        The rows and their means.
-    variance : torch.Tensor of shape (d,)
-        The variances.
-
-    Returns
-    -------
-    torch.Tensor of shape (...)
-    """
+    """Return log N(x; mean, diag(variance)): (...). x, mean: (..., d)."""
     squares = ((x - mean).square() / variance).sum(-1)  # (...)
     return -0.5 * (squares + variance.log().sum() + x.shape[-1] * math.log(2 * math.pi))
 
 
 def bernoulli_log_density(x, logits):
-    """Return the log-probability of rows of zeros and ones, of shape (..., d).
+    """Return the log-probability (...) of rows (..., d) of zeros and ones.
 
-    Values between 0 and 1 give the mean over rows of zeros and ones that they are
-    the probabilities of.
+    A value between 0 and 1 is the probability of a one: the result is a mean then.
     """
     return (x * logits - torch.nn.functional.softplus(logits)).sum(-1)
 
 
 def continuous_bernoulli_log_density(x, logits):
-    """Return the log-density of rows in [0, 1], of shape (..., d)."""
+    """Return the log-density (...) of rows (..., d) in [0, 1]."""
     return (x * logits - continuous_bernoulli_log_normalizer(logits)).sum(-1)
 
 
@@ -89,18 +77,14 @@ def continuous_bernoulli_variance(logits):
 
 
 def _apart(logits):
-    """Return |logits| kept away from 0, and where they are near it."""
+    """Return the absolute logits, with 1 near 0, and the mask of logits near 0."""
     near = logits.abs() < _SERIES
-    # Not only the value but the gradient of what is not chosen must be finite.
+    # torch.where needs finite gradients in the branch that is not chosen.
     return torch.where(near, torch.ones_like(logits), logits.abs()), near
 
 
 class AbstractLikelihood(torch.nn.Module):
-    """A family of densities of rows given outputs of a decoder.
-
-    Abstract: a family fills in the hooks below; `a` is an output of the decoder and
-    `x` are rows, both of shape (..., d) and in the coordinates of the module.
-    """
+    """Abstract likelihood of rows x (..., d) given decoder outputs a (..., d)."""
 
     @abstractmethod
     def log_density(self, x, a):
@@ -112,7 +96,7 @@ class AbstractLikelihood(torch.nn.Module):
 
     @abstractmethod
     def information(self, a):
-        """Return the Fisher information of `a`: (..., d)."""
+        """Return the Fisher information in `a`: (..., d)."""
 
     @abstractmethod
     def slope(self, x, a):
@@ -120,38 +104,29 @@ class AbstractLikelihood(torch.nn.Module):
 
     @abstractmethod
     def natural(self, a):
-        """Return natural parameters (..., d) and the log-normaliser (...)."""
+        """Return the natural parameters (..., d) and the log-normaliser (...)."""
 
     @abstractmethod
     def base(self, x):
-        """Return the part of log p(x | a) that no `a` changes: (...)."""
+        """Return the part of log p(x | a) that does not depend on `a`: (...)."""
 
     @abstractmethod
     def draw(self, a, rng):
-        """Return a draw from p(x | a): (..., d) as an array."""
+        """Return a draw from p(x | a) as an ndarray (..., d)."""
 
     def seen(self, x, generator):
-        """Return the rows as training sees them."""
+        """Return the rows for a training step."""
         return x
 
     def follow(self, x, a):
-        """Take account of a batch of rows in training."""
+        """Update parameters of the noise from a training batch."""
 
 
 class Gaussian(AbstractLikelihood):
-    """Normal features about the output, with variances of their own.
+    """Normal features with mean `a` and variances of at least `floor`.
 
-    Parameters
-    ----------
-    d : int
-        The number of features.
-    shared : bool
-        Whether one variance serves all features.
-    floor : float
-        The least variance.
-    learned : bool
-        Whether the variances follow the residuals while the network trains; else
-        they stay 1, which makes the loss half the sum of squares.
+    `shared` means one variance for all features. If `learned`, the variances follow the
+    residuals in training; otherwise they are 1, and the loss is half the squared error.
     """
 
     def __init__(self, d, shared, floor, learned):
@@ -161,7 +136,7 @@ class Gaussian(AbstractLikelihood):
         self.register_buffer("n_followed", torch.zeros(()))
 
     def set_variance(self, variance):
-        """Set the variances from residuals: their mean where one is shared."""
+        """Set the variances to `variance` (d,), or to its mean if they are shared."""
         if self.shared:
             variance = variance.mean().expand(self.variance.shape)
         self.variance.copy_(variance.clamp(min=self.floor))
@@ -172,7 +147,7 @@ class Gaussian(AbstractLikelihood):
         with torch.no_grad():
             squares = (x - a).square().flatten(0, -2).mean(0)  # (d,)
             self.n_followed += 1
-            # The mean of the first batches, then of the last ones.
+            # Equal weights for the first batches, exponential weights afterwards.
             share = (1 / self.n_followed).clamp(min=_FOLLOW)
             self.set_variance(torch.lerp(self.variance, squares, share))
 
@@ -201,10 +176,9 @@ class Gaussian(AbstractLikelihood):
 
 
 class Bernoulli(AbstractLikelihood):
-    """Zeros and ones, whose logits are the output.
+    """Zeros and ones with logits `a`.
 
-    Rows between 0 and 1 are the probabilities of ones: training draws zeros and ones
-    from them anew in every step.
+    In training, values between 0 and 1 are probabilities: each step draws new rows.
     """
 
     def seen(self, x, generator):
@@ -236,7 +210,7 @@ class Bernoulli(AbstractLikelihood):
 
 
 class ContinuousBernoulli(AbstractLikelihood):
-    """Features in [0, 1] with an exponential density, whose slope is the output."""
+    """Features in [0, 1] with a density proportional to exp(a x)."""
 
     def log_density(self, x, a):
         return continuous_bernoulli_log_density(x, a)
@@ -260,11 +234,11 @@ class ContinuousBernoulli(AbstractLikelihood):
         a = a.cpu()
         u = torch.from_numpy(rng.uniform(size=tuple(a.shape))).to(a.dtype)
         size, near = _apart(a)
-        # The inverse of the distribution function; mirrored for negative slopes.
+        # Inverse distribution function, mirrored for negative logits.
         u = torch.where(a < 0, 1 - u, u)
         x = 1 + torch.log(u + (1 - u) * torch.exp(-size)) / size
         x = torch.where(a < 0, 1 - x, x)
-        # To second order in the slope where that is near 0.
+        # Series to second order for logits near 0.
         v = torch.where(a < 0, 1 - u, u)
         flat = v + v * (v - 1) / 2 * -a + a**2 * v * (v - 1) * (2 * v - 1) / 6
         return torch.where(near, flat, x).clamp(0, 1).numpy()

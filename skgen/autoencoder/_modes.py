@@ -1,4 +1,4 @@
-"""Modes of the posteriors of codes, by damped Gauss-Newton steps."""
+"""Modes of the posteriors of latents, by damped Gauss-Newton steps."""
 
 import math
 
@@ -6,27 +6,26 @@ import torch
 
 from skgen.autoencoder._blocks import by_blocks
 
-# Up to so many numbers in a code a Jacobian is cheap.
+# Largest latent dimension for which Jacobians are cheap.
 LOW_DIMENSION = 2
 
-# Steps between two Jacobians that make do with the last one's curvature.
+# Number of chord steps, which reuse the last curvature, after each Gauss-Newton step.
 _CHORDS = 2
 
-# The shares of a Gauss-Newton step to try where the whole one gains too little.
+# Step sizes to try if the full Gauss-Newton step gains too little.
 _SHARES = (0.5, 0.25, 0.1, 0.02)
 
-# A step that promises less, in nats, is the last.
+# Iteration ends when the predicted gain of a step falls below this, in nats.
 _TOLERANCE = 1e-4
 
-# Modes nearer than this squared distance, in units of the curvature, are one.
+# Modes within this squared distance, in the metric of the curvature, are duplicates.
 _SAME_MODE = 0.25
 
 
 class Modes(tuple):
-    """What is known at the modes of rows: of shape (n, M, ...) each.
+    """Modes z (n, M, k), their log-evidence (n, M) and curvature factors (n, M, k, k).
 
-    ``z``, the log of the evidence by Laplace's formula, and the triangular factors
-    of the curvature.
+    The evidence is Laplace's approximation. The factors are lower triangular.
     """
 
     def __new__(cls, z, log_evidence, factors):
@@ -38,7 +37,7 @@ class Modes(tuple):
 
 
 class Items:
-    """Pairs of a row and a latent that climbs to a mode of the row's posterior."""
+    """Pairs of a row index (N,) and a latent (N, k), which ascends to a mode."""
 
     def __init__(self, posterior, x, row, z, value=None, component=None):
         self.posterior, self.x, self.row, self.z = posterior, x, row, z
@@ -54,12 +53,12 @@ class Items:
         self.value = value
 
     def chosen(self, items):
-        """Return some of the items."""
+        """Return the items with the indices `items`."""
         parts = (self.row, self.z, self.value, self.component)
         return Items(self.posterior, self.x, *(part[items] for part in parts))
 
     def joined(self, others, n_own, n_others):
-        """Return the items and others, of so many for each row."""
+        """Return these items and `others`: n_own and n_others of them for each row."""
         n = self.x.shape[0]
 
         def both(name):
@@ -74,7 +73,7 @@ class Items:
         return Items(self.posterior, self.x, *map(both, names))
 
     def climb(self, n_steps):
-        """Take damped Gauss-Newton steps, and cheaper ones between them."""
+        """Take `n_steps` damped Gauss-Newton steps with chord steps between them."""
         active = torch.arange(self.z.shape[0])
         chords = _CHORDS if self.z.shape[1] > LOW_DIMENSION else 0
         for _ in range(n_steps):
@@ -86,7 +85,7 @@ class Items:
                 return
 
     def _move(self, step, active, *factors):
-        """Take a step from some items; return those to go on from, with factors."""
+        """Take a step; return the items that have not converged, and their factors."""
         z, value, going, factors = self._blocks(
             step,
             active,
@@ -99,9 +98,9 @@ class Items:
         return active[going], factors[going]
 
     def laplace(self):
-        """Return latents, log-evidences and factors of the curvature there.
+        """Return latents (N, k), log-evidence (N,) and curvature factors (N, k, k).
 
-        A mode that an earlier one of the same row has found has no evidence.
+        A duplicate of a better mode of the same row has a log-evidence of -inf.
         """
         factors, log_dets = self._blocks(
             self._curvature, slice(None), self.z, self.component
@@ -131,7 +130,7 @@ class Items:
         return z.reshape(flat, k), log_evidence.reshape(flat), L.reshape(flat, k, k)
 
     def _blocks(self, function, items, *parts):
-        """Apply a function of rows and parts to items, block by block."""
+        """Apply a function of rows (n, d) and `parts` to items, block by block."""
         return by_blocks(
             lambda row, *parts: function(self.x[row], *parts),
             self.size,
@@ -140,7 +139,7 @@ class Items:
         )
 
     def _joint(self, x, z, component):
-        """Return log p(x | z) plus the log of the component's weighted density."""
+        """Return log p(x | z) plus the log-density of the weighted component: (n,)."""
         prior = self.posterior.prior
         a = self.posterior.decode(z)
         white = self._white(z, component)
@@ -156,7 +155,7 @@ class Items:
         return (centred @ prior.factors[component])[:, 0]
 
     def _linear(self, x, z, component):
-        """Return the slope and the curvature of the joint log-density in `z`."""
+        """Return gradient (n, k) and curvature (n, k, k) of the joint log-density."""
         prior, likelihood = self.posterior.prior, self.posterior.module.likelihood
         a, J = self.posterior.decode_with_jacobian(z)  # (n, d), (n, k, d)
         white = self._white(z, component)[..., None]
@@ -166,7 +165,7 @@ class Items:
         return slope, weighted @ J.mT + prior.precisions[component]
 
     def _step(self, x, z, value, component):
-        """Return latents, values, whether to go on, and factors of the curvature."""
+        """Return latents, values, whether to continue, and curvature factors."""
         slope, H = self._linear(x, z, component)
         factors = cholesky(H)
         step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
@@ -174,7 +173,7 @@ class Items:
         project = self.posterior.prior.project
         new = project(z + step)
         best = self._joint(x, new, component)[0]
-        # Not a number is no gain.
+        # Comparisons with NaN are false, so that a NaN is never accepted.
         enough = best - value > 0.2 * promised
         best = torch.where(best > value, best, value)
         new = torch.where((best > value)[:, None], new, z)
@@ -189,7 +188,7 @@ class Items:
         return new, best, going, factors
 
     def _chord(self, x, z, value, component, factors):
-        """Return the same after a step with the curvature of an earlier one."""
+        """Return the values of `_step` for a step with the given curvature factors."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
             total = self._joint(x, z, component)[0].sum()
@@ -209,7 +208,7 @@ class Items:
 
 
 def cholesky(H):
-    """Return triangular factors; of the diagonal alone where rounding forbids one."""
+    """Return Cholesky factors of H (n, k, k), of its diagonal if not definite."""
     L, info = torch.linalg.cholesky_ex(H)
     if not info.any():
         return L

@@ -1,4 +1,4 @@
-"""The losses: what each autoencoder minimises, batch by batch."""
+"""Losses of the autoencoders."""
 
 import math
 
@@ -12,29 +12,19 @@ from skgen.autoencoder._divergences import (
 )
 from skgen.neural._net import LossModule
 
-# Log-variances of codes stay within these bounds: e^15 overflows no sum, and
-# e^-20 no inverse.
+# Bounds of the log-variances of codes, which keep sums and inverses finite.
 _LOG_VARIANCES = (-20.0, 15.0)
 
-
-# Steps until the divergence has its full weight: before the decoder has learned to
-# use codes, giving them up is the quickest way down.
+# Number of steps until the divergence has its full weight. With full weight from the
+# start, the posterior tends to collapse before the decoder has learned to use codes.
 _WARM_UP = 200
 
 
 class AutoencoderModule(LossModule):
-    """An encoder, a decoder and the likelihood of rows given the decoder's output.
+    """Abstract loss of an encoder, a decoder and a likelihood.
 
-    Abstract: a loss fills in `forward`.
-
-    Parameters
-    ----------
-    encoder, decoder : torch.nn.Module
-        The networks, from and to rows of all features.
-    likelihood : AbstractLikelihood
-        Of the features that vary.
-    varying : torch.Tensor of shape (d,)
-        Which features vary; the others have no part in the loss.
+    varying: mask (d,) of the features that the likelihood is of. The networks take and
+    return all d features; constant features do not enter the loss.
     """
 
     def __init__(self, encoder, decoder, likelihood, varying):
@@ -44,28 +34,28 @@ class AutoencoderModule(LossModule):
         self.width = int(varying.sum())
 
     def rows(self, x):
-        """Return the features of rows that the likelihood knows: (..., d')."""
+        """Return the features (..., d') of rows (..., d) that vary."""
         return x if self.kept is None else x.index_select(-1, self.kept)
 
     def decode(self, z):
-        """Return the decoder's outputs for the features that vary: (..., d')."""
+        """Return the decoder outputs (..., d') of latents for features that vary."""
         flat = self.decoder(z.reshape(-1, z.shape[-1]))
         return self.rows(flat).reshape(*z.shape[:-1], self.width)
 
     def encode(self, x):
-        """Return the code of each row: (n, k)."""
+        """Return the codes (n, k) of rows (n, d)."""
         return self.encoder(x)
 
     def posterior(self, x):
-        """Return the mean and the log-variance of each row's code: (n, k) each.
+        """Return means and log-variances of codes: (n, k) each.
 
-        The log-variance is None for an encoder that knows of none.
+        The log-variances are None for a deterministic encoder.
         """
         return self.encode(x), None
 
 
 class Reconstruction(AutoencoderModule):
-    """Minus the log-likelihood of rows given their own codes."""
+    """Negative mean log-likelihood of rows given their codes."""
 
     def forward(self, x):
         x = self.likelihood.seen(x, self.generator)
@@ -75,14 +65,9 @@ class Reconstruction(AutoencoderModule):
 
 
 class Variational(AutoencoderModule):
-    """Minus the ELBO, or the importance-weighted bound of more draws than one.
+    """Negative ELBO, or negative importance-weighted bound if `n_importance` > 1.
 
-    Parameters
-    ----------
-    beta : float
-        The weight of the divergence from the prior.
-    n_importance : int
-        How many codes to draw for a row.
+    `beta` is the weight of the divergence.
     """
 
     def __init__(self, *networks, beta, n_importance):
@@ -91,7 +76,7 @@ class Variational(AutoencoderModule):
         self.register_buffer("n_steps", torch.zeros(()))
 
     def _weight(self):
-        """Return the weight of the divergence, which training lets in by degrees."""
+        """Return the weight of the divergence, which increases during the warm-up."""
         if not self.training:
             return self.beta
         self.n_steps += 1
@@ -124,12 +109,10 @@ class Variational(AutoencoderModule):
         return (weight * divergence - fit).mean()
 
     def _importance_weighted(self, x, z, q, beta):
-        """Return the bound, with doubly reparameterised gradients.
-
-        A code moves with the encoder's parameters; the density that it was drawn
-        from is held where it is, and each code's gradient is weighted once more
-        (Tucker et al., 2019).
-        """
+        """Return the bound for rows (n, d') and codes (m, n, k), a scalar."""
+        # Doubly reparameterised gradients (Tucker et al., 2019): gradients reach the
+        # encoder through the codes alone, with the density q held fixed, and the
+        # gradient of each code is weighted a second time.
         mean, log_variance = q
         standardised = (z - mean) * (-0.5 * log_variance).exp()
         log_q = -0.5 * (standardised.square() + log_variance).sum(-1)  # (m, n)
@@ -139,27 +122,20 @@ class Variational(AutoencoderModule):
         log_weight = self.likelihood.log_density(x, a) + beta * (log_prior - log_q)
         weight = torch.softmax(log_weight.detach(), dim=0)  # (m, n)
         if z.requires_grad:
-            # With another beta the density that codes were drawn from has a share.
+            # For a beta other than 1 the second weight is a mixture.
             again = 1 - beta + beta * weight[..., None]
             z.register_hook(lambda gradient: gradient * again)
         surrogate = (weight * log_weight).sum(0).mean()
         bound = torch.logsumexp(log_weight.detach(), 0).mean() - math.log(z.shape[0])
-        # The value of the bound, the gradient of the surrogate.
+        # Value of the bound with the gradient of the surrogate.
         return surrogate + (bound - surrogate).detach()
 
 
 class Sliced(AutoencoderModule):
-    """Reconstruction plus the sliced-Wasserstein distance of codes to a prior.
+    """Reconstruction loss plus `weight` * k * sliced-Wasserstein distance to a prior.
 
-    Parameters
-    ----------
-    weight : float
-        What the distance counts for, once for each number of a code.
-    n_projections : int
-        How many directions to draw for a batch.
-    draw : callable or None
-        Draws codes from the prior: from a shape (n, k) and a generator. None stands
-        for the standard normal, by its quantiles.
+    draw: function of a shape (n, k) and a generator that returns codes from the prior;
+    None is the standard normal prior, by its quantiles.
     """
 
     def __init__(self, *networks, weight, n_projections, draw):
@@ -182,7 +158,7 @@ class Sliced(AutoencoderModule):
 
 
 class Pool(torch.nn.Module):
-    """Draws from many draws of a density, at random."""
+    """Random draws (n, k), with replacement, from stored draws (N, k)."""
 
     def __init__(self, draws):
         super().__init__()
@@ -194,7 +170,7 @@ class Pool(torch.nn.Module):
 
 
 class Uniform(torch.nn.Module):
-    """Draws from the cube [-1, 1]^k."""
+    """Uniform draws (n, k) from the cube [-1, 1]^k."""
 
     def forward(self, shape, generator):
         device = None if generator is None else generator.device
@@ -202,7 +178,7 @@ class Uniform(torch.nn.Module):
 
 
 class Shell(torch.nn.Module):
-    """Draws of uniform density between two spheres."""
+    """Uniform draws (n, k) from the shell between two spheres."""
 
     def __init__(self, inner, outer):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Encoders and decoders: dense, convolutional, or the user's own modules."""
+"""Encoders and decoders: dense, convolutional or given by the user."""
 
 import copy
 import itertools
@@ -21,28 +21,14 @@ ACTIVATIONS = {
     "identity": nn.Identity,
 }
 
-# Channels of the convolutions, each of which halves height and width.
+# Output channels of the convolutions. Each convolution halves height and width.
 _CHANNELS = (32, 64)
 
 
 def build_networks(model, n_features, n_codes, n_encoded):
-    """Return an encoder and a decoder, as the estimator's parameters say.
+    """Return the encoder and the decoder that the parameters of `model` describe.
 
-    Parameters
-    ----------
-    model : AbstractAutoencoder
-        Its parameters `encoder`, `decoder`, `image_shape`, `hidden_layer_sizes` and
-        `activation`.
-    n_features : int
-        The numbers of a row, which the encoder takes and the decoder gives.
-    n_codes : int
-        The numbers of a code, which the decoder takes.
-    n_encoded : int
-        The numbers that the encoder gives: a code, or its mean and log-variance.
-
-    Returns
-    -------
-    encoder, decoder : torch.nn.Module
+    encoder: (n, n_features) to (n, n_encoded); decoder: (n, n_codes) to (n, n_features)
     """
     shape = image_shape(model)
     act = ACTIVATIONS[model.activation]
@@ -70,7 +56,7 @@ def build_networks(model, n_features, n_codes, n_encoded):
 
 
 def image_shape(model):
-    """Return (channels, height, width) of `image_shape`; None without."""
+    """Return `image_shape` as (channels, height, width), or None."""
     shape = model.image_shape
     if shape is None:
         return None
@@ -78,7 +64,7 @@ def image_shape(model):
 
 
 def dense(sizes, act):
-    """Return linear layers with an activation between each two."""
+    """Return linear layers with activations between them."""
     layers = []
     for n_in, n_out in itertools.pairwise(sizes):
         layers += [_started(nn.Linear(n_in, n_out)), act()]
@@ -86,7 +72,7 @@ def dense(sizes, act):
 
 
 def convolutional_encoder(shape, hidden, n_encoded, act):
-    """Return convolutions that halve the image, then dense layers."""
+    """Return convolutions that halve the image, followed by dense layers."""
     layers, n_in = [nn.Unflatten(1, shape)], shape[0]
     for n_out in _CHANNELS:
         layers += [_started(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1)), act()]
@@ -96,7 +82,7 @@ def convolutional_encoder(shape, hidden, n_encoded, act):
 
 
 def convolutional_decoder(shape, hidden, n_codes, act):
-    """Return dense layers, then convolutions that double the image."""
+    """Return dense layers, followed by convolutions that double the image."""
     sizes = _halvings(shape)[::-1]
     n_in = _CHANNELS[-1]
     layers = [
@@ -107,7 +93,7 @@ def convolutional_decoder(shape, hidden, n_codes, act):
     for n_out, small, large in zip(
         (*_CHANNELS[-2::-1], shape[0]), sizes[:-1], sizes[1:], strict=True
     ):
-        # Two sizes have the same half; the padding tells which it was.
+        # An even and an odd size have the same half; the padding restores the size.
         more = [b - (2 * a - 1) for a, b in zip(small, large, strict=True)]
         layer = nn.ConvTranspose2d(
             n_in, n_out, 3, stride=2, padding=1, output_padding=more
@@ -118,7 +104,7 @@ def convolutional_decoder(shape, hidden, n_codes, act):
 
 
 def last_layer(network):
-    """Return the last layer with a bias of a network; None where there is none."""
+    """Return the last layer of a network that has a bias, or None."""
     layers = [m for m in network.modules() if getattr(m, "bias", None) is not None]
     return layers[-1] if layers else None
 
@@ -132,17 +118,17 @@ def _halvings(shape):
 
 
 def _started(layer):
-    """Return a layer with the weights of Glorot and Bengio (2010) and no bias."""
+    """Initialise a layer as Glorot and Bengio (2010), with bias 0; return it."""
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
 
 
 def _given(model, name, given, sizes, shape):
-    """Return a copy of the user's module, or what the user's factory makes."""
+    """Return a copy of the user's module, or the module that a callable returns."""
     n_in, n_out = sizes
     rule = (
-        f"None, a torch.nn.Module or a function of ({n_in}, {n_out}) that returns one"
+        f"None, a torch.nn.Module or a callable that returns one for ({n_in}, {n_out})"
     )
     if isinstance(given, nn.Module):
         network = copy.deepcopy(given)
@@ -150,13 +136,13 @@ def _given(model, name, given, sizes, shape):
         try:
             network = given(n_in, n_out)
         except TypeError as error:
-            got = Described(f"one that fails for ({n_in}, {n_out}) ({error})")
+            got = Described(f"a callable that fails for ({n_in}, {n_out}) ({error})")
             raise invalid_parameter(model, name, rule, got) from error
     else:
         raise invalid_parameter(model, name, rule, given)
     if not isinstance(network, nn.Module):
         raise invalid_parameter(
-            model, name, rule, Described(f"one that returns {network!r}")
+            model, name, rule, Described(f"a callable that returns {network!r}")
         )
     if shape is not None:
         parts = (nn.Unflatten(1, shape), network)
@@ -165,7 +151,7 @@ def _given(model, name, given, sizes, shape):
         )
     network = network.float()
     for layer in network.modules():
-        # A first layer that works in place would write over rows.
+        # An in-place first layer would overwrite the training rows.
         if getattr(layer, "inplace", False) is True:
             layer.inplace = False
     _check_size(model, name, network, n_in, n_out)
@@ -173,14 +159,12 @@ def _given(model, name, given, sizes, shape):
 
 
 def _check_size(model, name, network, n_in, n_out):
-    """Raise unless a network maps rows of `n_in` numbers to rows of `n_out`.
-
-    In single precision, which training takes, and in double precision, which answers
-    take, with the derivatives of a decoder: what fails should fail before training.
-    """
+    """Raise unless a network maps (n, n_in) to (n, n_out) in training and scoring."""
+    # Training is in single precision, scoring in double precision with the derivatives
+    # of the decoder. A network that fails in scoring should fail before training.
     rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
     refused = partial(_refused, model, name)
-    # A copy: a frozen part of the user's stays as it is.
+    # A copy, because `eval` changes the mode of layers.
     network = copy.deepcopy(network).eval()
     parameter = next(network.parameters(), None)
     x = torch.zeros(2, n_in, device=None if parameter is None else parameter.device)
@@ -190,29 +174,29 @@ def _check_size(model, name, network, n_in, n_out):
         shape = (
             tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         )
-        got = Described(f"one whose output for 2 rows is {shape}")
+        got = Described(f"a module whose output for 2 rows is {shape}")
         raise invalid_parameter(model, name, rule, got)
-    # One that keeps what it computed does not let itself be copied any more.
-    with refused(rule, "cannot be copied after a pass"):
+    # A module that stores its output cannot be copied afterwards.
+    with refused(rule, "cannot be copied after a forward pass"):
         network = copy.deepcopy(network).requires_grad_(False).cpu().double()
     x = x.cpu().double()
-    rule += ", in double precision too, which answers are computed in"
-    with refused(rule, "fails there"), torch.no_grad():
+    rule += ", in double precision too, in which rows are scored"
+    with refused(rule, "fails in double precision"), torch.no_grad():
         out = network(x.clone())
     if out.dtype != torch.float64:
-        got = Described(f"one whose output there is {out.dtype}")
+        got = Described(f"a module whose output is {out.dtype} for float64 input")
         raise invalid_parameter(model, name, rule, got)
     if name == "decoder":
-        rule = "a module whose derivatives PyTorch can carry forwards, as scores need"
-        with refused(rule, "torch.func.jvp fails for"), torch.no_grad():
+        rule = "a module that supports forward-mode differentiation, for scoring"
+        with refused(rule, "fails in torch.func.jvp"), torch.no_grad():
             with_jacobian(network, x, torch.ones_like(x))
 
 
 @contextmanager
 def _refused(model, name, rule, what):
-    """Turn an error of the body into that of a module which does not serve."""
+    """Turn an error of the body into an InvalidParameterError."""
     try:
         yield
     except Exception as error:
-        got = Described(f"one that {what} ({error})")
+        got = Described(f"a module that {what} ({error})")
         raise invalid_parameter(model, name, rule, got) from error

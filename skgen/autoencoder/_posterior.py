@@ -1,12 +1,12 @@
-r"""The density of rows under a decoder, by importance sampling about the modes.
+r"""Density of rows under a decoder, by importance sampling around the modes.
 
 .. math:: p(x) = \int p(z) \, p(x | z) \, dz .
 
-For each row, damped Gauss-Newton steps lead from the encoder's code and from other
-codes to modes of :math:`p(z) p(x | z)`; a normal density about each, with the
-curvature there, makes the proposal. Work is done in blocks of a fixed number of items,
-padded where there are fewer: a row's answer is the same beside any other rows, but for
-a last bit.
+For each row, damped Gauss-Newton steps from the encoder's code and from other codes
+find modes of :math:`p(z) p(x | z)`. The proposal is a mixture of normal densities: one
+for each mode, with the curvature at the mode as its precision. Rows are processed in
+padded blocks of a fixed size, so that the result for a row depends on the other rows in
+the last bit at most.
 """
 
 import math
@@ -25,33 +25,28 @@ from skgen.autoencoder._modes import LOW_DIMENSION, Items, Modes
 from skgen.autoencoder._priors import NormalMixture, quasi_noise
 from skgen.autoencoder._proposal import Points, Proposal, with_control
 
-# Codes of other rows, or points of the prior, to start from.
+# Number of codes, or points of the prior, from which initial values are chosen.
 _BANK = 4096
 
-# So many points of the prior that count, of equal weight, make a good mean: points
-# that are spread evenly, and points drawn at random.
+# Effective sample size from which points of the prior alone give an accurate mean, for
+# quasi-random and for random points.
 _ENOUGH, _ENOUGH_AT_RANDOM = 100, 1000
 
-# Up to so many numbers in a code, points of the prior join the proposal.
+# Largest latent dimension for which points of the prior join the proposal.
 _JOINING = 8
 
-# Starts that are followed to the end: for codes of few numbers after a first step,
-# for others, where a step is dear, by their density alone.
+# Number of initial values that are iterated to convergence. In low dimension they are
+# selected after a first step. In high dimension, where a step is expensive, they are
+# selected by their density.
 _FOLLOWED, _FOLLOWED_IN_MANY = 6, 3
 _STEPS, _STEPS_FROM_ENCODER = 12, 4
 
 
 class Posterior:
-    """The posterior of codes given rows, and the density of rows.
+    """Posterior of latents given rows, and density of rows.
 
-    Parameters
-    ----------
-    module : AutoencoderModule
-        In float64, without gradients.
-    prior : NormalMixture
-        The density of latents.
-    codes : ndarray of shape (n, k)
-        Codes of training rows, to start from.
+    module: an `AutoencoderModule` in float64 without gradients; prior: a
+    `NormalMixture`; codes: (n, k), codes of training rows for initial values.
     """
 
     def __init__(self, module, prior, codes):
@@ -62,10 +57,10 @@ class Posterior:
     def __getstate__(self):
         return {**vars(self), "_found": None, "_widest": None}
 
-    # -- answers -----------------------------------------------------------------
+    # -- density and modes -------------------------------------------------------
 
     def log_density(self, rows, n_samples):
-        """Return log p(x) of rows, of shape (n, d) and in the module's coordinates."""
+        """Return log p(x): (n,) of rows (n, d) in the scaling of the module."""
         with torch.no_grad():
             if self._is_normal():
                 evidence = self.modes(rows, from_encoder_only=True).log_evidence
@@ -74,7 +69,7 @@ class Posterior:
                 return torch.logsumexp(self.modes(rows).log_evidence, dim=1)
             if self._points() is None:
                 return self._importance(rows, n_samples)
-            # Where the noise is wide, points of the prior alone see the posterior.
+            # For a wide posterior, points of the prior alone are sufficient.
             answer, effective = self._by_prior(self.module.rows(rows))
             enough = _ENOUGH if self.prior.spreads_evenly else _ENOUGH_AT_RANDOM
             narrow = effective < enough
@@ -83,7 +78,7 @@ class Posterior:
             return answer
 
     def _is_normal(self):
-        """Tell whether rows are normal, and Laplace's formula exact."""
+        """Return whether rows are normal, which makes Laplace's method exact."""
         return (
             type(self.prior) is NormalMixture
             and self.prior.weights.numel() == 1
@@ -92,7 +87,7 @@ class Posterior:
         )
 
     def modes(self, rows, from_encoder_only=False):
-        """Return the modes of each row's posterior, best first."""
+        """Return the `Modes` of the posterior of each row (n, d), best first."""
         x = self.module.rows(rows)
         z = self._encoded(rows)[:, None]  # (n, 1, k)
         if not from_encoder_only:
@@ -105,7 +100,7 @@ class Posterior:
             if k <= LOW_DIMENSION:
                 items.climb(1)
             value = items.value.view(n, n_starts).clone()
-            value[:, 0] = math.inf  # the encoder's own is among them
+            value[:, 0] = math.inf  # always keep the encoder's code
             best = value.topk(followed, dim=1).indices
             chosen = (torch.arange(n)[:, None] * n_starts + best).reshape(-1)
             items = items.chosen(chosen)
@@ -119,7 +114,7 @@ class Posterior:
         )
 
     def _with_neighbours(self, items, n_starts):
-        """Return items, and the modes of other components near the best of a row."""
+        """Return items, with modes of the components near the best mode of each row."""
         n, k = items.x.shape[0], items.z.shape[1]
         n_more = self.prior.n_neighbours
         best = items.value.view(n, n_starts).argmax(dim=1)
@@ -136,21 +131,21 @@ class Posterior:
         return items.joined(others, n_starts, n_more)
 
     def decode(self, z):
-        """Return the decoder's outputs for latents."""
+        """Return the decoder outputs (..., d') for latents (..., k)."""
         return self.module.decode(self.prior.to_code(z))
 
     def decode_with_jacobian(self, z):
-        """Return the decoder's outputs for latents (n, d) and Jacobians (n, k, d)."""
+        """Return decoder outputs (n, d') and Jacobians (n, k, d') at latents (n, k)."""
         prior = self.prior
         a, J = with_jacobian(
             self.module.decoder, prior.to_code(z), prior.slope_of_code(z)
         )
         return self.module.rows(a), self.module.rows(J)
 
-    # -- starts --------------------------------------------------------------------
+    # -- initial values ------------------------------------------------------------
 
     def _encoded(self, rows):
-        """Return the latents of the encoder's codes."""
+        """Return the latents (n, k) of the encoder's codes."""
         return by_blocks(
             lambda x: (
                 self.prior.project(self.prior.from_code(self.module.encode(x))),
@@ -164,7 +159,7 @@ class Posterior:
         bank = self._bank()
 
         def best(x):
-            joint = bank.joint(x)  # (n, N), but for what no code changes
+            joint = bank.joint(x)  # (n, N), up to a constant for each row
             each = [
                 start + joint[:, start:stop].argmax(1) for start, stop in bank.groups
             ]
@@ -173,14 +168,15 @@ class Posterior:
         return bank.z[by_blocks(best, bank.rows_at_once, x)[0]]
 
     def _bank(self):
-        """Return latents to start from, made when they are first asked for."""
+        """Return the `Points` from which initial values are chosen."""
         return self._prepared()[0]
 
     def _points(self):
-        """Return points of the prior that join the proposal; None for none."""
+        """Return the `Points` of the prior that join the proposal, or None."""
         return self._prepared()[1]
 
     def _prepared(self):
+        """Return the bank and the points of the prior, computed on first use."""
         if self._found is None:
             k = self.codes.shape[1]
             points = bank = None
@@ -196,7 +192,7 @@ class Posterior:
     # -- importance sampling ---------------------------------------------------------
 
     def _by_prior(self, x):
-        """Return log p(x) by points of the prior, and how many of them count."""
+        """Return log p(x) by points of the prior, and effective sample sizes: (n,)."""
         points = self._points()
 
         def mean(x):
@@ -211,7 +207,7 @@ class Posterior:
         return by_blocks(mean, points.rows_at_once, x)
 
     def _importance(self, rows, n_samples):
-        """Return log p(x) by samples from a mixture about the modes."""
+        """Return log p(x): (n,) by samples from a mixture around the modes."""
         x, modes = self.module.rows(rows), self.modes(rows)
         k = modes.z.shape[2]
         u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
@@ -227,7 +223,7 @@ class Posterior:
         )[0]
 
     def _estimate(self, x, modes, u, noise):
-        """Return the estimate of log p(x) for a block of rows."""
+        """Return the estimate of log p(x): (n,) for a block of rows (n, d')."""
         n, _n_modes, k = modes.z.shape
         proposal = Proposal(modes)
         z = proposal.draw(u, noise)  # (n, m, k)
@@ -240,8 +236,8 @@ class Posterior:
         points = self._points()
         if points is None:
             return torch.logsumexp(log_joint - log_q, dim=1) - math.log(m)
-        # Samples of the prior and of the proposal, as from a mixture of both
-        # (the balance heuristic of Veach and Guibas, 1995).
+        # Treat samples of the prior and of the proposal as samples of their mixture
+        # (balance heuristic; Veach and Guibas, 1995).
         n_points = points.z.shape[0]
         at_points = proposal.log_density(points.z.expand(n, -1, -1))  # (n, N)
         base = self.module.likelihood.base(x)[:, None]
@@ -255,7 +251,7 @@ class Posterior:
         return with_control(log_joint - log_mix, log_prior - log_mix)
 
     def _width(self):
-        """Return the most numbers that a layer of the decoder gives for a code."""
+        """Return the size of the largest layer output of the decoder for one code."""
         if self._widest is None:
             with torch.no_grad():
                 one = torch.zeros(1, self.codes.shape[1], dtype=torch.float64)
@@ -265,7 +261,7 @@ class Posterior:
     # -- blocks ------------------------------------------------------------------------
 
     def items_in_block(self, k):
-        """Return how many items a block has, each with a Jacobian."""
+        """Return the number of items, each with a Jacobian, in a block."""
         n_weights = sum(p.numel() for p in self.module.decoder.parameters())
         return max(
             8,

@@ -1,7 +1,11 @@
-r"""Densities of codes, as scoring needs them: with normal components to steer by.
+r"""Priors of latents, with normal components for the proposals of scoring.
 
-A prior tells the true :math:`\log p(z)` and, for proposals, a mixture of normal
-densities: itself where it is one, else a normal density fitted to the codes.
+A prior has an exact :math:`\log p(z)` and a mixture of normal densities that guides
+proposals. The two are the same if the prior is such a mixture; otherwise the guide is a
+normal density with the moments of the prior or of the codes.
+
+A *latent* is the argument of the prior, and a *code* is the input of the decoder. They
+differ for `Cube`, whose latents are normal and whose codes are uniform.
 """
 
 import math
@@ -13,32 +17,26 @@ from scipy import special
 from skgen._drawing import draw
 from skgen._quasi_random import uniform_points
 
-# How near to the border of a bounded prior a code is taken to be, as a probability.
+# Distance from the border of a bounded prior at which codes are clipped: a probability
+# for `Cube`, a fraction of the width for `Ring`.
 _BORDER = 1e-6
 
-# Of so many narrow components about the best mode the modes are sought as well; up to
-# so many have Laplace's formula to themselves.
+# Number of components near the best mode whose modes are searched as well, and maximum
+# number of components for which Laplace's method is used.
 _NEIGHBOURS, _FEW = 8, 32
 
 
 class NormalMixture:
-    """A mixture of normal densities; with one component, a normal density.
+    """Mixture of normal densities; weights (C,), means (C, k), precisions (C, k, k).
 
-    Parameters
-    ----------
-    weights : ndarray of shape (C,)
-        The weights.
-    means : ndarray of shape (C, k)
-        The means.
-    precisions : ndarray of shape (C, k, k)
-        The inverses of the covariances.
+    Subclasses override the density and keep the components as a guide for proposals.
     """
 
-    # Whether Laplace's formula holds, and whether `spread` beats draws at random.
+    # Whether Laplace's method is valid, and whether `spread` is quasi-random.
     smooth = True
     spreads_evenly = True
 
-    # Components about the best mode of a row whose modes are sought as well.
+    # Number of components near the best mode whose modes are searched as well.
     n_neighbours = 0
 
     def __init__(self, weights, means, precisions):
@@ -53,27 +51,27 @@ class NormalMixture:
         )  # (C,)
 
     def log_components(self, z):
-        """Return the logs of the weighted densities of components: (n, C)."""
+        """Return the log-densities (n, C) of the weighted components at z (n, k)."""
         centred = z - self.means[:, None]  # (C, n, k)
         squares = (centred @ self.factors).square().sum(-1)  # (C, n)
         return (self.log_scales[:, None] - 0.5 * squares).T
 
     def log_density(self, z):
-        """Return the log-density of (n, k) latents."""
+        """Return the log-density (n,) of latents (n, k)."""
         return torch.logsumexp(self.log_components(z), dim=1)
 
     def draw(self, n, rng):
-        """Return (n, k) draws."""
+        """Return n draws (n, k)."""
         k = self.means.shape[1]
         return self._placed(rng.uniform(size=n), rng.standard_normal((n, k)))
 
     def spread(self, n):
-        """Return (n, k) points that are spread as evenly as the density."""
+        """Return n quasi-random points (n, k) of the density."""
         k = self.means.shape[1]
         return self._placed(*quasi_noise(n, k))
 
     def _placed(self, u, noise):
-        """Return points made of uniform numbers (n,) and normal ones (n, k)."""
+        """Map uniform numbers u (n,) and normal noise (n, k) to points (n, k)."""
         shares = np.cumsum(self.weights.numpy())
         c = np.searchsorted(shares, u * shares[-1], side="right")
         c = np.minimum(c, shares.size - 1)
@@ -86,7 +84,7 @@ class NormalMixture:
         return torch.from_numpy(z)
 
     def normal(self):
-        """Return a prior of one component: with the moments of many, or this one."""
+        """Return a prior with one component and the moments of the components."""
         if self.weights.numel() == 1:
             return self
         weights = self.weights / self.weights.sum()
@@ -98,29 +96,29 @@ class NormalMixture:
         return NormalMixture([1.0], mean[None], torch.linalg.inv(covariance)[None])
 
     def project(self, z):
-        """Return the nearest latents at which the density is not zero."""
+        """Return the nearest latents (n, k) with a positive density."""
         return z
 
     def to_code(self, z):
-        """Return the code that a latent stands for."""
+        """Return the codes (n, k) of latents (n, k)."""
         return z
 
     def slope_of_code(self, z):
-        """Return the derivatives of the code, each number by its latent's."""
+        """Return the elementwise derivatives (n, k) of codes in latents."""
         return torch.ones_like(z)
 
     def from_code(self, code):
-        """Return a latent that stands for a code."""
+        """Return the latents (n, k) of codes (n, k)."""
         return code
 
 
 def standard_normal(k):
-    """Return the standard normal density of `k` numbers."""
+    """Return the standard normal density in k dimensions."""
     return NormalMixture(np.ones(1), np.zeros((1, k)), np.eye(k)[None])
 
 
 class Cube(NormalMixture):
-    """A uniform density on the cube [-1, 1]^k, as a map of normal numbers."""
+    """Uniform density on the cube [-1, 1]^k, as a map of standard normal latents."""
 
     def __init__(self, k):
         super().__init__(np.ones(1), np.zeros((1, k)), np.eye(k)[None])
@@ -137,21 +135,13 @@ class Cube(NormalMixture):
 
 
 class Ring(NormalMixture):
-    """A uniform density between two spheres; a normal one to steer by.
-
-    Parameters
-    ----------
-    k : int
-        The numbers of a code.
-    inner, outer : float
-        The radii.
-    """
+    """Uniform density between the spheres of radii `inner` and `outer` in R^k."""
 
     smooth = False
 
     def __init__(self, k, inner, outer):
         self.radii = inner, outer
-        # The mean square of the radius, shared by the numbers of a code.
+        # Variance of each coordinate: mean squared radius divided by k.
         square = k / (k + 2) * (outer ** (k + 2) - inner ** (k + 2))
         variance = square / (outer**k - inner**k) / k
         super().__init__(np.ones(1), np.zeros((1, k)), np.eye(k)[None] / variance)
@@ -167,11 +157,11 @@ class Ring(NormalMixture):
     def project(self, z):
         inner, outer = self.radii
         radius = z.norm(dim=-1, keepdim=True)
-        # The centre is as near to one direction as to any other.
+        # The centre has no direction; take the first axis.
         first = torch.zeros_like(z)
         first[..., 0] = 1.0
         direction = torch.where(radius < 1e-30, first, z / radius.clamp(min=1e-30))
-        # A little inside, where rounding leaves it inside.
+        # A small margin keeps the point inside despite rounding.
         border = _BORDER * (outer - inner)
         return direction * radius.clamp(inner + border, outer - border)
 
@@ -184,15 +174,7 @@ class Ring(NormalMixture):
 
 
 class RoundMixture(NormalMixture):
-    """Equal round normal densities about samples.
-
-    Parameters
-    ----------
-    samples : ndarray of shape (C, k)
-        The samples.
-    width : float
-        The standard deviation about each.
-    """
+    """Equal mixture of N(s, width^2 I) over samples s (C, k)."""
 
     def __init__(self, samples, width):
         n, k = samples.shape
@@ -200,7 +182,7 @@ class RoundMixture(NormalMixture):
         self.width = width
         self.weights = torch.full((n,), 1 / n, dtype=torch.float64)
         self.means = torch.as_tensor(samples, dtype=torch.float64)
-        # Views of one matrix.
+        # Views of a single matrix, which need no memory.
         self.precisions = (eye / width**2).expand(n, k, k)
         self.factors = (eye / width).expand(n, k, k)
         log_scale = -math.log(n) - k * math.log(width * math.sqrt(2 * math.pi))
@@ -220,15 +202,7 @@ class RoundMixture(NormalMixture):
 
 
 class AnyDensity(NormalMixture):
-    """Any density with `score_samples` and `sample`; a normal one to steer by.
-
-    Parameters
-    ----------
-    density : estimator
-        A fitted density of codes.
-    codes : ndarray of shape (n, k)
-        Codes, whose mean and covariance proposals have.
-    """
+    """Any fitted density; its guide has the mean and covariance of codes (n, k)."""
 
     smooth = False
     spreads_evenly = False
@@ -254,6 +228,6 @@ class AnyDensity(NormalMixture):
 
 
 def quasi_noise(n, k):
-    """Return uniform (n,) and standard normal (n, k) numbers, spread evenly."""
+    """Return quasi-random uniform (n,) and standard normal (n, k) numbers."""
     u = uniform_points(n, k + 1)
     return u[:, 0], special.ndtri(u[:, 1:])

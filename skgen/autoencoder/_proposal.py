@@ -1,4 +1,4 @@
-"""What codes are drawn from for the density of a row, and how draws are averaged."""
+"""Proposals of importance sampling, and the mean of its weights."""
 
 import itertools
 import math
@@ -9,15 +9,16 @@ from sklearn.cluster import KMeans
 
 from skgen.autoencoder._blocks import BLOCK_ITEMS, BLOCK_NUMBERS
 
-# Groups of the bank, of each of which the best is a start.
+# Number of groups of points. The best point of each group is an initial value.
 _GROUPS = 16
 
-# A mode has this share of a proposal at least, if within so many nats of the best.
+# Minimum weight of a mode in the proposal, if its log-evidence lies within this number
+# of nats of the best mode.
 _LEAST_SHARE, _WITHIN = 0.1, 12.0
 
 
 class Proposal:
-    """A mixture of normal densities about the modes of each of a block of rows."""
+    """Mixture of normal densities around the M modes, for each of n rows."""
 
     def __init__(self, modes):
         self.z, log_evidence, self.factors = modes
@@ -33,12 +34,12 @@ class Proposal:
         )  # (n, M)
 
     def draw(self, u, noise):
-        """Return latents made of uniform numbers (m,) and normal ones (m, k)."""
+        """Map uniform numbers u (m,) and normal noise (m, k) to latents (n, m, k)."""
         n, n_modes, k = self.z.shape
         shares = self.weights.cumsum(1)
         chosen = torch.searchsorted(shares, u.expand(n, -1).contiguous())
         chosen = chosen.clamp(max=n_modes - 1)  # (n, m)
-        # x' L' = e' for each row e of the noise: x has the covariance of L'^-1 L^-1.
+        # The solution x of x L = e for noise e has the covariance (L L^T)^-1.
         offsets = torch.linalg.solve_triangular(
             self.factors, noise.expand(n, n_modes, -1, -1), upper=False, left=False
         )  # (n, M, m, k)
@@ -47,14 +48,14 @@ class Proposal:
         return everywhere.gather(1, index)[:, 0]  # (n, m, k)
 
     def log_density(self, z):
-        """Return the log-density of latents (n, m, k)."""
+        """Return the log-density (n, m) of latents (n, m, k)."""
         centred = z[:, None] - self.z[:, :, None]  # (n, M, m, k)
         squares = (centred @ self.factors).square().sum(-1)
         return torch.logsumexp(self.log_scales[..., None] - 0.5 * squares, dim=1)
 
 
 class Points:
-    """Latents in groups of near ones, with the natural parameters of their rows."""
+    """Latents z (N, k) grouped by k-means, with their natural parameters (N, d')."""
 
     def __init__(self, posterior, z):
         n_groups = min(_GROUPS, z.shape[0])
@@ -76,24 +77,17 @@ class Points:
         self.offset = self.log_prior - log_normalizer
 
     def joint(self, x):
-        """Return log p(x | z) p(z), less what depends on x alone: (n, N)."""
+        """Return log p(x | z) p(z), up to a constant for each row: (n, N)."""
         return x @ self.natural.T + self.offset
 
 
 def with_control(log_ratio, log_control):
-    """Return the log of a mean of ratios, with a control variate of mean one.
+    """Return the log of the mean ratio (n,), with a control variate of mean 1.
 
-    Parameters
-    ----------
-    log_ratio, log_control : torch.Tensor of shape (n, m)
-        The logs of what to average, and of what is known to average to one.
-
-    Returns
-    -------
-    torch.Tensor of shape (n,)
-        The intercept of the regression on the control (Owen and Zhou, 2000); the
-        plain mean where that is not positive.
+    log_ratio, log_control: (n, m).
     """
+    # The intercept of the regression on the control (Owen and Zhou, 2000), or the plain
+    # mean if the two differ by more than a factor of 2.
     top = log_ratio.max(dim=1, keepdim=True).values
     y = torch.exp(log_ratio - top)
     h = torch.exp(log_control) - 1

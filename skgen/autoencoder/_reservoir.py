@@ -1,29 +1,26 @@
-"""A sample of the rows of a stream, of bounded size."""
+"""Uniform sample of the rows of a stream, of bounded size."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
-# Rows of a sample, and numbers in all of them, at most.
+# Maximum number of rows of a sample, and maximum number of its entries. The number of
+# rows is at least _LEAST_ROWS.
 _MOST_ROWS, _NUMBERS = 2000, 2**20
 _LEAST_ROWS = 200
 
 
 @dataclass(frozen=True)
 class Reservoir:
-    """A uniform sample, without replacement, of all rows that it is of.
+    """Uniform sample without replacement: the rows with the smallest random keys."""
 
-    Each row gets a number at random, and those of the least numbers are kept.
-    """
-
-    rows: object  # tensor of shape (n, d)
-    keys: np.ndarray  # (n,) their numbers
+    rows: torch.Tensor  # (n, d)
+    keys: np.ndarray  # (n,)
 
 
 def sample_of(rows, rng, before=None):
-    """Return a sample of rows (n, d), and of those that an earlier one is of."""
-    import torch
-
+    """Return a `Reservoir` of rows (n, d) and of all rows behind `before`."""
     if before is None:
         before = Reservoir(rows[:0].cpu(), np.empty(0))
     keys = np.concatenate([before.keys, rng.uniform(size=rows.shape[0])])

@@ -1,13 +1,24 @@
 """Sliced-Wasserstein autoencoder."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
 from skgen._parameters import (
     Described,
     check_integer,
     check_nonnegative,
     invalid_parameter,
 )
+from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._latent import as_prior, check_prior, is_density
+from skgen.autoencoder._modules import Sliced
 from skgen.autoencoder._swae_prior import (
     NAMED,
     is_table_of,
@@ -21,135 +32,164 @@ from skgen.autoencoder._swae_prior import (
 class SWAE(AbstractAutoencoder):
     r"""Sliced-Wasserstein autoencoder.
 
-    An autoencoder whose codes are drawn to a prior while it trains: the loss is
+    Training minimises the reconstruction loss plus a distance between the codes of a
+    batch and draws from a prior [1]_,
 
     .. math:: -\frac1n \sum_i \log p(x_i | z_i)
               + \lambda k \, \mathrm{SW}_2^2(\{z_i\}, \{\tilde z_i\}),
               \qquad z_i = f(x_i), \quad \tilde z_i \sim p(z),
 
-    with the mean over random directions and rows of squared differences between
-    sorted projections of the batch's :math:`k`-number codes and of draws from the
-    prior [1]_. Read more in the :doc:`/guide/autoencoders`.
+    where :math:`f` is the encoder and :math:`k` the latent dimension.
+    :math:`\mathrm{SW}_2^2` is the mean squared difference between the sorted
+    projections of the two samples, over rows and random directions. Read more in the
+    :doc:`/guide/autoencoders`.
 
     Parameters
     ----------
     n_components : int, default=2
-        The numbers of a code.
+        Dimension of the latent space.
     prior : str, estimator or array-like of shape (n, n_components), default="normal"
-        "normal"; "uniform" on the cube [-1, 1]^k; "ring", uniform between the radii
-        0.8 and 1.2; a fitted density of `n_components` features with
-        `score_samples` and `sample` (in a search wrap it in
-        ``sklearn.frozen.FrozenEstimator``, since clones are not fitted); or samples,
-        which stand for normal densities about them of 0.05 of their standard
-        deviation. Scores are more exact for up to 500 of them than for more, and so
-        they are for the kernels of a `GaussianKDE` of one bandwidth.
+        Prior of the codes.
+
+        - "normal": standard normal.
+        - "uniform": uniform on the cube [-1, 1]^k.
+        - "ring": uniform between the spheres with radii 0.8 and 1.2.
+        - estimator: fitted density of `n_components` features with `score_samples` and
+          `sample`. In a search, wrap it in ``sklearn.frozen.FrozenEstimator``, because
+          a clone of it is not fitted.
+        - array-like: samples. The prior is an equal mixture of normal densities around
+          the samples, with 0.05 times their standard deviation.
+
+        Scores are most accurate for at most 500 samples, or at most 500 kernels of a
+        :class:`GaussianKDE` with one bandwidth.
     swd_weight : float, default=1.0
-        The :math:`\lambda` of the loss. The mean over directions is about the
-        squared Wasserstein distance over :math:`k`, and the loss multiplies it by
-        :math:`k`: the weight need not grow with `n_components`.
+        Weight :math:`\lambda` of the distance. The factor :math:`k` in the loss
+        compensates for the mean over directions, which is about :math:`1 / k` of the
+        squared Wasserstein distance. The weight need not grow with `n_components`.
     n_projections : int, default=50
-        How many directions to draw for a batch.
-    hidden_layer_sizes : tuple of int, default=(128,)
-        The hidden layers of the encoder; the decoder has them in reverse. Empty for
-        linear networks. With `image_shape` they lie between convolutions and code.
+        Number of random directions for each batch.
+    hidden_layer_sizes : tuple or list of int, default=(128,)
+        Number of units in each hidden layer of the encoder. The decoder has the same
+        layers in reverse order. Empty for linear networks. With `image_shape`, these
+        layers lie between the convolutions and the code.
     activation : str, default="relu"
-        What lies between two layers: "relu", "tanh", "silu", "gelu", "softplus" or
-        "identity".
+        Activation function of the hidden layers: "relu", "tanh", "silu", "gelu",
+        "softplus" or "identity".
     encoder : torch.nn.Module or callable, default=None
-        A module of your own, copied, or a function of (n_in, n_out) that returns one
-        (a class such as ``torch.nn.Linear`` is one). It gives `n_components`
-        numbers a row.
+        Custom encoder: a module, which is copied, or a callable that returns a module
+        for ``(n_in, n_out)``, such as the class ``torch.nn.Linear``. It maps rows,
+        which are scaled for "gaussian", to codes of `n_components` numbers. The default
+        encoder is defined by `hidden_layer_sizes`, `activation` and `image_shape`.
     decoder : torch.nn.Module or callable, default=None
-        The same for the way back: from codes to rows.
-    image_shape : tuple of int, default=None
-        (height, width) or (channels, height, width) of the image that a row is. The
-        networks then are convolutional, and modules of your own see images.
+        Custom decoder, given like `encoder`. It maps codes to the means of the scaled
+        features for "gaussian", and to logits for other likelihoods.
+    image_shape : tuple or list of int, default=None
+        Shape of the image in each row: (height, width) or (channels, height, width).
+        If given, the default networks are convolutional, and a custom encoder takes,
+        and a custom decoder returns, images with channels first.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}, default="gaussian"
-        What :math:`p(x | z)` is in each feature: normal about the decoder's output;
-        zeros and ones, where `X` in [0, 1] holds probabilities of ones that training
-        draws from anew in each step, and scores are a density of 0/1 data alone; or
-        a density on [0, 1].
+        Distribution :math:`p(x | z)` of each feature.
+
+        - "gaussian": normal; the decoder returns the mean.
+        - "bernoulli": 0 or 1; the decoder returns the logit of a 1. `X` must lie in
+          [0, 1]. Values between 0 and 1 are probabilities, from which each training
+          step draws zeros and ones. Scores are log-probabilities for rows of zeros and
+          ones only.
+        - "continuous_bernoulli": a density on [0, 1]; the decoder returns its logit.
     noise_covariance : {"diag", "spherical"}, default="diag"
-        For "gaussian", one variance for each feature, with each feature scaled to
-        unit variance inside, or one for all, with one scale for all.
+        Noise variances of "gaussian". "diag": one variance for each feature, and each
+        feature is scaled to unit variance for training. "spherical": one variance and
+        one scale for all features.
     n_importance_samples : int, default=64
-        How many codes of each row `score_samples` draws; 256 and more for a figure
-        to report. 0 is Laplace's approximation alone, no bound, for priors that are
-        normal, uniform, Gaussian mixtures or up to 32 samples.
+        Number of codes that `score_samples` draws for each row. Use 256 or more for
+        scores that you report. With 0, only Laplace's approximation is used. It is not
+        a lower bound, and needs a density of codes that is normal, uniform, a Gaussian
+        mixture or a set of at most 32 samples.
     max_epochs : int, default=100
-        The most passes over the rows.
+        Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
-        The most rows in a batch. "auto" takes a fortieth of the rows, but at least
-        16 and at most 128.
+        Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
+        least 16 and at most 128.
     lr : float, default=5e-3
-        The learning rate, which falls along half a cosine to next to nothing.
+        Learning rate. In `fit` it decreases to nearly 0 along half a cosine; in
+        `partial_fit` it is constant.
     optimizer : str or type, default="adam"
-        "adam", "adamw", "rmsprop", "sgd", or a subclass of
+        Optimiser: "adam", "adamw", "rmsprop", "sgd" or a subclass of
         ``torch.optim.Optimizer``.
     early_stopping : bool, default=False
-        Whether to hold rows out, stop where their loss no longer falls, and keep the
-        weights that were best for them.
+        Whether to stop training when the loss of held-out rows no longer improves, and
+        to keep the weights with the lowest held-out loss. Ignored if fewer than 5 rows
+        would be held out.
     validation_fraction : float, default=0.1
-        The share of rows to hold out, chosen at random.
+        Fraction of the rows to hold out at random. Only used if `early_stopping` is
+        True.
     n_iter_no_change : int, default=10
-        How many epochs without a fall of the held-out loss are the last.
+        Number of epochs without an improvement of the held-out loss after which
+        training stops. Only used if `early_stopping` is True.
     warm_start : bool, default=False
-        Whether a second `fit` goes on where the first ended, in its coordinates
-        and with its net: parameters that the net was built with must not change.
+        If True, `fit` continues to train the networks of the previous fit, with the
+        same scaling of the features. Parameters that define the networks, the loss or
+        the optimiser must not have changed.
     net_callbacks : list, default=None
-        Callbacks of skorch, which see every epoch of `net_`.
+        Callbacks of skorch for `net_`.
     net_params : dict, default=None
-        Further parameters of ``skorch.NeuralNet``, such as
+        Additional parameters of ``skorch.NeuralNet``, such as
         ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
     random_state : int, RandomState instance or None, default=None
-        Seeds the weights, the order of rows, all noise, and the draws of `sample`.
+        Seed or generator of the initial weights, the order of the rows, the noise in
+        training and the draws of `sample`. Pass an int for reproducible results.
     device : str, default="cpu"
-        Where to train: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest
-        there is. Answers are computed on the CPU in double precision.
+        Device for training: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest
+        device available. After training, the model is evaluated on the CPU in double
+        precision.
 
     Attributes
     ----------
     noise_variance_ : float or ndarray of shape (n_features,)
-        For "gaussian", the variance of the noise about the decoder's output, in the
-        units of the data: one number for "spherical".
+        Noise variances of "gaussian", in squared units of the data; one float for
+        "spherical". Not set for other likelihoods.
     latent_density_ : estimator or None
-        The density that the prior is; None for one with a name.
+        Prior, if `prior` is an estimator or samples; None for a named prior.
     history_ : list of dict
-        For each epoch its number, the mean loss of the batches as they went by
-        (``train``) and of the held-out rows after them (``validation``, NaN without
-        any), and how many ``seconds`` it took. The loss of
-        "gaussian" is that of unit noise in the coordinates of the networks, no score.
+        Record of each epoch: its number (``epoch``), the mean loss of the training
+        batches during the epoch (``train``), the loss of the held-out rows after the
+        epoch (``validation``, NaN without early stopping) and the duration
+        (``seconds``). For "gaussian" the loss has unit noise variances, and is not
+        comparable to `score`.
     n_iter_ : int
-        The number of epochs.
+        Number of epochs in `history_`.
     net_ : skorch.NeuralNet
-        The net, whose ``module_`` holds `encoder` and `decoder` in its own
-        coordinates.
+        Trained net. Its ``module_`` holds the networks `encoder` and `decoder`, which
+        take and return scaled features (see `noise_covariance`).
     n_features_in_ : int
-        The number of features.
+        Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features seen during `fit`. Set only if `X` has feature names that
+        are all strings.
 
     See Also
     --------
-    AutoEncoder : Fits a density to codes afterwards.
-    VAE : Draws codes to a prior by a divergence.
-    sliced_wasserstein_distance : The distance between two samples.
+    AutoEncoder : Autoencoder with a density that is fitted to its codes afterwards.
+    VAE : Autoencoder with a normal prior, trained by a lower bound.
+    sliced_wasserstein_distance : Distance between two samples.
 
     Notes
     -----
-    For the normal prior exact quantiles stand for the sorted draws: any projection of
-    a standard normal vector is a standard normal number. Codes can match a prior in
-    all projections of a batch and still leave holes in it; and a prior without
-    density somewhere ("uniform", "ring") punishes rows whose codes fall there. The
-    noise is fitted under the codes' posterior after training.
+    For the "normal" prior, exact quantiles replace the sorted draws, because every
+    projection of a standard normal vector is standard normal. Codes can match a prior
+    in all projections of a batch and still leave holes in the latent space. A prior
+    with bounded support ("uniform", "ring") gives low scores to rows whose codes lie
+    outside. The noise variances are fitted after training, under the posterior of the
+    codes.
 
     `score_samples` estimates :math:`\log \int p(z) p(x | z) \, dz` for each row by
-    importance sampling about the modes of the integrand, which damped Gauss-Newton
-    steps find from the encoder's code and from a bank of others. It is a lower bound
-    in expectation: within hundredths of a nat of quadrature for codes of one or two
-    numbers, tenths of a nat below annealed importance sampling for codes of tens; rows
-    far from all others can lie tens of nats too low, which leaves them outliers. A
-    row costs about a hundred passes through the decoder for each number of its code.
+    importance sampling around the modes of the integrand. Damped Gauss-Newton steps
+    find the modes, from the encoder's code and from a set of other codes. The estimate
+    is a lower bound in expectation. It lies within hundredths of a nat of quadrature
+    for one or two latent dimensions, and tenths of a nat below annealed importance
+    sampling for tens of latent dimensions. Rows far from all training rows can be
+    underestimated by tens of nats; they remain outliers. Scoring a row costs about 100
+    passes through the decoder for each latent dimension.
 
     References
     ----------
@@ -172,32 +212,32 @@ class SWAE(AbstractAutoencoder):
 
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        prior="normal",
-        swd_weight=1.0,
-        n_projections=50,
-        hidden_layer_sizes=(128,),
-        activation="relu",
-        encoder=None,
-        decoder=None,
-        image_shape=None,
-        likelihood="gaussian",
-        noise_covariance="diag",
-        n_importance_samples=64,
-        max_epochs=100,
-        batch_size="auto",
-        lr=5e-3,
-        optimizer="adam",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        net_callbacks=None,
-        net_params=None,
-        random_state=None,
-        device="cpu",
-    ):
+        prior: str | BaseEstimator | ArrayLike = "normal",
+        swd_weight: float = 1.0,
+        n_projections: int = 50,
+        hidden_layer_sizes: tuple[int, ...] | list[int] = (128,),
+        activation: str = "relu",
+        encoder: nn.Module | Callable[[int, int], nn.Module] | None = None,
+        decoder: nn.Module | Callable[[int, int], nn.Module] | None = None,
+        image_shape: tuple[int, ...] | list[int] | None = None,
+        likelihood: str = "gaussian",
+        noise_covariance: str = "diag",
+        n_importance_samples: int = 64,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 5e-3,
+        optimizer: str | type[torch.optim.Optimizer] = "adam",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        net_callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> None:
         self.n_components = n_components
         self.prior = prior
         self.swd_weight = swd_weight
@@ -244,16 +284,16 @@ class SWAE(AbstractAutoencoder):
             width = getattr(prior, "n_features_in_", None)
             if width != k:
                 got = (
-                    "one that is not fitted (a clone is not: in a search, wrap it in "
-                    "sklearn.frozen.FrozenEstimator)"
+                    "one that is not fitted (in a search, where estimators are cloned, "
+                    "wrap it in sklearn.frozen.FrozenEstimator)"
                     if width is None
-                    else f"one of {width}"
+                    else f"one of {width} features"
                 )
                 raise invalid_parameter(self, "prior", rule, Described(got))
             try:
                 check_prior(unguided(prior, k))
             except Exception as error:
-                got = Described(f"{prior!r}, which does not serve ({error})")
+                got = Described(f"{prior!r}, which cannot be used ({error})")
                 raise invalid_parameter(self, "prior", rule, got) from error
         elif isinstance(prior, str) or not is_table_of(prior, k):
             raise invalid_parameter(self, "prior", rule, prior)
@@ -270,8 +310,6 @@ class SWAE(AbstractAutoencoder):
         return as_prior(self._prior_density, codes)
 
     def _loss_module(self, encoder, decoder, likelihood, varying):
-        from skgen.autoencoder._modules import Sliced
-
         self._prior_density = prior_density(self.prior)
         return Sliced(
             encoder,

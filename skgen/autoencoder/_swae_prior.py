@@ -1,24 +1,28 @@
-"""The priors of a sliced-Wasserstein autoencoder: by name, by density, by samples."""
+"""Priors of a sliced-Wasserstein autoencoder: names, densities and samples."""
 
 import numpy as np
+import torch
 
 from skgen.autoencoder._latent import as_prior
+from skgen.autoencoder._modules import Pool, Shell, Uniform
+from skgen.autoencoder._priors import Cube, Ring, standard_normal
 from skgen.kde import GaussianKDE
 
 NAMED = ("normal", "uniform", "ring")
 
-# The radii of "ring".
+# Radii of "ring".
 RADII = (0.8, 1.2)
 
-# The standard deviation of the normal density about a sample, in those of all.
+# Bandwidth of the kernel at each sample, relative to the standard deviation of the
+# samples.
 _NARROW = 0.05
 
-# Draws from a density that batches are matched with.
+# Number of stored draws from a density, to which batches are matched.
 _POOL = 20_000
 
 
 def is_table_of(value, k):
-    """Tell whether a value is a table of `k` finite numbers a row, two rows or more."""
+    """Return whether a value is a finite array (n, k) with two different rows."""
     try:
         table = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
@@ -33,10 +37,7 @@ def is_table_of(value, k):
 
 
 def prior_density(prior):
-    """Return the name or the fitted density of a prior.
-
-    Samples become a mixture of narrow normal densities about them.
-    """
+    """Return the name or the fitted density of a prior; samples become a KDE."""
     if isinstance(prior, str) or hasattr(prior, "score_samples"):
         return prior
     samples = np.asarray(prior, dtype=np.float64)
@@ -45,25 +46,19 @@ def prior_density(prior):
 
 
 def named_prior(name, k):
-    """Return what scoring needs of a prior by name."""
-    from skgen.autoencoder._priors import Cube, Ring, standard_normal
-
+    """Return the prior in k dimensions with the given name."""
     if name == "uniform":
         return Cube(k)
     return Ring(k, *RADII) if name == "ring" else standard_normal(k)
 
 
 def unguided(density, k):
-    """Return what draws and scores codes of a fitted density before there are codes."""
+    """Return a fitted density as a prior, without codes for a guide."""
     return as_prior(density, np.concatenate([np.eye(k), -np.eye(k)]))
 
 
 def prior_draws(density, k):
-    """Return a module that draws codes from a prior; None for the normal one."""
-    import torch
-
-    from skgen.autoencoder._modules import Pool, Shell, Uniform
-
+    """Return a module that draws codes from a prior, or None for "normal"."""
     if isinstance(density, str) and density == "normal":
         return None
     if isinstance(density, str):

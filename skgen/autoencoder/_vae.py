@@ -1,135 +1,169 @@
 """Variational autoencoder."""
 
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
 from skgen._parameters import check_integer, check_nonnegative
+from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder, check_latent_density
+from skgen.autoencoder._modules import Variational
+from skgen.autoencoder._priors import standard_normal
 
 
 class VAE(AbstractAutoencoder):
     r"""Variational autoencoder.
 
-    A code is drawn from :math:`\mathcal N(0, I)` and a row from
-    :math:`p(x | z)` about the decoder's output. The encoder gives the mean and the
-    log-variance of a normal :math:`q(z | x)`, and training maximises the mean of
+    A code is drawn from :math:`\mathcal N(0, I)`, and a row from :math:`p(x | z)` with
+    parameters given by the decoder. The encoder returns the mean and the log-variance
+    of a normal approximation :math:`q(z | x)` of the posterior. Training maximises the
+    mean over rows of
 
     .. math:: \mathbb E_{q(z | x)} \log p(x | z)
-              - \beta \, \mathrm{KL}(q(z | x) \,\|\, \mathcal N(0, I))
-              \le \log p(x),
+              - \beta \, \mathrm{KL}(q(z | x) \,\|\, \mathcal N(0, I)),
 
-    the evidence lower bound for :math:`\beta = 1` [1]_. Read more in the
-    :doc:`/guide/autoencoders`.
+    which for :math:`\beta = 1` is the evidence lower bound of :math:`\log p(x)` [1]_.
+    Read more in the :doc:`/guide/autoencoders`.
 
     Parameters
     ----------
     n_components : int, default=2
-        The numbers of a code.
+        Dimension of the latent space.
     beta : float, default=1.0
-        The weight of the divergence; with other values than 1 the loss is no bound.
+        Weight of the Kullback-Leibler divergence. With 1, the loss is the negative
+        evidence lower bound.
     n_importance : int, default=1
-        How many codes training draws for a row. More than one give the
-        importance-weighted bound [2]_, nearer to :math:`\log p(x)`.
-    hidden_layer_sizes : tuple of int, default=(128,)
-        The hidden layers of the encoder; the decoder has them in reverse. Empty for
-        linear networks. With `image_shape` they lie between convolutions and code.
+        Number of codes that training draws for each row. With more than one, training
+        maximises the importance-weighted bound [2]_, which is closer to
+        :math:`\log p(x)`. The cost of training is roughly proportional to it.
+    hidden_layer_sizes : tuple or list of int, default=(128,)
+        Number of units in each hidden layer of the encoder. The decoder has the same
+        layers in reverse order. Empty for linear networks. With `image_shape`, these
+        layers lie between the convolutions and the code.
     activation : str, default="relu"
-        What lies between two layers: "relu", "tanh", "silu", "gelu", "softplus" or
-        "identity".
+        Activation function of the hidden layers: "relu", "tanh", "silu", "gelu",
+        "softplus" or "identity".
     encoder : torch.nn.Module or callable, default=None
-        A module of your own, copied, or a function of (n_in, n_out) that returns one
-        (a class such as ``torch.nn.Linear`` is one). It gives 2 *
-        `n_components` numbers a row: means, then log-variances.
+        Custom encoder: a module, which is copied, or a callable that returns a module
+        for ``(n_in, n_out)``, such as the class ``torch.nn.Linear``. It maps rows,
+        which are scaled for "gaussian", to ``2 * n_components`` numbers: the means of
+        the codes, then their log-variances. The default encoder is defined by
+        `hidden_layer_sizes`, `activation` and `image_shape`.
     decoder : torch.nn.Module or callable, default=None
-        The same for the way back: from codes to rows.
-    image_shape : tuple of int, default=None
-        (height, width) or (channels, height, width) of the image that a row is. The
-        networks then are convolutional, and modules of your own see images.
+        Custom decoder, given like `encoder`. It maps codes to the means of the scaled
+        features for "gaussian", and to logits for other likelihoods.
+    image_shape : tuple or list of int, default=None
+        Shape of the image in each row: (height, width) or (channels, height, width).
+        If given, the default networks are convolutional, and a custom encoder takes,
+        and a custom decoder returns, images with channels first.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}, default="gaussian"
-        What :math:`p(x | z)` is in each feature: normal about the decoder's output;
-        zeros and ones, where `X` in [0, 1] holds probabilities of ones that training
-        draws from anew in each step, and scores are a density of 0/1 data alone; or
-        a density on [0, 1].
+        Distribution :math:`p(x | z)` of each feature.
+
+        - "gaussian": normal; the decoder returns the mean.
+        - "bernoulli": 0 or 1; the decoder returns the logit of a 1. `X` must lie in
+          [0, 1]. Values between 0 and 1 are probabilities, from which each training
+          step draws zeros and ones. Scores are log-probabilities for rows of zeros and
+          ones only.
+        - "continuous_bernoulli": a density on [0, 1]; the decoder returns its logit.
     noise_covariance : {"diag", "spherical"}, default="diag"
-        For "gaussian", one variance for each feature, with each feature scaled to
-        unit variance inside, or one for all, with one scale for all.
+        Noise variances of "gaussian". "diag": one variance for each feature, and each
+        feature is scaled to unit variance for training. "spherical": one variance and
+        one scale for all features.
     latent_density : estimator, default=None
-        What to fit to codes after training, in place of the standard normal prior:
-        anything with `fit`, `score_samples` and `sample`.
+        Density to fit to the codes after training, in place of the standard normal
+        prior: an estimator with `fit`, `score_samples` and `sample`, which is cloned.
     n_importance_samples : int, default=64
-        How many codes of each row `score_samples` draws; 256 and more for a figure
-        to report. 0 is Laplace's approximation alone, no bound, for priors that are
-        normal, uniform or Gaussian mixtures.
+        Number of codes that `score_samples` draws for each row. Use 256 or more for
+        scores that you report. With 0, only Laplace's approximation is used. It is not
+        a lower bound, and needs a density of codes that is normal, uniform, a Gaussian
+        mixture or a set of at most 32 samples.
     max_epochs : int, default=100
-        The most passes over the rows.
+        Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
-        The most rows in a batch. "auto" takes a fortieth of the rows, but at least
-        16 and at most 128.
+        Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
+        least 16 and at most 128.
     lr : float, default=5e-3
-        The learning rate, which falls along half a cosine to next to nothing.
+        Learning rate. In `fit` it decreases to nearly 0 along half a cosine; in
+        `partial_fit` it is constant.
     optimizer : str or type, default="adam"
-        "adam", "adamw", "rmsprop", "sgd", or a subclass of
+        Optimiser: "adam", "adamw", "rmsprop", "sgd" or a subclass of
         ``torch.optim.Optimizer``.
     early_stopping : bool, default=False
-        Whether to hold rows out, stop where their loss no longer falls, and keep the
-        weights that were best for them.
+        Whether to stop training when the loss of held-out rows no longer improves, and
+        to keep the weights with the lowest held-out loss. Ignored if fewer than 5 rows
+        would be held out.
     validation_fraction : float, default=0.1
-        The share of rows to hold out, chosen at random.
+        Fraction of the rows to hold out at random. Only used if `early_stopping` is
+        True.
     n_iter_no_change : int, default=10
-        How many epochs without a fall of the held-out loss are the last.
+        Number of epochs without an improvement of the held-out loss after which
+        training stops. Only used if `early_stopping` is True.
     warm_start : bool, default=False
-        Whether a second `fit` goes on where the first ended, in its coordinates
-        and with its net: parameters that the net was built with must not change.
+        If True, `fit` continues to train the networks of the previous fit, with the
+        same scaling of the features. Parameters that define the networks, the loss or
+        the optimiser must not have changed.
     net_callbacks : list, default=None
-        Callbacks of skorch, which see every epoch of `net_`.
+        Callbacks of skorch for `net_`.
     net_params : dict, default=None
-        Further parameters of ``skorch.NeuralNet``, such as
+        Additional parameters of ``skorch.NeuralNet``, such as
         ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
     random_state : int, RandomState instance or None, default=None
-        Seeds the weights, the order of rows, all noise, and the draws of `sample`.
+        Seed or generator of the initial weights, the order of the rows, the noise in
+        training and the draws of `sample`. Pass an int for reproducible results.
     device : str, default="cpu"
-        Where to train: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest
-        there is. Answers are computed on the CPU in double precision.
+        Device for training: "cpu", "cuda", "cuda:1", "mps", or "auto" for the fastest
+        device available. After training, the model is evaluated on the CPU in double
+        precision.
 
     Attributes
     ----------
     noise_variance_ : float or ndarray of shape (n_features,)
-        For "gaussian", the variance of the noise about the decoder's output, in the
-        units of the data: one number for "spherical".
+        Noise variances of "gaussian", in squared units of the data; one float for
+        "spherical". Not set for other likelihoods.
     latent_density_ : estimator or None
-        The density that was fitted to codes; None for the standard normal prior.
+        Fitted density of the codes; None for the standard normal prior.
     history_ : list of dict
-        For each epoch its number, the mean loss of the batches as they went by
-        (``train``) and of the held-out rows after them (``validation``, NaN without
-        any), and how many ``seconds`` it took. In nats per row and in the
-        units of the data, up to the noise of the codes drawn.
+        Record of each epoch: its number (``epoch``), the mean loss of the training
+        batches during the epoch (``train``), the loss of the held-out rows after the
+        epoch (``validation``, NaN without early stopping) and the duration
+        (``seconds``). For ``beta=1`` the loss estimates the negative lower
+        bound, in nats per row and in the units of the data.
     n_iter_ : int
-        The number of epochs.
+        Number of epochs in `history_`.
     net_ : skorch.NeuralNet
-        The net, whose ``module_`` holds `encoder` and `decoder` in its own
-        coordinates.
+        Trained net. Its ``module_`` holds the networks `encoder` and `decoder`, which
+        take and return scaled features (see `noise_covariance`).
     n_features_in_ : int
-        The number of features.
+        Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features seen during `fit`. Set only if `X` has feature names that
+        are all strings.
 
     See Also
     --------
-    AutoEncoder : Without a prior in training.
-    SWAE : Matches projections of codes to those of the prior.
+    AutoEncoder : Autoencoder without a prior in training.
+    SWAE : Autoencoder whose codes are matched to a prior by sorted projections.
 
     Notes
     -----
-    The divergence has a closed form; with more codes than one, gradients are doubly
-    reparameterised [3]_. Log-variances are clamped to [-20, 15]. In the first 200
-    steps the divergence is let in by degrees, lest codes be given up before the
-    decoder can use them. The noise variances follow the residuals in training and are
-    fitted under the codes' posterior after it.
+    The divergence is computed in closed form. With several codes for each row, the
+    gradients are doubly reparameterised [3]_. Log-variances are clipped to [-20, 15].
+    The weight of the divergence increases linearly over the first 200 steps, so that
+    the posterior does not collapse to the prior before the decoder uses the codes. The
+    noise variances follow the residuals during training. After training, they are
+    fitted under the posterior of the codes.
 
     `score_samples` estimates :math:`\log \int p(z) p(x | z) \, dz` for each row by
-    importance sampling about the modes of the integrand, which damped Gauss-Newton
-    steps find from the encoder's code and from a bank of others. It is a lower bound
-    in expectation: within hundredths of a nat of quadrature for codes of one or two
-    numbers, tenths of a nat below annealed importance sampling for codes of tens; rows
-    far from all others can lie tens of nats too low, which leaves them outliers. A
-    row costs about a hundred passes through the decoder for each number of its code.
+    importance sampling around the modes of the integrand. Damped Gauss-Newton steps
+    find the modes, from the encoder's code and from a set of other codes. The estimate
+    is a lower bound in expectation. It lies within hundredths of a nat of quadrature
+    for one or two latent dimensions, and tenths of a nat below annealed importance
+    sampling for tens of latent dimensions. Rows far from all training rows can be
+    underestimated by tens of nats; they remain outliers. Scoring a row costs about 100
+    passes through the decoder for each latent dimension.
 
     References
     ----------
@@ -155,32 +189,32 @@ class VAE(AbstractAutoencoder):
 
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        beta=1.0,
-        n_importance=1,
-        hidden_layer_sizes=(128,),
-        activation="relu",
-        encoder=None,
-        decoder=None,
-        image_shape=None,
-        likelihood="gaussian",
-        noise_covariance="diag",
-        latent_density=None,
-        n_importance_samples=64,
-        max_epochs=100,
-        batch_size="auto",
-        lr=5e-3,
-        optimizer="adam",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        warm_start=False,
-        net_callbacks=None,
-        net_params=None,
-        random_state=None,
-        device="cpu",
-    ):
+        beta: float = 1.0,
+        n_importance: int = 1,
+        hidden_layer_sizes: tuple[int, ...] | list[int] = (128,),
+        activation: str = "relu",
+        encoder: nn.Module | Callable[[int, int], nn.Module] | None = None,
+        decoder: nn.Module | Callable[[int, int], nn.Module] | None = None,
+        image_shape: tuple[int, ...] | list[int] | None = None,
+        likelihood: str = "gaussian",
+        noise_covariance: str = "diag",
+        latent_density: BaseEstimator | None = None,
+        n_importance_samples: int = 64,
+        max_epochs: int = 100,
+        batch_size: int | str = "auto",
+        lr: float = 5e-3,
+        optimizer: str | type[torch.optim.Optimizer] = "adam",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        warm_start: bool = False,
+        net_callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> None:
         self.n_components = n_components
         self.beta = beta
         self.n_importance = n_importance
@@ -220,8 +254,6 @@ class VAE(AbstractAutoencoder):
         check_latent_density(self)
 
     def _first_prior(self, codes):
-        from skgen.autoencoder._priors import standard_normal
-
         return standard_normal(self._fitted_n_components)
 
     def _density_to_fit(self):
@@ -231,8 +263,6 @@ class VAE(AbstractAutoencoder):
         return None
 
     def _loss_module(self, encoder, decoder, likelihood, varying):
-        from skgen.autoencoder._modules import Variational
-
         return Variational(
             encoder,
             decoder,

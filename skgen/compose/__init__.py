@@ -19,13 +19,15 @@ __all__ = [
     "register_log_det",
 ]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "DensityOutlierDetector": "skgen.compose._outliers",
-        "GenerativeClassifier": "skgen.compose._classifier",
-        "GenerativePipeline": "skgen.compose._pipeline",
-        "make_generative_pipeline": "skgen.compose._make",
-        "register_log_det": "skgen.compose._log_det",
-    },
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "DensityOutlierDetector": "skgen.compose._outliers",
+            "GenerativeClassifier": "skgen.compose._classifier",
+            "GenerativePipeline": "skgen.compose._pipeline",
+            "make_generative_pipeline": "skgen.compose._make",
+            "register_log_det": "skgen.compose._log_det",
+        },
+    )

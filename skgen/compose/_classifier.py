@@ -1,4 +1,8 @@
-"""Bayes' rule over one density for each class."""
+"""Classification by Bayes' rule, with a density for each class."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp
@@ -12,62 +16,67 @@ from sklearn.utils.validation import (
 )
 
 from skgen._drawing import draw
+from skgen._frames import as_set_output
 from skgen._parameters import (
     Described,
     invalid_argument,
     invalid_parameter,
 )
-from skgen._validation import generator_of_draws, validated_weight
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
+from skgen._validation import generator_of_draws, seed_of, validated_weight
 from skgen.compose._wrapper import DensityWrapper
 
-# How far from one the priors may sum.
+# Maximum deviation of the sum of the priors from one.
 _SUM_TOLERANCE = 1e-6
+
+_CONTAINERS = "default", "pandas", "polars"
 
 
 class GenerativeClassifier(ClassifierMixin, DensityWrapper):
-    r"""A classifier that fits one density to each class and applies Bayes' rule.
+    r"""Classifier that applies Bayes' rule to a density for each class.
 
     .. math:: p(c \mid x) = \frac{\pi_c \, p(x \mid c)}{\sum_k \pi_k \, p(x \mid k)}
 
-    With a normal density for each class it is quadratic discriminant analysis; with
-    a normal density of independent features, naive Bayes.
+    With one normal density for each class it is quadratic discriminant analysis. With
+    a normal density of independent features it is naive Bayes.
 
     Parameters
     ----------
     estimator : estimator
-        The density: anything with `fit` and `score_samples`, and `sample` for draws,
-        such as a `GaussianKDE`, a mixture, or a `GenerativePipeline`. Each class gets
-        a clone.
+        Density: an estimator with `fit` and `score_samples`, and `sample` for samples,
+        such as a `GaussianKDE`, a mixture, or a `GenerativePipeline`. Fitting clones it
+        for each class.
     priors : array-like of shape (n_classes,), default=None
-        The probabilities :math:`\pi_c` of the classes, in sorted order. None takes
-        their shares of the rows, by weight.
+        Probabilities :math:`\pi_c` of the classes in sorted order. None uses the
+        fractions of the classes in the training data, by weight.
 
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        The classes, sorted.
+        Class labels in sorted order.
     estimators_ : list of estimators
-        The density of each class.
+        The fitted density of each class.
     priors_ : ndarray of shape (n_classes,)
-        The probabilities of the classes.
+        Probabilities of the classes.
     n_features_in_ : int
-        The number of features.
+        Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features, if all names in `X` are strings.
 
     See Also
     --------
-    DensityOutlierDetector : One density, and the rows that it finds improbable.
-    sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis : One normal density
-        for each class.
-    sklearn.naive_bayes.GaussianNB : Independent features.
+    DensityOutlierDetector : A single density, and a threshold for outliers.
+    sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis : A normal density for
+        each class.
+    sklearn.naive_bayes.GaussianNB : A normal density of independent features for each
+        class.
 
     Notes
     -----
-    `score_samples` is the log-density of rows of any class,
-    :math:`\log \sum_c \pi_c \, p(x \mid c)`, and `sample` draws from it: a mixture
-    model that knows the classes. `score` is the accuracy, as for every classifier. A
-    class with fewer rows than its density needs is an error of that density.
+    `score_samples` returns the log-density of all classes together,
+    :math:`\log \sum_c \pi_c \, p(x \mid c)`, and `sample` draws from this mixture of
+    classes. `score` is the accuracy, as for every classifier. If a class has fewer rows
+    than its density needs, the density raises an error.
 
     References
     ----------
@@ -89,34 +98,35 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
 
     _methods = ("fit", "score_samples")
 
-    def __init__(self, estimator, priors=None):
+    def __init__(self, estimator: Any, priors: ArrayLike | None = None) -> None:
         self.estimator = estimator
         self.priors = priors
 
-    def fit(self, X, y, sample_weight=None):
-        """Fit a clone of the density to the rows of each class.
+    def fit(
+        self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> Self:
+        """Fit a clone of the density to each class.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The training data.
         y : array-like of shape (n_samples,)
-            Their classes: labels of any type that can be sorted.
+            Class labels, of any type that can be sorted.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts, passed on to the density. None counts
-            each once.
+            Weight of each row, which is passed to the density: a weight of 2 counts the
+            row twice, a weight of 0 leaves it out. None gives every row a weight of 1.
 
         Returns
         -------
         self : object
-            The fitted classifier. Where fitting fails, what an earlier `fit` had
-            learned is still there.
+            The fitted classifier. If fitting fails, the previous fit is kept.
 
         Raises
         ------
         ValueError
-            If a parameter, `X`, `y` or `sample_weight` is not what it must be, or the
-            density takes no weights; the message names it.
+            If a parameter, `X`, `y` or `sample_weight` is invalid, or the density does
+            not support weights. The message names the argument.
         """
         return self._learn(X, y, sample_weight)
 
@@ -146,7 +156,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
     def _fit(self, X, y, sample_weight):
         y = self._labels(X, y)
         weights = self._weights(sample_weight, X.shape[0])
-        present = weights > 0  # a weight of 0 is the row absent
+        present = weights > 0
         X, y, weights = X[present], y[present], weights[present]
         self.classes_, codes = np.unique(y, return_inverse=True)
         n_classes = self.classes_.size
@@ -169,7 +179,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         task.call_on_fit_task_end(estimator=self, X=X, y=y)
 
     def _labels(self, X, y):
-        """Return checked classes: (n,)."""
+        """Return checked class labels: (n,)."""
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is "
@@ -191,121 +201,164 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
                 self,
                 "fit",
                 "sample_weight",
-                f"None, for {type(self.estimator).__name__} takes none",
+                f"None, because {type(self.estimator).__name__} takes no weights",
                 Described("weights"),
             )
         return validated_weight(self, sample_weight, n_samples)
 
-    def predict(self, X):
-        """Return the most probable class of each row.
+    def predict(self, X: MatrixLike) -> NDArray[Any]:
+        """Predict the class of each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            The classes.
+            Labels of the classes with the highest probability.
         """
-        most_probable = self._log_joint(X).argmax(axis=1)
+        most_probable = self._log_joint(X, "predict").argmax(axis=1)
         return self.classes_[most_probable]
 
-    def predict_proba(self, X):
-        """Return the probability of each class given the rows.
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
+        """Return the probability of each class for each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            The probabilities, in the order of `classes_`.
+            Probabilities in the order of `classes_`. If all densities of a row are
+            zero, they are the priors.
         """
-        return np.exp(self.predict_log_proba(X))
+        return np.exp(self._log_posterior(X, "predict_proba"))
 
-    def predict_log_proba(self, X):
-        """Return the logarithm of the probability of each class given the rows.
+    def predict_log_proba(self, X: MatrixLike) -> FloatArray:
+        """Return the log-probability of each class for each row.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            The logarithms, in the order of `classes_`. A row where every density is
-            zero is told nothing: it gets the priors.
+            Log-probabilities in the order of `classes_`. If all densities of a row are
+            zero, they are the logarithms of the priors.
         """
-        log_joint = self._log_joint(X)
+        return self._log_posterior(X, "predict_log_proba")
+
+    def _log_posterior(self, X, method):
+        """Return the log-probabilities of the classes: (n, n_classes)."""
+        log_joint = self._log_joint(X, method)
         with np.errstate(divide="ignore"):
             log_joint[np.isneginf(log_joint).all(axis=1)] = np.log(self.priors_)
         return log_joint - logsumexp(log_joint, axis=1, keepdims=True)
 
-    def score(self, X, y, sample_weight=None):
-        """Return the accuracy, as every classifier's `score` does.
+    def score(
+        self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        """Return the accuracy of the predictions.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
         y : array-like of shape (n_samples,)
-            Their classes.
+            True class labels.
         sample_weight : array-like of shape (n_samples,), default=None
-            How many times each row counts. None counts each once.
+            Weight of each row. None gives every row a weight of 1.
 
         Returns
         -------
         float
-            The share of rows whose class is predicted.
+            Fraction of rows with a correct prediction, by weight.
         """
         return super().score(X, y, sample_weight)
 
-    def score_samples(self, X):
-        r"""Return the log-density of rows of any class, in nats.
+    def score_samples(self, X: MatrixLike) -> FloatArray:
+        r"""Return the log-density of each row over all classes, in nats.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            :math:`\log \sum_c \pi_c \, p(x \mid c)`.
+            :math:`\log \sum_c \pi_c \, p(x \mid c)` of each row.
         """
-        return logsumexp(self._log_joint(X), axis=1)
+        return logsumexp(self._log_joint(X, "score_samples"), axis=1)
 
-    def _log_joint(self, X):
+    def _log_joint(self, X, method):
         """Return the logarithms of prior times density: (n, n_classes)."""
-        X = self._rows(X)
+        X = self._rows(X, method)
         with np.errstate(divide="ignore"):
             log_priors = np.log(self.priors_)  # (n_classes,)
         log_density = [self._scored(density, X) for density in self.estimators_]
         return np.column_stack(log_density) + log_priors
 
-    def sample(self, n_samples=None, y=None, *, random_state=None):
-        """Draw rows, of every class or of given ones.
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Set the output container of `sample`.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Container that `sample` returns if the classifier was fitted to a dataframe.
+            "default" is a NumPy array. None leaves the setting unchanged.
+
+        Returns
+        -------
+        self : object
+            The classifier.
+
+        Raises
+        ------
+        ValueError
+            If `transform` is not one of these values.
+        """
+        if transform is not None:
+            if transform not in _CONTAINERS:
+                rule = f"None or one of {', '.join(map(repr, _CONTAINERS))}"
+                raise invalid_argument(self, "set_output", "transform", rule, transform)
+            # scikit-learn's clone copies this attribute.
+            self._sklearn_output_config = {"transform": transform}
+        return self
+
+    def sample(
+        self,
+        n_samples: int | None = None,
+        y: ArrayLike | None = None,
+        *,
+        random_state: RandomState = None,
+    ) -> FloatArray:
+        """Draw samples of all classes or of given classes.
 
         Parameters
         ----------
         n_samples : int, default=None
-            How many rows. None is one, or as many as there are labels in `y`.
+            Number of samples. None draws a sample for each label in `y`, or one sample
+            without labels.
         y : label or array-like of shape (n_samples,), default=None
-            A class, for draws from its density; or one for each row, in this order.
-            None draws the classes by their priors.
+            Class of all samples, or the class of each sample. None draws the classes
+            with the probabilities `priors_`.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws. None falls back on the `random_state` of the density.
+            Seed of the samples. None uses the `random_state` of the density.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features)
-            The draws, without their classes: draw those first where they are wanted,
-            and give them as `y`.
+        ndarray or dataframe of shape (n_samples, n_features)
+            Samples without their class labels: to obtain labelled samples, pass the
+            labels as `y`. A dataframe if the classifier was fitted to one and
+            `set_output` or scikit-learn's option `transform_output` selects pandas or
+            polars.
         """
         check_is_fitted(self)
         labels = None if y is None else np.asarray(y)
@@ -322,10 +375,15 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             rows = codes == c
             if rows.any():
                 X[rows] = draw(density, int(rows.sum()), rng)
-        return X
+        return as_set_output(self, X)
+
+    # Seed of `sample`. A public attribute would suggest a parameter `random_state`.
+    @property
+    def _random_state(self):
+        return seed_of(self.estimator)
 
     def _codes_of(self, labels, n_samples):
-        """Return the numbers of the classes to draw: (n_samples,)."""
+        """Return the indices of the classes to draw: (n_samples,)."""
         if labels.ndim == 0:
             labels = np.repeat(labels, n_samples)
         if labels.shape != (n_samples,):

@@ -1,9 +1,10 @@
-"""Constant features behind a scaler: the same floor as without one.
+"""Scaling of constant features, so that their floor is the same as without a scaler.
 
-A constant feature has no scale to divide by, and scikit-learn's scalers divide it by 1.
-A density takes a share of the largest variance for its floor, which is then a share of
-other units than without the scaler: by the choice of units a scaler would gain or lose
-nats for every constant feature. So these are divided by what makes the floors equal.
+scikit-learn's scalers divide a constant feature by 1. The density then floors its
+variance at a fraction of the largest variance of the scaled features, which is not the
+floor in the units of the data: a scaler would gain or lose nats for every constant
+feature. Constant features are therefore divided by the scale that makes both floors
+equal.
 """
 
 import numpy as np
@@ -18,19 +19,10 @@ _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
 
 
 def without_jitter(X, resolution):
-    """Return rows in which features that vary by rounding alone are constant.
+    """Return (n, d) rows and the mask (d,) of constant features.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n_samples, n_features)
-        The rows; they are copied where they change.
-    resolution : ndarray of shape (n_features,)
-        How far each feature is rounded.
-
-    Returns
-    -------
-    X : ndarray of shape (n_samples, n_features)
-    constant : ndarray of bool of shape (n_features,)
+    Features that vary by no more than the rounding error `resolution` (d,) are made
+    constant.
     """
     constant = X.std(axis=0) <= resolution
     if (X[:, constant] != X[0, constant]).any():
@@ -40,16 +32,9 @@ def without_jitter(X, resolution):
 
 
 def scale_constants(step, X, constant):
-    """Let a fitted scaler divide constant features by what makes the floors equal.
+    """Change the scale of `constant` (d,) features of a fitted scaler in place.
 
-    Parameters
-    ----------
-    step : estimator
-        Changed in place, if it is one of scikit-learn's scalers.
-    X : ndarray of shape (n_samples, n_features)
-        The rows that it was fitted to.
-    constant : ndarray of bool of shape (n_features,)
-        Which features are constant.
+    `X` (n, d) are the rows that the scaler was fitted to.
     """
     if not constant.any() or constant.all() or getattr(step, "scale_", None) is None:
         return

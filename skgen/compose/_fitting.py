@@ -11,34 +11,14 @@ from skgen._ties import TIES
 
 
 def fit_within(estimator, X, y, params, caller, subtask):
-    """Return an estimator, fitted as a sub-task of its caller's fit.
-
-    Parameters
-    ----------
-    estimator : estimator
-        What to fit, in place.
-    X : array-like of shape (n_samples, n_features)
-        The rows.
-    y : array-like of shape (n_samples,) or None
-        The targets; None gives none.
-    params : dict
-        Further arguments of `fit`.
-    caller : estimator
-        Whose fit this is a part of.
-    subtask : sklearn.callback.CallbackContext
-        The context of this part.
-
-    Returns
-    -------
-    estimator
-    """
+    """Fit an estimator in place, as a sub-task of the fit of `caller`; return it."""
     takes_callbacks = hasattr(estimator, "set_callbacks")
     within = (
         subtask.propagate_callback_context(estimator)
         if takes_callbacks
         else nullcontext()
     )
-    # A table of constants has no share of variance for PCA to explain.
+    # PCA divides by the total variance, which is 0 for constant data.
     with within, np.errstate(invalid="ignore"):
         subtask.call_on_fit_task_begin(estimator=caller, X=X, y=y)
         arguments = (X,) if y is None else (X, y)
@@ -55,13 +35,13 @@ def innermost(step):
 
 
 def is_continuous(density):
-    """Tell whether a density is one of rows that ties let grow without bound."""
+    """Return whether tied data make the likelihood of a density unbounded."""
     return getattr(innermost(density), "_is_continuous", True)
 
 
 @contextmanager
 def ties_told_of():
-    """Silence what densities say about ties, where their holder has said it."""
+    """Silence warnings of densities about ties in data that were checked before."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", TIES, UndefinedMetricWarning)
         yield

@@ -1,17 +1,20 @@
-r"""Changes of variables: how transformers change a density, and where they map to.
+r"""Changes of variables: log-determinants, ranges and inverses of transformers.
 
-For an invertible map :math:`y = T(x)`,
+For an invertible map :math:`y = T(x)` with the Jacobian :math:`J_T`,
 
-.. math:: \log p_x(x) = \log p_y(T(x)) + \log |\det J_T(x)|,
+.. math:: \log p_x(x) = \log p_y(T(x)) + \log |\det J_T(x)|.
 
-with the Jacobian :math:`J_T` of `T`. Each formula is a function of the fitted
-transformer, the rows `X` of shape (n, d) and what it makes of them, `Y`.
+Each formula is a function of the fitted transformer `step`, the rows `X` of shape
+(n, d) and the transformed rows `Y` of shape (n, k).
 """
+
+from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -26,45 +29,46 @@ from sklearn.preprocessing import (
 )
 
 from skgen._parameters import InvalidParameterError, wrong_argument
+from skgen._typing import ArrayLike
 from skgen.compose import _principal
 from skgen.compose._quantiles import log_slopes, quantile_range
 
 
 def _everywhere(step):
-    """Return no bounds: the map reaches every point."""
+    """Return no bounds, for a map that is onto."""
 
 
 def _forward(step, X):
-    """Return what a transformer makes of rows."""
+    """Return the transformed rows."""
     return step.transform(X)
 
 
 def _inverse(step, Y):
-    """Return the rows that a transformer maps to `Y`."""
+    """Return the rows whose transform is `Y`."""
     return step.inverse_transform(Y)
 
 
 def _unknown_rounding(step, resolution):
-    """Return that of rounding in what a transformer returns nothing is known."""
+    """Return a rounding error of 0 and False for the mask, for unknown maps."""
     return 0.0, False
 
 
 @dataclass(frozen=True)
 class Change:
-    """How one kind of transformer changes a density."""
+    """The change of variables of a class of transformers."""
 
-    # (step, X, Y) -> (n,): log |det J|, and the log-density of what Y leaves out.
-    log_det: Callable
-    # step -> None or the least and the largest values of Y, (k,) each.
+    # (step, X, Y) -> (n,): log |det J| plus the log-density of the noise of X given Y.
+    log_det: Callable | None
+    # step -> None or the smallest and the largest value of each column of Y, (k,) each.
     bounds: Callable = _everywhere
     # (step, X) -> Y.
     forward: Callable = _forward
     # (step, Y) -> X.
     invert: Callable = _inverse
-    # None or (step, n, rng) -> (n, d), what Y leaves out of X.
+    # None or (step, n, rng) -> (n, d): samples of the noise of X given Y.
     noise: Callable | None = None
-    # (step, how far X is rounded (d,)) -> how far Y is, and which columns of Y are
-    # nothing else, (k,) each.
+    # (step, rounding error of X (d,)) -> rounding error of Y, and the mask of columns
+    # that hold rounding errors only, (k,) each.
     rounding: Callable = _unknown_rounding
 
 
@@ -72,30 +76,30 @@ class Change:
 
 
 def divided(step, X, Y):
-    """Return log |det J| of a division by `scale_`."""
-    if getattr(step, "scale_", None) is None:  # it only centres
+    """Return log |det J| of a division by `scale_`: (n,)."""
+    if getattr(step, "scale_", None) is None:  # centring only
         return np.zeros(X.shape[0])
     return np.full(X.shape[0], -np.log(np.abs(step.scale_)).sum())
 
 
 def multiplied(step, X, Y):
-    """Return log |det J| of a multiplication by `scale_`."""
+    """Return log |det J| of a multiplication by `scale_`: (n,)."""
     return np.full(X.shape[0], np.log(np.abs(step.scale_)).sum())
 
 
 def rounding_of_divided(step, resolution):
-    """Return how far the quotients are rounded, and that none is rounding alone."""
+    """Return the rounding error of the quotients (d,), and False for the mask."""
     scale = getattr(step, "scale_", None)
     return resolution / (1.0 if scale is None else np.abs(scale)), False
 
 
 def rounding_of_multiplied(step, resolution):
-    """Return how far the products are rounded, and that none is rounding alone."""
+    """Return the rounding error of the products (d,), and False for the mask."""
     return resolution * np.abs(step.scale_), False
 
 
 def clipped_range(step):
-    """Return the range of a MinMaxScaler; None where it does not clip."""
+    """Return the bounds of a MinMaxScaler, (d,) each; None unless it clips."""
     if not step.clip:
         return None
     low, high = np.asarray(step.feature_range, dtype=float)
@@ -104,7 +108,7 @@ def clipped_range(step):
 
 
 def within_range(step, X, Y):
-    """Return log |det J| of a MinMaxScaler, which may clip: -inf where it does."""
+    """Return log |det J| of a MinMaxScaler (n,); -inf for clipped rows."""
     log_det = multiplied(step, X, Y)
     if step.clip:
         outside = (step.data_min_ > X) | (step.data_max_ < X)
@@ -116,12 +120,11 @@ def within_range(step, X, Y):
 
 
 def power(step, X, Y):
-    r"""Return log |det J| of the transforms of Yeo and Johnson, and of Box and Cox.
+    r"""Return log |det J| of a PowerTransformer: (n,).
 
-    .. math:: \sum_j (\lambda_j - 1) \operatorname{sign}(x_j) \log(1 + |x_j|)
-
-    of Yeo and Johnson (2000), :math:`\sum_j (\lambda_j - 1) \log x_j` of Box and Cox
-    (1964), less the logarithms of the scales that standardise.
+    It is :math:`\sum_j (\lambda_j - 1) \operatorname{sign}(x_j) \log(1 + |x_j|)`
+    (Yeo and Johnson, 2000) or :math:`\sum_j (\lambda_j - 1) \log x_j` (Box and Cox,
+    1964), minus the logarithms of the scales of a standardisation.
     """
     if step.method == "box-cox":
         logs = np.log(X)  # (n, d)
@@ -135,7 +138,7 @@ def _standardised(step, X, Y):
 
 
 def power_range(step):
-    """Return the range of a power transform, which some powers bound."""
+    """Return the bounds of a PowerTransformer, (d,) each; some powers are bounded."""
     powers = step.lambdas_  # (d,)
     lower, upper = np.full(powers.size, -math.inf), np.full(powers.size, math.inf)
     with np.errstate(divide="ignore"):
@@ -155,7 +158,7 @@ def power_range(step):
 
 @dataclass(frozen=True)
 class FunctionChange:
-    """The change that a function of every value makes."""
+    """The change of variables of a function of rows."""
 
     # X -> (n,)
     log_det: Callable
@@ -164,11 +167,11 @@ class FunctionChange:
 
 
 def _sum(log_slope):
-    """Return a function of (n, d) values to the sums of logarithms of slopes."""
+    """Return the function that sums the log-slopes of (n, d) values: (n,)."""
     return lambda X: log_slope(X).sum(axis=1)
 
 
-# The functions that people write into a FunctionTransformer.
+# Functions for a FunctionTransformer: common ones, and those that users register.
 _FUNCTIONS = {
     None: FunctionChange(lambda X: np.zeros(X.shape[0])),
     np.log: FunctionChange(_sum(lambda X: -np.log(X))),
@@ -188,21 +191,21 @@ _FUNCTIONS = {
 
 
 def of_function(step):
-    """Return the declared change of a FunctionTransformer; None without one."""
+    """Return the registered change of a FunctionTransformer, or None."""
     change = _FUNCTIONS.get(step.func)
     if change is not None and step.kw_args and step.func is not None:
-        return None  # the arguments may make another function of it
+        return None  # its arguments can change the function
     return change
 
 
 def function_log_det(step, X, Y):
-    """Return the declared log |det J| of a FunctionTransformer."""
+    """Return the registered log |det J| of a FunctionTransformer: (n,)."""
     with np.errstate(divide="ignore"):
         return np.asarray(of_function(step).log_det(X), dtype=np.float64)
 
 
 def function_range(step):
-    """Return the declared range of a FunctionTransformer."""
+    """Return the registered bounds of a FunctionTransformer, (d,) each, or None."""
     change = of_function(step)
     if change is None or (change.lower, change.upper) == (-math.inf, math.inf):
         return None
@@ -211,11 +214,12 @@ def function_range(step):
 
 
 def function_inverse(step, Y):
-    """Return the inverse of a FunctionTransformer, which has to be given."""
+    """Return the rows whose transform is `Y`; raise without an inverse function."""
     if step.func is not None and step.inverse_func is None:
         raise InvalidParameterError(
-            "The 'inverse_func' parameter of FunctionTransformer must be a function to "
-            f"map draws back through {step.func!r}. Got None instead."
+            "The 'inverse_func' parameter of FunctionTransformer must be the inverse "
+            f"function of {step.func!r} for samples and inverse transforms. Got None "
+            "instead."
         )
     return step.inverse_transform(Y)
 
@@ -243,12 +247,12 @@ _CHANGES = {
     **dict.fromkeys(_principal.CLASSES, _PRINCIPAL),
 }
 
-# Where draws are inverted and nothing more is known.
+# A transformer whose log-determinant is not known. It can be inverted.
 UNKNOWN = Change(log_det=None)
 
 
 def change_of(step):
-    """Return how a fitted transformer changes a density; `UNKNOWN` if nobody said."""
+    """Return the `Change` of a fitted transformer, which may be `UNKNOWN`."""
     for cls in type(step).__mro__:
         if cls in _CHANGES:
             if cls is FunctionTransformer and of_function(step) is None:
@@ -257,48 +261,54 @@ def change_of(step):
     return UNKNOWN
 
 
-def register_log_det(transformer, log_det, *, bounds=None):
-    r"""Say how a transformer changes a density, for pipelines that hold it.
+def register_log_det(
+    transformer: type | Callable[..., Any],
+    log_det: Callable[..., ArrayLike],
+    *,
+    bounds: Callable[[Any], Any] | tuple[float, float] | None = None,
+) -> None:
+    r"""Register the log-determinant of a transformer for generative pipelines.
 
     A `GenerativePipeline` scores rows in the units of its input by the change of
     variables
 
     .. math:: \log p_x(x) = \log p_y(T(x)) + \log |\det J_T(x)|,
 
-    for which it has to know the logarithm of the Jacobian determinant of each step.
-    It knows those of scikit-learn's scalers, of `PowerTransformer`,
-    `QuantileTransformer` and `PCA`, and of common NumPy functions in a
-    `FunctionTransformer`. This function adds one.
+    which needs the logarithm of the Jacobian determinant of each transformer. It is
+    built in for scikit-learn's scalers, `PowerTransformer`, `QuantileTransformer`,
+    `PCA`, and common NumPy functions in a `FunctionTransformer`. This function adds
+    another transformer.
 
     Parameters
     ----------
     transformer : type or callable
-        A class of transformers, whose subclasses are meant as well; or the function
-        that a `FunctionTransformer` has as its `func`.
+        Class of the transformer, which includes its subclasses; or the function that
+        is the `func` of a `FunctionTransformer`.
     log_det : callable
-        For a class, maps the fitted transformer and rows of shape
-        (n_samples, n_features) to :math:`\log |\det J_T|` at each, of shape
-        (n_samples,); for a function, maps the rows alone.
+        For a class, a function of the fitted transformer and rows of shape
+        (n_samples, n_features) that returns :math:`\log |\det J_T|` at each row, of
+        shape (n_samples,). For a function, a function of the rows only.
     bounds : callable or tuple of two floats, default=None
-        The least and the largest value that the map reaches; for a class, a callable
-        that maps the fitted transformer to two arrays of shape (n_features,). The
-        density of the next step is renormalised to this range, and draws outside it
-        are drawn again. None says that every value is reached.
+        Smallest and largest value of the transformed data. For a class it can be a
+        function of the fitted transformer that returns two arrays of shape
+        (n_features,). The density of the next step is renormalised to this range, and
+        samples outside of the range are drawn again. None means an unbounded range.
 
     Returns
     -------
     None
-        The map is known from now on, in this process: a worker process knows it where
-        the module that calls this function is imported there.
+        The transformer is registered in the current process. Worker processes register
+        it if they import the module that calls this function.
 
     Raises
     ------
     ValueError
-        If `transformer` is neither a class nor callable, or `log_det` is not callable.
+        If `transformer` is neither a class nor callable, `log_det` is not callable, or
+        `bounds` are not two numbers in order.
 
     Notes
     -----
-    The map has to be invertible, with an ``inverse_transform`` if rows are to be drawn.
+    The map has to be invertible. Samples need an ``inverse_transform``.
 
     References
     ----------
@@ -347,12 +357,12 @@ def register_log_det(transformer, log_det, *, bounds=None):
 
 
 def _pair(bounds):
-    """Return two numbers in order."""
+    """Return bounds as two floats in order."""
     try:
         lower, upper = (float(bound) for bound in bounds)
     except (TypeError, ValueError):
         lower, upper = math.nan, math.nan
     if not lower < upper:
-        rule = "two numbers in order, or for a class a function"
+        rule = "two numbers in order, or a function for a class"
         raise wrong_argument("register_log_det", "bounds", rule, bounds)
     return lower, upper

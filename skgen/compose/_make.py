@@ -1,4 +1,6 @@
-"""A generative pipeline without names to think of."""
+"""Construction of generative pipelines with generated step names."""
+
+from typing import Any
 
 from sklearn.pipeline import make_pipeline
 
@@ -6,29 +8,30 @@ from skgen._parameters import InvalidParameterError
 from skgen.compose._pipeline import GenerativePipeline
 
 
-def make_generative_pipeline(*steps, memory=None):
-    """Return a `GenerativePipeline` whose steps are named after their classes.
+def make_generative_pipeline(*steps: Any, memory: Any = None) -> GenerativePipeline:
+    """Construct a `GenerativePipeline` from steps without names.
 
     Parameters
     ----------
     *steps : estimators
-        Transformers, then a density.
+        Transformers, followed by a density.
     memory : str or object with the joblib.Memory interface, default=None
-        Where fitted transformers are cached; None caches nothing.
+        Cache of fitted transformers. None disables caching.
 
     Returns
     -------
     GenerativePipeline
-        The steps' names are those of :func:`sklearn.pipeline.make_pipeline`.
+        The pipeline. Its steps are named after their classes in lower case, as by
+        :func:`sklearn.pipeline.make_pipeline`.
 
     Raises
     ------
     ValueError
-        If there are no steps.
+        If no steps are given.
 
     Notes
     -----
-    See `GenerativePipeline` for how scores come to be in the units of the data.
+    `GenerativePipeline` documents how scores are computed in the units of the data.
 
     References
     ----------

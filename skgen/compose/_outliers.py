@@ -1,50 +1,54 @@
-"""Outliers as the rows where a density is lowest."""
+"""Outliers: rows with a low density."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import OutlierMixin, clone
 
 from skgen._parameters import invalid_parameter, is_real
+from skgen._typing import FloatArray, MatrixLike, NDArray
 from skgen.compose._wrapper import DensityWrapper
 
 
 class DensityOutlierDetector(OutlierMixin, DensityWrapper):
-    r"""Calls those rows outliers whose log-density is lowest.
+    r"""Outlier detector that thresholds the log-density of rows.
 
-    A row is an outlier where :math:`\log p(x)` is below `offset_`, the quantile of
-    the log-densities of the training rows that leaves the share `contamination`
-    below it.
+    A row is an outlier if :math:`\log p(x)` is below `offset_`, the quantile of the
+    log-densities of the training data at the level `contamination`.
 
     Parameters
     ----------
     estimator : estimator
-        The density: anything with `fit` and `score_samples`, such as a `GaussianKDE`,
-        a mixture, or a `GenerativePipeline`. A clone is fitted.
+        Density: an estimator with `fit` and `score_samples`, such as a `GaussianKDE`, a
+        mixture, or a `GenerativePipeline`. Fitting clones it.
     contamination : float, default=0.1
-        The share of outliers among the training rows, in (0, 0.5].
+        Fraction of outliers in the training data, in (0, 0.5].
 
     Attributes
     ----------
     estimator_ : estimator
         The fitted density.
     offset_ : float
-        The log-density below which a row is an outlier, in nats.
+        Threshold of the log-density in nats. Rows below it are outliers.
     n_features_in_ : int
-        The number of features.
+        Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features, if all names in `X` are strings.
 
     See Also
     --------
-    GenerativeClassifier : Where examples of outliers are known, as a class.
-    sklearn.ensemble.IsolationForest : Outliers by random splits.
-    sklearn.covariance.EllipticEnvelope : By a robust normal density.
+    GenerativeClassifier : A classifier, for labelled outliers.
+    sklearn.ensemble.IsolationForest : Outlier detection by random splits.
+    sklearn.covariance.EllipticEnvelope : Outlier detection by a robust normal density.
 
     Notes
     -----
-    The density sees the outliers among the training rows as well. A narrow kernel or
-    a component that a few of them have to themselves makes them look probable: wide
-    kernels and few components find more of them. An outlier is improbable in the
-    units of the data, so transformations that are not linear change which rows are.
+    The density is fitted to all training rows, including the outliers. A narrow kernel,
+    or a component of a few outliers, gives them a high density. Wide kernels and few
+    components detect more of them. A low density refers to the units of the data, so a
+    nonlinear transformation changes which rows are outliers.
 
     References
     ----------
@@ -62,30 +66,29 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
 
     _methods = ("fit", "score_samples")
 
-    def __init__(self, estimator, contamination=0.1):
+    def __init__(self, estimator: Any, contamination: float = 0.1) -> None:
         self.estimator = estimator
         self.contamination = contamination
 
-    def fit(self, X, y=None):
-        """Fit a clone of the density, and find the offset.
+    def fit(self, X: MatrixLike, y: None = None) -> Self:
+        """Fit the density and set the threshold.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows, outliers among them.
+            The training data, which may contain outliers.
         y : None
             Ignored.
 
         Returns
         -------
         self : object
-            The fitted detector. Where fitting fails, what an earlier `fit` had
-            learned is still there.
+            The fitted detector. If fitting fails, the previous fit is kept.
 
         Raises
         ------
         ValueError
-            If a parameter or `X` is not what it must be; the message names it.
+            If a parameter or `X` is invalid. The message names the argument.
         """
         return self._learn(X)
 
@@ -105,48 +108,53 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         self.offset_ = float(np.percentile(log_density, 100 * self.contamination))
         task.call_on_fit_task_end(estimator=self, X=X)
 
-    def score_samples(self, X):
+    def score_samples(self, X: MatrixLike) -> FloatArray:
         r"""Return the log-density of each row, in nats and in the units of `X`.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            :math:`\log p(x)`: the lower, the more of an outlier.
+            :math:`\log p(x)` of each row. Outliers have low values.
         """
-        X = self._rows(X)
+        return self._log_density(X, "score_samples")
+
+    def decision_function(self, X: MatrixLike) -> FloatArray:
+        """Return the log-density of each row minus the threshold, in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            ``score_samples(X) - offset_``, which is negative for outliers.
+        """
+        return self._log_density(X, "decision_function") - self.offset_
+
+    def predict(self, X: MatrixLike) -> NDArray[np.int_]:
+        """Predict whether rows are outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            -1 for outliers and 1 for inliers.
+        """
+        above = self._log_density(X, "predict") - self.offset_
+        return np.where(above < 0, -1, 1)
+
+    def _log_density(self, X, method):
+        """Return the log-densities (n,) of unchecked rows, for errors of `method`."""
+        X = self._rows(X, method)
         return self._scored(self.estimator_, X)
-
-    def decision_function(self, X):
-        """Return how far the log-density of each row is above the offset, in nats.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            ``score_samples(X) - offset_``: negative for outliers.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X):
-        """Tell outliers from inliers.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            The rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
-            -1 for outliers, 1 for inliers.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)

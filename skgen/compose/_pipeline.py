@@ -1,7 +1,10 @@
-"""Pipelines that end in a density, and answer in the units of their input."""
+"""Pipelines of transformers and a density, which score in the units of their input."""
+
+from __future__ import annotations
 
 import math
 from copy import deepcopy
+from typing import Any, Self
 
 import numpy as np
 from sklearn.base import clone
@@ -11,99 +14,106 @@ from sklearn.utils.validation import (
     check_memory,
 )
 
+from skgen._columns import non_finite_columns
 from skgen._drawing import draw
 from skgen._frames import frame_kind, framed
 from skgen._parameters import InvalidParameterError
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._validation import validated_rows
 from skgen._whitening import rounding_resolution
 from skgen.compose import _principal
 from skgen.compose._constants import scale_constants, without_jitter
 from skgen.compose._fitting import fit_within, ties_told_of
 from skgen.compose._log_det import change_of
+from skgen.compose._quantiles import TiedQuantilesError
 from skgen.compose._range import inside, mass_inside
 from skgen.compose._rounding import RoundingTrace
 from skgen.compose._steps import AbstractPipeline, flat, passes
 
-# Draws say how much of a density lies in a range where no formula does, until the
-# logarithm of that, in nats, is known with this standard error.
+# Without a formula, the mass of a density in a range is estimated from samples, until
+# its logarithm has this standard error in nats.
 _ERROR_OF_MASS = 1e-3
 _MOST_DRAWS, _DRAWS_AT_ONCE = 2**16, 2**13
 
-# With less of it in the range, what is scored and drawn is hardly what was fitted.
+# Minimum mass in the range: below this, the truncated density hardly resembles the fit.
 _LEAST_MASS = 1e-3
 
 
 def _last_has(method):
-    """Return a check whether the last step has a method."""
+    """Return a check for `available_if` that the last step has a method."""
 
     def check(pipeline):
-        getattr(pipeline[-1], method)  # raises an AttributeError that says who has not
+        getattr(pipeline[-1], method)  # the AttributeError names the last step
         return True
 
     return check
 
 
 class GenerativePipeline(AbstractPipeline):
-    r"""A scikit-learn pipeline that ends in a density and samples and scores data.
+    r"""Pipeline of transformers and a density, in the units of the input data.
 
-    As in :class:`sklearn.pipeline.Pipeline`, rows run through transformers to the
-    last step, here a density. Its draws run back through them, and its log-density
-    becomes that of the rows themselves by the change of variables [1]_,
+    As in :class:`sklearn.pipeline.Pipeline`, data pass through transformers to the last
+    step, which is a density. Samples of the density are transformed back, and its
+    log-density becomes the log-density of the input data by the change of variables
+    [1]_,
 
     .. math:: \log p(x) = \log p_y(T(x)) + \log |\det J_T(x)|,
 
-    with :math:`T` the transformers together. So scores of pipelines with other
-    scalers, other numbers of principal components or none at all can be compared.
+    where :math:`T` is the composition of the transformers. Scores are therefore
+    comparable between pipelines with different scalers, different numbers of principal
+    components, or no transformers.
 
     Parameters
     ----------
     steps : list of tuple
-        Pairs of a name and an estimator: transformers or ``"passthrough"``, then a
-        density, which is any estimator with `fit`, `score_samples` and `sample`.
-        Fitting fits clones of them.
+        Pairs of a name and an estimator: transformers or ``"passthrough"``, followed by
+        a density, which is an estimator with `fit`, `score_samples` and `sample`.
+        Fitting clones the estimators.
     memory : str or object with the joblib.Memory interface, default=None
-        Where fitted transformers are cached; None caches nothing.
+        Cache of fitted transformers. None disables caching.
 
     Attributes
     ----------
     steps_ : list of tuple
-        The names and the fitted estimators. `named_steps`, slices and items of the
-        pipeline serve these once it is fitted, and `steps` before.
+        Names and fitted estimators. After fitting, `named_steps`, slices and items of
+        the pipeline refer to these estimators, and before to the parameter `steps`.
     n_features_in_ : int
-        The number of features.
+        Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features, if all names in `X` are strings.
 
     See Also
     --------
-    make_generative_pipeline : The same, with the names of the steps made up.
-    register_log_det : Say how a transformer of your own changes a density.
-    sklearn.pipeline.Pipeline : Its `score_samples` is that of the last step, in the
-        units of what the transformers return, and it has no `sample`.
+    make_generative_pipeline : Construct a pipeline from steps without names.
+    register_log_det : Register the log-determinant of another transformer.
+    sklearn.pipeline.Pipeline : Its `score_samples` is in the units of the transformed
+        data, and it has no `sample`.
 
     Notes
     -----
-    Exact for `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`, `RobustScaler`,
-    `PowerTransformer`, `QuantileTransformer`, `FunctionTransformer` of a common or
-    registered function, `PCA` and `IncrementalPCA`. With fewer components than
-    features, what `PCA` leaves over has the density :math:`N(0, \sigma^2)` in each
-    direction, with `noise_variance_` for :math:`\sigma^2`, as in probabilistic PCA
-    [2]_, and `sample` adds it back. Where that is 0, for want of rows, it is the
-    shared floor of 1e-6 of the largest variance of a feature, and a
-    :class:`~sklearn.exceptions.DataDimensionalityWarning` says so.
+    Log-densities are exact for `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`,
+    `RobustScaler`, `PowerTransformer`, `QuantileTransformer`, `PCA`, `IncrementalPCA`,
+    and a `FunctionTransformer` of a common NumPy or a registered function. If `PCA` has
+    fewer components than features, the other directions have the density
+    :math:`N(0, \sigma^2)` with the variance `noise_variance_`, as in probabilistic PCA
+    [2]_, and `sample` adds this noise. If the rows are too few to estimate the
+    variance, it is 1e-6 of the largest variance of a feature, and a
+    :class:`~sklearn.exceptions.DataDimensionalityWarning` is given.
 
-    A transformer that reaches a bounded range only (Yeo and Johnson's for powers below
-    0 or above 2, a `QuantileTransformer`, a `MinMaxScaler` that clips) cuts the
-    density of the next step, which is renormalised: by a formula for kernel densities
-    and mixtures right after it, else by the share of draws inside, known to 0.001 nats
-    or that of 65,536 draws. Rows outside the quantiles or the clipped range have a
-    log-density of minus infinity.
+    Some transformers have a bounded range: a `PowerTransformer` by Yeo and Johnson with
+    a power below 0 or above 2, a `QuantileTransformer`, and a `MinMaxScaler` that
+    clips. The density of the next step is truncated to this range and renormalised. Its
+    mass in the range follows from a formula for kernel densities and mixtures directly
+    after the transformer. In other cases it is estimated from up to 65,536 samples,
+    until its logarithm has a standard error of 0.001 nats. Rows outside of the
+    quantiles or of the clipped range have a log-density of minus infinity.
 
-    `transform` passes rows on to the latent of the last step, and `inverse_transform`
-    takes its mean back through the transformers: :math:`E[x | z]` where these are
-    linear. Draws are seeded by `random_state`, or else by that of the last step.
+    `transform` returns the latent of the last step. `inverse_transform` transforms the
+    conditional mean of the last step back, which is :math:`E[x | z]` if the
+    transformers are linear. Without a `random_state`, `sample` uses the `random_state`
+    of the last step.
 
-    Metadata for a step is passed as ``name__parameter`` or by routing, as in
+    Metadata for a step is passed as ``name__parameter`` or by metadata routing, as in
     `Pipeline`.
 
     References
@@ -127,33 +137,32 @@ class GenerativePipeline(AbstractPipeline):
     (3, 4)
     """
 
-    def __init__(self, steps, *, memory=None):
+    def __init__(self, steps: list[tuple[str, Any]], *, memory: Any = None) -> None:
         self.steps = steps
         self.memory = memory
 
-    def fit(self, X, y=None, **params):
-        """Fit clones of the transformers, one after the other, then of the density.
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None, **params: Any) -> Self:
+        """Fit the transformers one after the other, and then the density.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The training data.
         y : array-like of shape (n_samples,), default=None
-            Passed on to the steps.
+            Targets, passed to the `fit` of every step.
         **params : dict
-            Passed on to the `fit` of steps: ``name__parameter``, or by metadata
-            routing where that is enabled.
+            Parameters of the `fit` of steps: ``name__parameter``, or by metadata
+            routing if it is enabled.
 
         Returns
         -------
         self : object
-            The fitted pipeline. Where fitting fails, what an earlier `fit` had
-            learned is still there.
+            The fitted pipeline. If fitting fails, the previous fit is kept.
 
         Raises
         ------
         ValueError
-            If a parameter or `X` is not what it must be; the message names it.
+            If a parameter or `X` is invalid. The message names the argument.
         """
         return self._learn(X, y=y, params=params, kind=frame_kind(X))
 
@@ -167,6 +176,7 @@ class GenerativePipeline(AbstractPipeline):
         X, constant = without_jitter(X, resolution)
         codes = framed(X, getattr(self, "feature_names_in_", None), kind)
         trace = RoundingTrace(resolution)
+        parts = []
         self.steps_ = []
         for name, step in self.steps[:-1]:
             subtask = task.subcontext(task_name=f"fit {name}")
@@ -175,32 +185,49 @@ class GenerativePipeline(AbstractPipeline):
                     clone(step), _spared(step, codes), y, routed[name], self, subtask
                 )
                 for part in flat([step]):
-                    if constant is not None:  # the first of all transformers
+                    if constant is not None:  # the first transformer
                         scale_constants(part, X, constant)
                         constant = None
                     trace.follow(part)
-                    codes = _finite(part, _transformed(part, codes))
+                    codes = _transformed(part, codes)
+                    parts.append(part)
+                    self._check_finite(parts, codes)
             self.steps_.append((name, step))
         self._fit_last(trace.constant(codes), y, task, routed)
         for part in list(flat([self.steps_[-1][1]]))[:-1]:
             trace.follow(part)
         self._scaled_rounding = trace.scaled
+        for part in self._flat_steps()[:-1]:
+            if isinstance(part, _principal.CLASSES):
+                _principal.warn_without_noise(part)
         self._settle()
 
+    def _check_finite(self, parts, codes):
+        """Raise unless the (n, k) output of the last of some transformers is finite."""
+        values = np.asarray(codes, dtype=np.float64)
+        if np.isfinite(values).all():
+            return
+        names = self._names_after(parts)
+        if names is not None and len(names) == values.shape[1]:
+            values = framed(values, names, self._frame_kind)
+        nan = bool(np.isnan(values).any(axis=None))
+        where = non_finite_columns(values, nan=nan)
+        raise ValueError(
+            f"{parts[-1]!r}, fitted to n_samples={codes.shape[0]}, returns "
+            f"{'NaN' if nan else 'infinity'} in {where} of its output."
+        )
+
     def _fit_last(self, codes, y, task, routed):
-        """Fit the density to what the transformers return."""
+        """Fit the density to the transformed rows (n, k)."""
         name, density = self.steps[-1]
         subtask = task.subcontext(task_name=f"fit {name}")
-        with ties_told_of():  # in the columns of X
+        with ties_told_of():  # the columns of X were checked
             density = fit_within(clone(density), codes, y, routed[name], self, subtask)
         self.steps_.append((name, density))
 
     def _settle(self):
-        """Find out how much of the density lies in the range of the transformers."""
+        """Set the mass of the density in the range of the transformers."""
         steps = self._flat_steps()[:-1]
-        for step in steps:
-            if isinstance(step, _principal.CLASSES):
-                _principal.warn_without_noise(step)
         bounds = [change_of(step).bounds(step) for step in steps]
         mass = 1.0
         if any(bound is not None for bound in bounds):
@@ -211,34 +238,38 @@ class GenerativePipeline(AbstractPipeline):
                 mass = self._share_of_draws_inside()
             if mass < _LEAST_MASS:
                 raise ValueError(
-                    f"Only {mass:.2g} of the mass of the last step, {self[-1]!r}, lies "
+                    f"Only {mass:.2g} of the mass of the last step, {self[-1]!r}, is "
                     "in the range of the transformers before it."
                 )
         self._mass = mass
 
-    # -- the four answers --------------------------------------------------------
+    # -- scores, samples and latents ----------------------------------------------
 
     def _log_density(self, X):
         *steps, last = self._flat_steps()
         if self._scaled_rounding:
             raise ValueError(
-                f"{self._scaled_rounding} yields components without any variance but "
-                "that of rounding, and they are divided by it: no density can be "
-                "scored. Ask for fewer components."
+                f"{self._scaled_rounding} divides components by a standard deviation "
+                "that is only rounding error, so rows cannot be scored. Reduce the "
+                "number of components."
             )
         answer = np.zeros(X.shape[0])
-        for step in steps:
+        for i, step in enumerate(steps):
             change = change_of(step)
             if change.log_det is None:
                 raise InvalidParameterError(
                     f"The log-determinant of the Jacobian of {step!r} is not known, so "
                     f"{type(self).__name__} cannot score in the units of its input. "
-                    "Say it with skgen.register_log_det."
+                    "Register it with skgen.register_log_det."
                 )
             with np.errstate(divide="ignore", invalid="ignore"):
                 Y = self._transformed(step, X)
-                answer += change.log_det(step, X, Y)
-            # What a function is not defined for, such as log(-1), is never drawn.
+                try:
+                    answer += change.log_det(step, X, Y)
+                except TiedQuantilesError as error:
+                    names = self._names_after(steps[:i])
+                    raise ValueError(error.message(names)) from None
+            # Rows outside the domain of a function, such as log(-1), have no density.
             answer[~np.isfinite(Y).all(axis=1) | np.isnan(answer)] = -math.inf
             X = np.where(np.isfinite(Y), Y, 0.0)
         possible = answer > -math.inf
@@ -256,7 +287,7 @@ class GenerativePipeline(AbstractPipeline):
         return np.concatenate(drawn)
 
     def _draw_once(self, n_samples, rng):
-        """Return draws run back through the transformers, without those outside."""
+        """Return up to (n_samples, d) samples, without those outside of a range."""
         *steps, last = self._flat_steps()
         X = draw(last, n_samples, rng)
         for step in reversed(steps):
@@ -272,13 +303,13 @@ class GenerativePipeline(AbstractPipeline):
         return X
 
     def _share_of_draws_inside(self):
-        """Return the share of draws that the transformers can be run back on."""
+        """Return the fraction of samples within the range of the transformers."""
         rng = np.random.RandomState(0)
         drawn = found = 0
         while drawn < _MOST_DRAWS:
             found += self._draw_once(_DRAWS_AT_ONCE, rng).shape[0]
             drawn += _DRAWS_AT_ONCE
-            # The variance of the logarithm of a share p of n is (1 - p) / (p n).
+            # The logarithm of a fraction p of n samples has variance (1 - p) / (p n).
             if found and (drawn - found) / (found * drawn) < _ERROR_OF_MASS**2:
                 break
         return found / drawn
@@ -301,37 +332,44 @@ class GenerativePipeline(AbstractPipeline):
         if not hasattr(last, method):
             raise AttributeError(f"The last step {last!r} has no {method!r}.")
 
-    # -- what the last step answers besides ----------------------------------------
+    # In contrast to `get_feature_names_out`, it does not depend on the transformers.
+    @property
+    def _n_latent(self):
+        last = self._flat_steps()[-1]
+        self._check_last_has("inverse_transform", last)
+        return len(last.get_feature_names_out())
+
+    # -- further methods of the last step -------------------------------------------
 
     @available_if(_last_has("predict"))
-    def predict(self, X):
-        """Return what the last step predicts.
+    def predict(self, X: MatrixLike) -> NDArray[Any]:
+        """Return the predictions of the last step.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples,)
-            For a mixture, the most probable component of each row.
+            Prediction for each row: for a mixture, its most probable component.
         """
         return self._of_last("predict", X)
 
     @available_if(_last_has("predict_proba"))
-    def predict_proba(self, X):
+    def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probabilities that the last step predicts.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The rows.
+            The data.
 
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            For a mixture, the probability of each component given the row.
+            Probabilities for each row: for a mixture, its responsibilities.
         """
         return self._of_last("predict_proba", X)
 
@@ -342,7 +380,7 @@ class GenerativePipeline(AbstractPipeline):
         return getattr(last, method)(self._handed(last, self._codes(X)))
 
     def _codes(self, X):
-        """Return what the transformers make of (n, d) rows."""
+        """Return the transformed rows (n, k) of (n, d) rows."""
         for step in self._flat_steps()[:-1]:
             X = self._transformed(step, X)
         return X
@@ -360,30 +398,20 @@ class GenerativePipeline(AbstractPipeline):
 
 
 def _transformed(step, codes):
-    """Return what a fitted transformer makes of rows, an array or a dataframe."""
+    """Return the output (n, k) of a fitted transformer, an array or a dataframe."""
     return change_of(step).forward(step, _spared(step, codes))
 
 
 def _inverted(step, codes):
-    """Return the rows that a transformer maps to codes, in a new array."""
+    """Return the rows (n, d) whose transforms are `codes` (n, k), in a new array."""
     if not hasattr(step, "inverse_transform"):
         raise InvalidParameterError(
-            f"Nothing can be mapped back through {step!r}, which has no "
+            f"Samples cannot be transformed back by {step!r}, which has no "
             "'inverse_transform'."
         )
     return np.array(change_of(step).invert(step, codes), dtype=np.float64)
 
 
-def _finite(step, codes):
-    """Return what a transformer made of the rows of a fit, if these are numbers."""
-    if codes.shape[0] and not np.isfinite(np.asarray(codes, dtype=np.float64)).all():
-        raise ValueError(
-            f"{step!r}, fitted to n_samples={codes.shape[0]}, returns values that are "
-            "NaN or infinite."
-        )
-    return codes
-
-
 def _spared(step, codes):
-    """Return rows that a step may overwrite, where it is told to."""
+    """Return rows (n, k), copied if the step may overwrite its input."""
     return deepcopy(codes) if getattr(step, "copy", True) is False else codes

@@ -1,30 +1,28 @@
-r"""Principal components: a density of the codes, and normal noise across them.
+r"""Principal components as a change of variables, with noise in the other directions.
 
-With fewer components than features, the rows are :math:`x = \mu + V^\top y +
-\epsilon`, with normal noise of the variance `noise_variance_` in the complement of
-the rows of `V`, as in probabilistic PCA (Tipping and Bishop, 1999).
+With fewer components than features, rows are :math:`x = \mu + V^\top y + \epsilon`.
+The noise :math:`\epsilon` is normal with the variance `noise_variance_` in the
+orthogonal complement of the rows of `V` (probabilistic PCA; Tipping and Bishop, 1999).
 """
 
 import math
-import warnings
 
 import numpy as np
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import DataDimensionalityWarning
 
 from skgen._frames import frame_kind, framed
+from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
 
 CLASSES = PCA, IncrementalPCA
 
 
 def log_det(step, X, Y):
-    r"""Return log |det J|, plus the log-density of what the components leave over.
+    r"""Return log |det J| plus the log-density of the noise: (n,).
 
-    .. math:: -\tfrac12 \sum_i \log s_i^2 - \tfrac{d - k}{2} \log(2 \pi \sigma^2)
+    .. math:: -\sum_i \log s_i - \tfrac{d - k}{2} \log(2 \pi \sigma^2)
               - \frac{|r|^2}{2 \sigma^2}, \qquad r = x - \mu - V^\top (s y)
-
-    with the scales `s` of whitening, 1 without it.
     """
     V = step.components_  # (k, d)
     scales = whitening_scales(step)  # (k,)
@@ -39,8 +37,9 @@ def log_det(step, X, Y):
 
 
 def forward(step, X):
-    """Return the codes; components without variance are not scaled up."""
+    """Return the components (n, k) of (n, d) rows, or a dataframe."""
     codes = step.transform(X)
+    # scikit-learn divides components of rounding errors by their size.
     if not (step.whiten and negligible(step).any()):
         return codes
     flat = negligible(step)
@@ -51,12 +50,12 @@ def forward(step, X):
 
 
 def invert(step, Y):
-    """Return the means of the rows that have these codes."""
+    """Return the mean rows (n, d) of components (n, k)."""
     return step.mean_ + (Y * whitening_scales(step)) @ step.components_
 
 
 def noise(step, n, rng):
-    """Return (n, d) draws of the noise in the complement of the components."""
+    """Return (n, d) samples of the noise in the complement of the components."""
     V = step.components_  # (k, d)
     draws = rng.standard_normal((n, V.shape[1]))
     draws -= (draws @ V.T) @ V
@@ -64,9 +63,9 @@ def noise(step, n, rng):
 
 
 def rounding(step, resolution):
-    """Return how far the codes are rounded, and which are nothing else, (k,) each.
+    """Return the rounding error of components, and which are only rounding, (k,) each.
 
-    `resolution` says how far each feature is rounded, (d,).
+    `resolution` (d,) is the rounding error of the features.
     """
     V = np.abs(step.components_)
     of_codes = V @ np.broadcast_to(resolution, V.shape[1])  # (k,)
@@ -75,18 +74,16 @@ def rounding(step, resolution):
 
 
 def negligible(step):
-    """Tell which components have no variance but that of rounding, (k,)."""
+    """Return which components have no variance except for rounding errors: (k,)."""
     variances = step.explained_variance_  # (k,)
     eps = np.finfo(variances.dtype).eps
     return variances <= ROUNDING_STEPS * eps * variances.max()
 
 
 def whitening_scales(step):
-    """Return what the codes are divided by, (k,).
-
-    A component without variance has none to divide by, and takes the largest scale:
-    the density of what is constant there then is as wide as the shared floor.
-    """
+    """Return the scales by which components are divided: (k,)."""
+    # Components without variance are divided by the largest scale. The density of a
+    # constant column is then as wide as the shared floor.
     if not step.whiten:
         return np.ones(step.components_.shape[0])
     scales = np.sqrt(step.explained_variance_)
@@ -94,7 +91,7 @@ def whitening_scales(step):
 
 
 def noise_variance(step):
-    """Return the variance of the noise; where there is none, the shared floor."""
+    """Return the variance of the noise, or the shared floor if it is 0."""
     reference = _largest_feature_variance(step)
     if step.noise_variance_ > ROUNDING_VARIANCE * reference:
         return float(step.noise_variance_)
@@ -102,22 +99,21 @@ def noise_variance(step):
 
 
 def _largest_feature_variance(step):
-    """Return the largest variance of a feature, as the components tell it."""
+    """Return the largest variance of a feature, estimated from the components."""
     V = step.components_
     variances = step.explained_variance_ @ V**2  # (d,)
-    left = 1 - np.einsum("ij,ij->j", V, V)  # the share of the complement, (d,)
+    left = 1 - np.einsum("ij,ij->j", V, V)  # fraction in the complement, (d,)
     return float((variances + step.noise_variance_ * left.clip(min=0)).max())
 
 
 def warn_without_noise(step):
-    """Warn where the floor takes the place of a noise variance."""
+    """Warn if the floor replaces the variance of the noise."""
     k, d = step.components_.shape
     if k < d and noise_variance(step) != step.noise_variance_:
-        warnings.warn(
-            f"{type(step).__name__} with {k} components leaves no variance to the "
-            f"other {d - k} of {d} dimensions, for the rows are too few or "
-            "collinear. Across each the model is a normal density with "
+        warn_user(
+            f"The components of {type(step).__name__} leave no variance to the other "
+            "dimensions, because there are too few rows or features are collinear. "
+            "Across each of these dimensions the model is a normal density with "
             f"{DEGENERATE_VARIANCE:g} of the largest variance of a feature.",
             DataDimensionalityWarning,
-            stacklevel=2,
         )

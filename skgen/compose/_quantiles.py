@@ -1,21 +1,20 @@
-"""The slopes of a QuantileTransformer, which is linear between two quantiles."""
+"""Log-determinants of a QuantileTransformer, which is linear between quantiles."""
 
 import math
 
 import numpy as np
 from scipy.stats import norm
 
-# Quantiles nearer to 0 or 1 than this are one for it.
+from skgen._columns import label_of
+
+# Distance from 0 and 1 at which the transformer clips quantiles of a normal output.
 _EDGE = 1e-7
 
 
 def log_slopes(step, X, Y):
-    r"""Return log |det J| of a QuantileTransformer; -inf outside its quantiles.
-
-    Between two quantiles :math:`q_i < q_{i+1}` the share of rows grows by
-    :math:`(r_{i+1} - r_i) / (q_{i+1} - q_i)`; for a normal output that is divided by
-    the normal density at `Y`.
-    """
+    """Return log |det J| of a QuantileTransformer (n,); -inf outside its quantiles."""
+    # Between the quantiles q_i and q_{i+1} the slope is (r_{i+1} - r_i) over
+    # (q_{i+1} - q_i), divided by the normal density at Y for a normal output.
     _refuse_ties(step)
     references = step.references_  # (q,)
     answer = np.zeros(X.shape[0])
@@ -33,7 +32,7 @@ def log_slopes(step, X, Y):
 
 
 def quantile_range(step):
-    """Return the range of a QuantileTransformer."""
+    """Return the bounds of the output of a QuantileTransformer, (d,) each."""
     d = step.quantiles_.shape[1]
     if step.output_distribution == "uniform":
         return np.zeros(d), np.ones(d)
@@ -41,14 +40,26 @@ def quantile_range(step):
     return np.full(d, -edge), np.full(d, edge)
 
 
+class TiedQuantilesError(ValueError):
+    """Quantiles coincide in `columns`: the map jumps there and has no slope."""
+
+    def __init__(self, columns):
+        super().__init__(columns)
+        self.columns = columns
+
+    def message(self, names=None):
+        """Return the message for the user, with the names of columns if known."""
+        n_tied = self.columns.size
+        more = f" ({n_tied} columns have ties)" if n_tied > 1 else ""
+        return (
+            "The quantiles of QuantileTransformer must differ to have a density. "
+            f"Column {label_of(self.columns[0], names)} has ties{more}: add noise of "
+            "one grid step with skgen.dequantize first."
+        )
+
+
 def _refuse_ties(step):
-    """Raise where quantiles coincide: there the map jumps and has no slope."""
+    """Raise if quantiles of a column coincide."""
     tied = np.flatnonzero((np.diff(step.quantiles_, axis=0) <= 0).any(axis=0))
     if tied.size:
-        names = getattr(step, "feature_names_in_", None)
-        column = tied[0] if names is None else names[tied[0]]
-        raise ValueError(
-            "The quantiles of QuantileTransformer must differ to have a density. "
-            f"Column {column} has ties ({tied.size} such columns): add noise of one "
-            "grid step with skgen.dequantize first."
-        )
+        raise TiedQuantilesError(tied)

@@ -1,7 +1,7 @@
-r"""Transformers of a bounded range: how much of a density lies inside it.
+r"""Mass of a density within the bounded range of a transformer.
 
-A density :math:`p` of what a transformer returns is cut to the values that it can
-return, a box :math:`B`, and renormalised: :math:`p(y) / P(B)` inside, 0 outside.
+The density :math:`p` of transformed data is truncated to the range of the transformer,
+a box :math:`B`, and renormalised: :math:`p(y) / P(B)` inside and 0 outside.
 """
 
 import math
@@ -11,35 +11,26 @@ from scipy import special
 from sklearn.mixture import GaussianMixture
 
 from skgen._quasi_random import uniform_points
-from skgen.kde import GaussianKDE
-from skgen.mixture import EMGaussianMixture, SGDGaussianMixture
+from skgen.kde._gaussian_kde import GaussianKDE
+from skgen.mixture._base import AbstractGaussianMixture
 
-# Points of the quasi-random rule for one normal density, and for all of a mixture.
+# Minimum number of quasi-random points of a component, and number for all components.
 _LEAST_POINTS, _POINTS = 2**6, 2**16
 
-# Components times points that are looked at together.
+# Number of components times points in a block.
 _AT_ONCE = 2**18
 
 
 def inside(Y, bounds):
-    """Tell which of (n, k) rows lie inside of bounds: (n,)."""
+    """Return which (n, k) rows lie within bounds (k,): (n,)."""
     lower, upper = bounds
     return ((lower < Y) & (upper > Y)).all(axis=1)
 
 
 def mass_inside(density, bounds):
-    """Return the mass of a density inside of bounds; None where no formula says it.
+    """Return the mass of a fitted density within bounds; None without a formula.
 
-    Parameters
-    ----------
-    density : estimator
-        A fitted density.
-    bounds : tuple of two ndarrays of shape (k,)
-        The least and the largest values; or two floats, for every feature.
-
-    Returns
-    -------
-    float or None
+    `bounds` are two arrays of shape (k,), or two floats for all features.
     """
     components = normal_components(density)
     if components is None:
@@ -64,9 +55,7 @@ def normal_components(density):
         H = np.asarray(density.covariance_)
         H = H if H.ndim == 2 else np.diag(np.broadcast_to(H, density.n_features_in_))
         return density.weights_, density.X_train_.astype(np.float64), H[None]
-    if not isinstance(
-        density, (EMGaussianMixture, SGDGaussianMixture, GaussianMixture)
-    ):
+    if not isinstance(density, (AbstractGaussianMixture, GaussianMixture)):
         return None
     means, covariances = density.means_, density.covariances_
     d = means.shape[1]
@@ -85,26 +74,12 @@ def normal_components(density):
 
 
 def normal_mass(weights, means, factors, lower, upper):
-    r"""Return the mass of a mixture of normal densities inside of a box.
+    """Return the mass of a normal mixture in the box from `lower` to `upper` (b,).
 
-    One feature after the other, each given those before it, at quasi-random points
-    (Genz, 1992): exact for independent features.
-
-    Parameters
-    ----------
-    weights : ndarray of shape (C,)
-        The weights.
-    means : ndarray of shape (C, b)
-        The means.
-    factors : ndarray of shape (C or 1, b, b)
-        The Cholesky factors of the covariances.
-    lower, upper : ndarray of shape (b,)
-        The box.
-
-    Returns
-    -------
-    float
+    The weights are (C,), the means (C, b), the Cholesky factors (C or 1, b, b).
     """
+    # Sequential conditioning at quasi-random points (Genz, 1992), which is exact for
+    # independent features.
     C, b = means.shape
     dependent = np.any(np.tril(factors, -1) != 0)
     m = 1
@@ -121,13 +96,13 @@ def normal_mass(weights, means, factors, lower, upper):
 
 
 def _masses(means, L, lower, upper, u):
-    """Return the masses of components inside of a box: (C,)."""
+    """Return the mass of each component in a box: (C,)."""
     C, b = means.shape
     m = u.shape[0]
     noise = np.zeros((C, m, b))
     mass = np.ones((C, m))
     for j in range(b):
-        # Given the features before it, feature j is normal with this mean.
+        # Conditional mean of feature j given the features before it.
         mean = means[:, None, j] + np.einsum("cmi,ci->cm", noise[..., :j], L[:, j, :j])
         below, above = (
             special.ndtr((bound[j] - mean) / L[:, None, j, j])

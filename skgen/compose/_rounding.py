@@ -1,9 +1,9 @@
-"""Columns that hold nothing but rounding, followed through transformers.
+"""Rounding errors, propagated through transformers.
 
-A feature that others determine leaves a principal component with a variance of
-rounding, 1e-30 or so, and a density fitted to that would seem to know it to fifteen
-digits: dozens of nats, out of nothing. Such columns are made constant before the
-density is fitted, which then gives them the shared floor.
+A collinear feature leaves a principal component whose variance is rounding, about
+1e-30. A density fitted to this component would gain dozens of nats from rounding
+errors. Such columns are made constant before the density is fitted, so that the shared
+floor applies.
 """
 
 import numpy as np
@@ -14,27 +14,20 @@ from skgen.compose._log_det import change_of
 
 
 class RoundingTrace:
-    """Which columns of what transformers return are rounding and nothing else.
+    """The rounding error `resolution` (d,) of columns, propagated through transformers.
 
-    Parameters
-    ----------
-    resolution : ndarray of shape (n_features,)
-        How far each feature is rounded.
-
-    Attributes
-    ----------
-    scaled : str or None
-        The name of a transformer whose columns of rounding are divided by their size:
-        nothing tells them from a feature any more.
+    The mask `alone` (d,) marks columns that hold rounding errors only.
     """
 
     def __init__(self, resolution):
         self.resolution = resolution
         self.alone = np.zeros(resolution.size, dtype=bool)
+        # Name of a transformer that divides columns of rounding errors by their size,
+        # after which they look like features.
         self.scaled = None
 
     def follow(self, step):
-        """Go on through one fitted transformer."""
+        """Update the state for the output of a fitted transformer."""
         if np.any(self.alone):
             self.scaled = self._source
         self.resolution, self.alone = change_of(step).rounding(step, self.resolution)
@@ -45,7 +38,7 @@ class RoundingTrace:
                 self.scaled = self._source
 
     def constant(self, codes):
-        """Return rows or a dataframe in which columns of rounding are constant."""
+        """Return (n, d) rows or a dataframe with rounding errors set to 0."""
         if not np.any(self.alone):
             return codes
         values = np.array(codes, dtype=np.float64)

@@ -1,30 +1,42 @@
-"""The manners of a scikit-learn pipeline: steps by name, slices, nested parameters."""
+"""The interface of a scikit-learn pipeline: named steps, slices, nested parameters."""
+
+from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any, Self
 
+import numpy as np
 from sklearn import get_config
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import Bunch
-from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
 from skgen._frames import framed
-from skgen._parameters import InvalidParameterError, has_methods, invalid_parameter
+from skgen._parameters import (
+    RANDOM_STATE_RULE,
+    InvalidParameterError,
+    has_methods,
+    invalid_parameter,
+    is_random_state,
+)
+from skgen._typing import ArrayLike, NDArray
+from skgen._validation import column_names, seed_of
 from skgen.base import GenerativeModel
 from skgen.compose._fitting import innermost, is_continuous
 
 
 class AbstractPipeline(GenerativeModel, _BaseComposition):
-    """A model that holds steps, and fits clones of them into `steps_`.
+    """A model with a list of steps. Fitting stores fitted clones in `steps_`.
 
-    Abstract: besides the hooks of `GenerativeModel` it asks for ``_settle``, which
-    finds out what follows from fitted steps.
+    Subclasses implement `_settle` besides the hooks of `GenerativeModel`.
     """
 
     @abstractmethod
     def _settle(self):
-        """Set what follows from the fitted steps."""
+        """Set the attributes that follow from the fitted steps."""
 
     def _check_parameters(self):
         rule = "a list of pairs of a name and an estimator"
@@ -47,12 +59,19 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
                 f"The last step {what} a density, with 'fit', 'score_samples' and "
                 f"'sample'. Got {last!r} instead."
             )
+        # A pipeline has no parameter `random_state` of its own.
+        if isinstance(last, AbstractPipeline):
+            last._check_parameters()
+        elif not is_random_state(seed_of(last)):
+            raise invalid_parameter(
+                last, "random_state", RANDOM_STATE_RULE, seed_of(last)
+            )
 
     def _routed(self, params):
-        """Return what each step's `fit` is given: a dict of dicts."""
+        """Return the `fit` parameters of each step: a dict of dicts."""
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **params)
-            # A pipeline asks transformers for both at once.
+            # scikit-learn's router routes `fit_transform` of transformers.
             return {
                 name: dict(
                     routed[name].get("fit_transform") or routed[name].get("fit", {})
@@ -74,18 +93,18 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
 
     @property
     def _served(self):
-        """Return the fitted steps, and those to fit before there are any."""
+        """Return the fitted steps; before a fit, the parameter `steps`."""
         return self.__dict__.get("steps_", self.steps)
 
     @property
-    def named_steps(self):
-        """The steps by their names, the fitted ones once there are any."""
+    def named_steps(self) -> Bunch:
+        """The steps by name. After a fit, these are the fitted steps."""
         return Bunch(**dict(self._served))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.steps)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int | str | slice) -> Any:
         if not isinstance(index, slice):
             return (
                 self.named_steps[index]
@@ -98,12 +117,14 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
         if not steps or steps[-1][0] != self.steps[-1][0]:
             return Pipeline(steps, memory=self.memory)
         part = type(self)(self.steps[index], memory=self.memory)
+        if "_sklearn_output_config" in vars(self):
+            part._sklearn_output_config = self._sklearn_output_config.copy()
         if "steps_" in self.__dict__:
             part._take_over(self, steps)
         return part
 
     def _take_over(self, whole, steps):
-        """Be fitted, as the last steps of a fitted pipeline."""
+        """Set the fitted attributes to the last `steps` of a fitted pipeline."""
         first = steps[0][1]
         self.steps_ = steps
         self.n_features_in_ = getattr(first, "n_features_in_", whole.n_features_in_)
@@ -114,59 +135,62 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
         self._settle()
 
     def _flat_steps(self):
-        """Return the fitted steps, those of pipelines within one by one."""
+        """Return the fitted steps, without nested pipelines."""
         return list(flat(step for _, step in self.steps_))
 
     def _handed(self, step, X):
-        """Return rows as a step saw them when it was fitted: with names or without."""
+        """Return (n, d) rows as a dataframe if the step was fitted to a dataframe."""
         names = getattr(step, "feature_names_in_", None)
         return framed(X, names, self._frame_kind)
 
     # -- scikit-learn --------------------------------------------------------------
 
+    # Seed of `sample`. A public attribute would suggest a parameter `random_state`.
     @property
-    def random_state(self):
-        """The `random_state` of the last step, which seeds `sample`."""
-        return getattr(innermost(self._served[-1][1]), "random_state", None)
+    def _random_state(self):
+        return seed_of(innermost(self._served[-1][1]))
 
-    def get_params(self, deep=True):
-        """Return the parameters, and those of the steps.
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the pipeline and of its steps.
 
         Parameters
         ----------
         deep : bool, default=True
-            Whether to return those of the steps as well, as ``name__parameter``.
+            Whether to include the steps and their parameters as ``name__parameter``.
 
         Returns
         -------
         dict
-            The names of the parameters and their values.
+            Parameter names and values.
         """
         return self._get_params("steps", deep=deep)
 
-    def set_params(self, **params):
-        """Set parameters: steps by their names, and theirs by ``name__parameter``.
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the pipeline and of its steps.
 
         Parameters
         ----------
         **params : dict
-            The names of the parameters and their values.
+            Parameter names and values: the name of a step replaces the step, and
+            ``name__parameter`` sets one of its parameters.
 
         Returns
         -------
         self : object
-            The pipeline, to be fitted again.
+            The pipeline. Fit it again for the parameters to take effect.
         """
         self._set_params("steps", **params)
         return self
 
-    def set_output(self, *, transform=None):
-        """Say what `transform` returns, here and in every step.
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Set the output container of the pipeline and of its steps.
 
         Parameters
         ----------
         transform : {"default", "pandas", "polars"}, default=None
-            The container; None changes nothing.
+            Container that `transform` returns, and `sample` and `inverse_transform` of
+            a pipeline that was fitted to a dataframe. "default" is a NumPy array. None
+            leaves the setting unchanged.
 
         Returns
         -------
@@ -180,39 +204,54 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
                 step.set_output(transform=transform)
         return self
 
-    def get_feature_names_out(self, input_features=None):
-        """Return the names of the latents of the last step.
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> NDArray[np.object_]:
+        """Return the names of the columns that `transform` returns.
 
         Parameters
         ----------
         input_features : array-like of str, default=None
-            The names of the features; None takes those seen in `fit`.
+            Names of the input features. None uses the names seen in `fit`.
 
         Returns
         -------
-        ndarray of str
-            A name for each column that `transform` returns.
+        ndarray of str objects
+            Names of the latents of the last step.
         """
         check_is_fitted(self)
         names = _check_feature_names_in(self, input_features)
-        for step in self._flat_steps():
-            names = step.get_feature_names_out(names)
-        return names
+        *steps, last = self._flat_steps()
+        for step in steps:
+            names = names_out(step, names)
+        return last.get_feature_names_out(names)
 
-    def get_metadata_routing(self):
-        """Return how metadata are routed to the steps.
+    def _names_after(self, steps):
+        """Return the names of the columns after fitted steps; None if unknown."""
+        names = column_names(self)
+        if names is None:
+            return None
+        try:
+            for step in steps:
+                names = names_out(step, names)
+        except (AttributeError, TypeError, ValueError):  # from a custom transformer
+            return None
+        return None if names is None else list(names)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the metadata routing of the pipeline.
 
         Returns
         -------
         sklearn.utils.metadata_routing.MetadataRouter
-            As of a scikit-learn pipeline of the same steps.
+            Routing of a scikit-learn pipeline with the same steps.
         """
         return Pipeline(self.steps).get_metadata_routing()
 
     def _sk_visual_block_(self):
         return Pipeline(self._served)._sk_visual_block_()
 
-    # Whether the density that is fitted last is one of continuous rows.
+    # Whether tied data make the likelihood of the last step unbounded.
     @property
     def _is_continuous(self):
         return is_continuous(self.steps[-1][1])
@@ -221,13 +260,23 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
     def _n_fit_tasks(self):
         return len(self.steps)
 
-    @property
-    def _n_latent(self):
-        return len(self.get_feature_names_out())
+
+def names_out(step, names):
+    """Return the names of the columns that a fitted transformer returns, or None.
+
+    `names` (d,) are the names of its input columns, or None.
+    """
+    if hasattr(step, "get_feature_names_out"):
+        return step.get_feature_names_out(names)
+    # NumPy's universal functions transform every value on its own.
+    elementwise = isinstance(step, FunctionTransformer) and (
+        step.func is None or isinstance(step.func, np.ufunc)
+    )
+    return names if elementwise else None
 
 
 def flat(steps):
-    """Yield steps, those of scikit-learn's pipelines among them one by one."""
+    """Yield steps, and the steps of scikit-learn's pipelines, without "passthrough"."""
     for step in steps:
         if isinstance(step, Pipeline):
             yield from flat(inner for _, inner in step.steps)
@@ -236,5 +285,5 @@ def flat(steps):
 
 
 def passes(step):
-    """Tell whether a step stands for no transformer."""
+    """Return whether a step is a placeholder for no transformer."""
     return step is None or (isinstance(step, str) and step == "passthrough")

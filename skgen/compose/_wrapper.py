@@ -1,4 +1,4 @@
-"""What estimators that hold a density share: checks, names, seeds."""
+"""Base class of estimators that hold densities."""
 
 from abc import ABC, abstractmethod
 
@@ -13,19 +13,21 @@ from skgen._parameters import has_methods, invalid_parameter
 from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
 from skgen._validation import column_names, validated_rows
-from skgen.base import restored_on_error
+from skgen.base import DocumentationLinkMixin, restored_on_error
 from skgen.compose._fitting import fit_within, is_continuous, ties_told_of
 
 
-class DensityWrapper(Persistent, CallbackSupportMixin, BaseEstimator, ABC):
+class DensityWrapper(
+    DocumentationLinkMixin, Persistent, CallbackSupportMixin, BaseEstimator, ABC
+):
     """An estimator that fits clones of the density in its parameter `estimator`.
 
-    Abstract: an estimator fills in ``_check_parameters`` and ``_fit``, and sets
-    ``_methods``, the names of what it asks the density for.
+    Subclasses implement ``_check_parameters`` and ``_fit``, and set ``_methods``, the
+    names of the methods that the density must have.
     """
 
     def _learn(self, X, *more):
-        """Fit; where that fails, leave what was fitted before."""
+        """Fit unchecked rows (n, d); on an error, restore the previous fit."""
         with restored_on_error(self):
             return self._learn_with_callbacks(X, *more)
 
@@ -47,41 +49,36 @@ class DensityWrapper(Persistent, CallbackSupportMixin, BaseEstimator, ABC):
 
     @abstractmethod
     def _fit(self, X, *more):
-        """Set the fitted attributes from (n, d) rows and what `fit` was given."""
+        """Set the fitted attributes from (n, d) rows and further arguments of `fit`."""
 
     def _check_density(self):
         """Raise unless the parameter `estimator` is a density."""
         density = self.estimator
-        # In scikit-learn's pipelines scores are in the units of the last step.
+        # scikit-learn's pipelines score in the units of the last step.
         if isinstance(density, Pipeline) or not has_methods(density, *self._methods):
             listed = " and ".join(repr(method) for method in self._methods)
             rule = f"a density, with {listed}"
             if isinstance(density, Pipeline):
-                rule += "; of pipelines, a GenerativePipeline"
+                rule += "; a pipeline must be a GenerativePipeline"
             raise invalid_parameter(self, "estimator", rule, density)
 
     def _fit_density(self, density, X, task, name, **weights):
-        """Fit an unfitted density to rows, as the sub-task `name`; return it."""
+        """Fit a density to (n, d) rows in place, as the sub-task `name`; return it."""
         subtask = task.subcontext(task_name=name)
         return fit_within(density, self._handed(X), None, weights, self, subtask)
 
     def _scored(self, density, X):
-        """Return the log-density of validated rows in float64."""
+        """Return the float64 log-densities (n,) of validated (n, d) rows."""
         return np.asarray(density.score_samples(self._handed(X)), dtype=np.float64)
 
     def _handed(self, X):
-        """Return validated rows under the names that `fit` saw."""
+        """Return validated (n, d) rows as a dataframe if `fit` saw a dataframe."""
         return framed(X, getattr(self, "feature_names_in_", None), self._frame_kind)
 
-    def _rows(self, X):
-        """Return the rows of a question to the fitted estimator."""
+    def _rows(self, X, method):
+        """Return validated rows (n, d) for a method of the fitted estimator."""
         check_is_fitted(self)
-        return validated_rows(self, X)
-
-    @property
-    def random_state(self):
-        """The `random_state` of the density, which seeds draws."""
-        return getattr(self.estimator, "random_state", None)
+        return validated_rows(self, X, method=method)
 
     def _undoing(self):
         return lambda: None

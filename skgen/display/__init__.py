@@ -1,4 +1,4 @@
-"""Plots of fitted models: a density beside the data, and draws as images."""
+"""Plots of fitted models: densities beside the data, and draws as images."""
 
 from typing import TYPE_CHECKING
 
@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DensityDisplay", "SampleDisplay"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "DensityDisplay": "skgen.display._density",
-        "SampleDisplay": "skgen.display._sample",
-    },
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "DensityDisplay": "skgen.display._density",
+            "SampleDisplay": "skgen.display._sample",
+        },
+    )

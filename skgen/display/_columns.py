@@ -1,12 +1,12 @@
-"""Which columns a display shows, and what they are called."""
+"""The columns that a display shows, and their names."""
 
 from skgen._parameters import Described, is_integer, wrong_argument
 
-MOST_SHOWN = 4  # columns of a corner plot, where nobody chose them
+MAX_SHOWN = 4  # columns of a corner plot, unless the caller chooses columns
 
 
 def column_names(method, estimator, X):
-    """Return the names of the columns of a dataframe, or those seen in `fit`."""
+    """Return the column names of a dataframe, or the names seen in `fit`, or None."""
     seen = getattr(estimator, "feature_names_in_", None)
     columns = getattr(X, "columns", None)
     if columns is None:
@@ -19,7 +19,7 @@ def column_names(method, estimator, X):
 
 
 def given_names(method, feature_names, n_features):
-    """Return the names that the caller gives the columns, as strings."""
+    """Return the `n_features` names that the caller gives, as a list."""
     rule = f"{n_features} names, one for each feature"
     if isinstance(feature_names, str) or not hasattr(feature_names, "__len__"):
         raise wrong_argument(method, "feature_names", rule, feature_names)
@@ -29,9 +29,9 @@ def given_names(method, feature_names, n_features):
 
 
 def chosen(method, features, names, n_features):
-    """Return the indices of the columns to show, in the order asked for."""
+    """Return the indices of the columns to show, in the order of `features`."""
     if features is None:
-        return list(range(min(n_features, MOST_SHOWN)))
+        return list(range(min(n_features, MAX_SHOWN)))
     rule = f"a list of different ints from 0 to {n_features - 1}"
     if names is not None:
         rule += f", or of names in {names}"

@@ -1,28 +1,34 @@
-"""A corner plot: marginals of draws over those of the data."""
+"""A corner plot: marginals of draws over marginals of the data."""
 
 import numpy as np
 
+from skgen._lazy import lazy_module
 from skgen._parameters import Described, wrong_argument
+from skgen.display._layers import data_on, legend_style, mark_model, models_on
 from skgen.display._panels import (
+    data_points,
     heights,
+    histogram,
     labels,
     limits,
     n_bins,
     points,
     some_rows,
     tints,
-    titled,
 )
 
-MOST_DOTS = 1000  # of the data, and of draws, in one small panel
+pyplot = lazy_module("matplotlib.pyplot", "DensityDisplay.plot")
+ticker = lazy_module("matplotlib.ticker", "DensityDisplay.plot")
+
+MAX_DOTS = 1000  # of the data, and of draws, in one panel
 
 
-def corner_axes(plt, ax, n_shown):
-    """Return an array of axes, None above the diagonal, in what `ax` gives."""
+def corner_axes(ax, n_shown):
+    """Return (n_shown, n_shown) axes in `ax`, None above the diagonal."""
     if ax is None:
         side = min(1.9 * n_shown + 1.0, 14.0)
         size = (side, side) if n_shown > 1 else None
-        ax = plt.subplots(figsize=size, layout="constrained")[1]
+        ax = pyplot.subplots(figsize=size, layout="constrained")[1]
     if not hasattr(ax, "get_subplotspec"):
         return _given_axes(ax, n_shown)
     axes = np.full((n_shown, n_shown), None, dtype=object)
@@ -32,6 +38,12 @@ def corner_axes(plt, ax, n_shown):
     if ax.get_subplotspec() is None:
         rule = "an Axes of a grid, as plt.subplots makes it"
         raise wrong_argument("DensityDisplay.plot", "ax", rule, ax)
+    before = getattr(ax, "_skgen_corner", axes)
+    if before[0, 0] in ax.figure.axes:
+        if before.shape != axes.shape:
+            rule = f"an Axes without a corner plot of {before.shape[0]} columns"
+            raise wrong_argument("DensityDisplay.plot", "ax", rule, ax)
+        return before
     ax.set_axis_off()
     grid = ax.get_subplotspec().subgridspec(n_shown, n_shown, hspace=0.06, wspace=0.06)
     for i in range(n_shown):
@@ -41,31 +53,46 @@ def corner_axes(plt, ax, n_shown):
                 sharex=axes[j, j],
                 sharey=axes[i, 0] if 0 < j < i else None,
             )
+    ax._skgen_corner = axes
     return axes
 
 
 def _given_axes(ax, n_shown):
-    """Return a copy of an array of axes; hide those above the diagonal."""
+    """Return a copy of an array of axes; hide the axes above the diagonal."""
     axes = np.array(ax, dtype=object)
     if axes.shape != (n_shown, n_shown):
         rule = f"one Axes, or an array of them of shape ({n_shown}, {n_shown})"
         got = Described(f"an array of shape {axes.shape}")
         raise wrong_argument("DensityDisplay.plot", "ax", rule, got)
     for i, j in zip(*np.triu_indices(n_shown, 1), strict=True):
-        axes[i, j].set_visible(False)
-        axes[i, j] = None
+        if axes[i, j] is not None:
+            axes[i, j].set_visible(False)
+            axes[i, j] = None
     return axes
 
 
-def corner(axes, display, color, data_color, show_data):
-    """Draw marginals on the diagonal, and pairs of columns below it."""
-    from matplotlib.ticker import MaxNLocator
+def corner_limits(axes, display):
+    """Return the ends of the axis of each column, with other models on the axes."""
+    if display.limits is not None:
+        return display.limits
+    ends = []
+    for j, columns in enumerate(zip(display.data.T, display.draws.T, strict=True)):
+        low, high = limits(*columns)
+        if models_on(axes[j, j]):
+            other = axes[j, j].get_xlim()
+            low, high = min(low, *other), max(high, *other)
+        ends.append((low, high))
+    return np.array(ends)
 
+
+def corner(axes, display, ends, label, color, data_color, show_data):
+    """Draw marginals on the diagonal, and pairs of columns below it."""
     data, draws, names = display.data, display.draws, labels(display)
-    # As many draws as rows, so that dots are as dense where the model is right.
-    n_dots = min(data.shape[0], draws.shape[0], MOST_DOTS)
+    others = models_on(axes[0, 0])
+    # Equal numbers of data and draws: dots of both colours are equally dense if the
+    # model is right.
+    n_dots = min(data.shape[0], draws.shape[0], MAX_DOTS)
     some_data, some_draws = some_rows(data, n_dots), some_rows(draws, n_dots)
-    ends = [limits(a, b) for a, b in zip(data.T, draws.T, strict=True)]
     last = len(ends) - 1
     for (i, j), ax in np.ndenumerate(axes):
         if ax is None:
@@ -73,38 +100,38 @@ def corner(axes, display, color, data_color, show_data):
         if i == j:
             n_least = min(data.shape[0], draws.shape[0])
             edges = np.linspace(*ends[j], n_bins(n_least) + 1)
-            _histograms(ax, display, j, edges, color, data_color, show_data)
-        else:
-            # Paler than the data, which lie on top.
-            points(ax, some_draws[:, [j, i]], tints(color, 0.55)[0], alpha=1.0)
             if show_data:
-                points(ax, some_data[:, [j, i]], data_color)
+                histogram(ax, data[:, j], edges, data_color)
+            style = {"color": color, "linewidth": 1.3, "label": "draws"}
+            line = ax.stairs(heights(draws[:, j], edges), edges, **style)
+            mark_model(line, line, f"draws of {label}" if label else "draws")
+            ax.set_yticks([])
+        else:
+            # Paler than the data, and below them.
+            pale = tints(color, 0.55)[0]
+            points(ax, some_draws[:, [j, i]], pale, alpha=1.0, zorder=1.9)
+            if show_data:
+                data_points(ax, data[:, [j, i]], some_data[:, [j, i]], data_color)
             ax.set_ylim(ends[i])
-            ax.yaxis.set_major_locator(MaxNLocator(3))
+            ax.yaxis.set_major_locator(ticker.MaxNLocator(3))
         ax.set_xlim(ends[j])
-        ax.xaxis.set_major_locator(MaxNLocator(3 if last else 6))
+        if last > 0:
+            ax.xaxis.set_major_locator(ticker.MaxNLocator(3))
         first = j == 0 and i > 0
         ax.tick_params(labelbottom=i == last, labelleft=first, labelsize="small")
         if i == last:
             ax.set_xlabel(names[j])
         if first:
             ax.set_ylabel(names[i])
+    entries = [(artist, "data") for artist in data_on(axes[0, 0])[:1]]
+    models = models_on(axes[0, 0])
+    entries += models if others else [(models[0][0], "draws")]
+    handles, names = zip(*entries, strict=True)
+    style = legend_style(None if others else label)
     if last == 0:
-        axes[0, 0].legend(**titled(display))
+        axes[0, 0].legend(handles, names, **style)
         return
     axes[0, 0].figure.align_ylabels(axes[1:, 0])
-    # In the empty half, where the layout need not make room for it.
+    # In the empty half of the figure, where the layout need not make room for it.
     where = {"loc": "upper left", "bbox_to_anchor": (1.05, 1.0), "borderaxespad": 0.0}
-    legend = axes[0, 0].legend(**where, **titled(display))
-    legend.set_in_layout(False)
-
-
-def _histograms(ax, display, j, edges, color, data_color, show_data):
-    """Draw the marginal of one column: of the data filled, of draws as a line."""
-    if show_data:
-        style = {"fill": True, "color": data_color, "alpha": 0.35, "label": "data"}
-        ax.stairs(heights(display.data[:, j], edges), edges, **style)
-    style = {"color": color, "linewidth": 1.3, "label": "draws"}
-    ax.stairs(heights(display.draws[:, j], edges), edges, **style)
-    ax.set_ylim(bottom=0.0)
-    ax.set_yticks([])
+    axes[0, 0].legend(handles, names, **where, **style).set_in_layout(False)

@@ -1,90 +1,108 @@
 """The density of a model beside the data: a curve, contours, or marginals."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
 import numpy as np
 
+from skgen._lazy import lazy_module
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
 from skgen.display._columns import chosen, column_names, given_names
-from skgen.display._corner import corner, corner_axes
+from skgen.display._corner import corner, corner_axes, corner_limits
 from skgen.display._estimators import (
     as_fitted,
     check_columns,
     check_estimator,
+    check_matplotlib,
     check_seed,
     check_whole,
     drawn,
     numbers,
-    pyplot,
 )
+from skgen.display._layers import models_on, next_color
 from skgen.display._panels import contours, curve
-from skgen.display._regions import checked_masses, levels, score_grid
+from skgen.display._regions import checked_limits, checked_masses, levels, score_grid
+
+pyplot = lazy_module("matplotlib.pyplot", "DensityDisplay.plot")
 
 
 class DensityDisplay:
     r"""The density of a model beside the data, in one, two or more features.
 
-    Made by :meth:`from_estimator`, which computes what follows and plots it.
+    Use :meth:`from_estimator` to compute and plot a display.
 
-    ================  ============================================================
-    the model's rows  what is plotted
-    ================  ============================================================
-    one feature       the density :math:`p(x)` as a curve, over a histogram
-    two features      the smallest regions that hold 50, 90 and 99 % of the
-                      mass of :math:`p`, under the data
-    more              for the chosen columns, histograms of the data and of draws
-                      on the diagonal and pairs of columns below it
-    ================  ============================================================
+    ==========================  ==================================================
+    features of the model       plot
+    ==========================  ==================================================
+    one                         Curve of the density :math:`p(x)` over a histogram
+                                of the data.
+    two                         Smallest regions that hold 50, 90 and 99 % of the
+                                mass of :math:`p`, under the data.
+    more, or some not shown     Corner plot of data and draws: a histogram of each
+                                column on the diagonal, pairs of columns below it.
+    ==========================  ==================================================
+
+    Several models can be plotted on the same axes. Each one has its own colour, and
+    the data are drawn once.
 
     Parameters
     ----------
     data : ndarray of shape (n_samples, n_shown)
-        The columns of the data that are shown.
+        Columns of the data.
     draws : ndarray of shape (n_draws, n_shown)
         The same columns of draws from the model.
     grid : list of ndarray of shape (r,), default=None
-        The points of each axis at which the density is known. None for a corner plot.
+        Grid points of each feature. None for a corner plot.
     log_density : ndarray of shape (r,) or (r, r), default=None
-        :math:`\log p` on the grid, whose resolution is r; element [i, j] is at the
-        i-th point of the second feature and the j-th of the first. None for a corner
-        plot.
+        :math:`\log p` at the grid points, in nats. Element [i, j] is at point i of the
+        second feature and point j of the first. None for a corner plot.
     log_levels : ndarray of shape (n_levels,), default=None
-        The log-density on the border of the region of each mass. For two features.
+        Log-density at the border of each region, in nats. For two features.
     masses : ndarray of shape (n_levels,), default=None
-        The mass of each region, between 0 and 1. For two features.
+        Probability mass of each region, between 0 and 1. For two features.
     feature_names : list of str, default=None
-        The labels of the columns that are shown. None counts them.
+        Labels of the columns. None is 'feature 0', 'feature 1', and so on.
     name : str, default=None
-        What the legend calls the model. None is 'density'.
+        Label of the model in the legend. None is 'density'.
+    limits : array-like of shape (n_shown, 2), default=None
+        Lowest and highest value of each column on the axes. None shows all data and
+        nearly all draws, with a margin.
 
     Attributes
     ----------
+    limits_ : ndarray of shape (n_shown, 2)
+        Lowest and highest value of each column in this display; set by `plot`.
     ax_ : matplotlib Axes
-        The axes of a curve or of contours; set by `plot`.
+        Axes of a curve or of contours; set by `plot`.
     axes_ : ndarray of shape (n_shown, n_shown) of matplotlib Axes
-        The axes of a corner plot, None above the diagonal; set by `plot`.
+        Axes of a corner plot, None above the diagonal; set by `plot`.
     figure_ : matplotlib Figure
-        The figure of the axes; set by `plot`.
+        Figure of the axes; set by `plot`.
     line_ : matplotlib Line2D
-        The curve of one feature; set by `plot`.
+        Curve of one feature; set by `plot`.
     contours_ : matplotlib QuadContourSet
-        The contours of two features, None where the density of no point of the grid
-        reaches the lowest level; set by `plot`.
+        Contours of two features; set by `plot`. None if the density is below the
+        lowest level at all grid points.
 
     See Also
     --------
     SampleDisplay : Draws as images.
-    sklearn.inspection.DecisionBoundaryDisplay : What a classifier says of two
-        features.
+    sklearn.inspection.DecisionBoundaryDisplay : Decision boundary of a classifier of
+        two features.
 
     Notes
     -----
-    The region that holds a mass of 90 % in the least area is where :math:`p` is above
-    some level [1]_, and as :math:`p(x)` of a draw is above that level with
-    probability 0.9, the level is the 10 % quantile of ``score_samples`` over draws.
-    With the default of 2000 draws the standard error of the mass that a region holds
-    is 1.1 % for the one of 50 % and 0.2 % for the one of 99 %.
+    The smallest region that holds 90 % of the mass is where :math:`p` is above some
+    level [1]_. The density of a draw is above that level with probability 0.9, so
+    the level is the 10 % quantile of ``score_samples`` over draws. With the default of
+    2000 draws, the standard error of the mass of a region is 1.1 % for the region of
+    50 % and 0.2 % for the region of 99 %.
 
-    With more than two features the density of a pair of columns is an integral that
-    no model computes here, and draws stand for it: `score_samples` is not used.
-    Where draws and data differ is where the model is wrong.
+    In a corner plot, the density of a pair of columns would be an integral over all
+    other columns. Draws take its place, and ``score_samples`` is not used. The model is
+    wrong where draws and data differ.
 
     References
     ----------
@@ -107,16 +125,17 @@ class DensityDisplay:
 
     def __init__(
         self,
-        data,
-        draws,
+        data: FloatArray,
+        draws: FloatArray,
         *,
-        grid=None,
-        log_density=None,
-        log_levels=None,
-        masses=None,
-        feature_names=None,
-        name=None,
-    ):
+        grid: list[FloatArray] | None = None,
+        log_density: FloatArray | None = None,
+        log_levels: FloatArray | None = None,
+        masses: FloatArray | None = None,
+        feature_names: list[str] | None = None,
+        name: str | None = None,
+        limits: ArrayLike | None = None,
+    ) -> None:
         self.data = data
         self.draws = draws
         self.grid = grid
@@ -125,34 +144,41 @@ class DensityDisplay:
         self.masses = masses
         self.feature_names = feature_names
         self.name = name
+        self.limits = limits
 
     def plot(
         self,
-        ax=None,
+        ax: Any = None,
         *,
-        fill=True,
-        color="#0072B2",
-        data_color="0.2",
-        show_data=True,
-    ):
+        label: str | None = None,
+        fill: bool | None = None,
+        color: Any = None,
+        data_color: Any = "0.2",
+        show_data: bool = True,
+    ) -> Self:
         """Draw the density and the data.
 
         Parameters
         ----------
         ax : matplotlib Axes or ndarray of them, default=None
-            Where to draw. A corner plot takes an array of shape (n_shown, n_shown), of
-            which it uses the diagonal and below, or divides the space of one Axes.
-            None makes a new figure.
-        fill : bool, default=True
-            Whether regions of two features are filled; False draws their borders.
-        color : matplotlib color, default='#0072B2'
-            The colour of the model. Regions have tints of it, darkest where the
-            density is highest.
+            Axes to draw on. They may hold other displays. A corner plot takes an array
+            of shape (n_shown, n_shown), of which it uses the diagonal and the axes
+            below, or divides the space of one Axes. None makes a new figure.
+        label : str, default=None
+            Label of the model in the legend. None is the `name` of the display.
+        fill : bool, default=None
+            Whether to fill the regions of two features, or to draw their borders. None
+            fills the regions of the first model on the axes only.
+        color : matplotlib color, default=None
+            Colour of the model. Regions have tints of it, darkest where the density is
+            highest. None is blue for the first model on the axes, and another colour
+            for each further model.
         data_color : matplotlib color, default='0.2'
-            The colour of the data. Dots are at most as many as draws: a random choice
-            of the rows if there are more.
+            Colour of the data. If there are more rows than draws, a random choice of
+            the rows is shown as dots.
         show_data : bool, default=True
-            Whether the data are drawn; False helps to put one model over another.
+            Whether to draw the data. Data that are on the axes already are not drawn
+            again.
 
         Returns
         -------
@@ -162,22 +188,33 @@ class DensityDisplay:
         Raises
         ------
         ValueError
-            If `ax` is not what a corner plot can be drawn in.
+            If a corner plot does not fit in `ax`.
         ImportError
             If matplotlib is not installed.
         """
-        plt = pyplot("DensityDisplay.plot")
+        check_matplotlib("DensityDisplay.plot")
+        label = self.name if label is None else label
         if self.log_density is None:
-            self.axes_ = corner_axes(plt, ax, self.data.shape[1])
-            self.figure_ = self.axes_[0, 0].figure
-            corner(self.axes_, self, color, data_color, show_data)
+            axes = corner_axes(ax, self.data.shape[1])
+            color = next_color(axes[0, 0]) if color is None else color
+            ends = corner_limits(axes, self)
+            corner(axes, self, ends, label, color, data_color, show_data)
+            self.axes_, self.figure_ = axes, axes[0, 0].figure
+            self.limits_ = np.array(ends)
             return self
         if ax is None:
-            ax = plt.subplots(layout="constrained")[1]
-        if len(self.grid) == 1:
-            self.line_ = curve(ax, self, color, data_color, show_data)
+            ax = pyplot.subplots(layout="constrained")[1]
+        fill = not models_on(ax) if fill is None else fill
+        color = next_color(ax) if color is None else color
+        style = label, color, data_color, show_data
+        if np.ndim(self.log_density) == 1:
+            self.line_ = curve(ax, self, *style)
         else:
-            self.contours_ = contours(ax, self, color, data_color, show_data, fill)
+            self.contours_ = contours(ax, self, *style, fill)
+        ends = self.limits
+        if ends is None:
+            ends = [(points[0], points[-1]) for points in self.grid or ()]
+        self.limits_ = np.array(ends)
         self.ax_ = ax
         self.figure_ = ax.figure
         return self
@@ -185,50 +222,55 @@ class DensityDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
+        estimator: Any,
+        X: MatrixLike,
         *,
-        features=None,
-        grid_resolution=200,
-        n_draws=2000,
-        masses=(0.5, 0.9, 0.99),
-        feature_names=None,
-        name=None,
-        ax=None,
-        random_state=None,
-        **kwargs,
-    ):
+        features: Sequence[int | str] | None = None,
+        grid_resolution: int = 200,
+        n_draws: int = 2000,
+        masses: ArrayLike = (0.5, 0.9, 0.99),
+        limits: ArrayLike | None = None,
+        feature_names: Sequence[str] | None = None,
+        name: str | None = None,
+        ax: Any = None,
+        random_state: RandomState = None,
+        **kwargs: Any,
+    ) -> Self:
         """Compute the density of a fitted model and plot it beside the data.
 
         Parameters
         ----------
         estimator : estimator instance
-            A fitted model that has ``sample``, and ``score_samples`` if all of its one
-            or two features are shown. Those of scikit-learn will do.
+            Fitted model with ``sample``, of skgen or of scikit-learn. A model of one or
+            two features, all of them shown, needs ``score_samples`` as well.
         X : array-like or dataframe of shape (n_samples, n_features)
-            The data, of all features that the model was fitted to.
+            Data with all features of the model.
         features : list of int or str, default=None
-            The columns to show, by number or by name, in this order. None shows all of
-            up to four columns, and of more the first four. Where that leaves some out,
-            the plot is a corner plot of draws.
+            Columns to show, by number or by name, in this order. None shows the first
+            four columns, or all if there are fewer. If a feature is not shown, the plot
+            is a corner plot.
         grid_resolution : int, default=200
-            How many points of each axis the density is computed at: it is scored at
-            this many points for one feature, at its square for two.
+            Number of grid points of each axis. The density is scored at this number of
+            points for one feature, and at its square for two features.
         n_draws : int, default=2000
-            How many rows are drawn from the model: for the levels of contours, for the
-            marginals of a corner plot, and for the ends of the axes.
+            Number of draws from the model. They determine the levels of contours, the
+            marginals of a corner plot, and the ends of the axes.
         masses : array-like of float, default=(0.5, 0.9, 0.99)
-            The mass that each region of two features holds.
+            Probability mass of each region of two features.
+        limits : array-like of shape (n_shown, 2), default=None
+            Lowest and highest value of each shown column on the axes. With
+            ``limits=other.limits_``, two displays show the same part of the space. None
+            shows all data and nearly all draws, with a margin.
         feature_names : list of str, default=None
-            What to call all the features. None takes the columns of `X`, or else the
-            names seen in `fit`.
+            Names of all features. None takes the columns of `X`, or else the names seen
+            in `fit`.
         name : str, default=None
-            What the legend calls the model. None is the name of its class.
+            Label of the model in the legend. None is the name of its class.
         ax : matplotlib Axes or ndarray of them, default=None
-            Where to draw, as for `plot`. None makes a new figure.
+            Axes to draw on, as for `plot`. None makes a new figure.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws. None falls back on the `random_state` of the estimator;
-            the global generator is never used.
+            Seed of the draws. None takes the `random_state` of the estimator. The
+            global generator is never used.
         **kwargs : dict
             Further arguments of `plot`.
 
@@ -240,7 +282,7 @@ class DensityDisplay:
         Raises
         ------
         ValueError
-            If an argument is not what it must be; the message names it.
+            If an argument is invalid. The message names the argument.
         ImportError
             If matplotlib is not installed.
 
@@ -261,11 +303,11 @@ class DensityDisplay:
         >>> plt.close(display.figure_)
         """
         method = f"{cls.__name__}.from_estimator"
-        pyplot(method)
+        check_matplotlib(method)
         check_whole(method, "grid_resolution", grid_resolution, 2)
         check_whole(method, "n_draws", n_draws, 1)
         check_seed(method, random_state)
-        masses = checked_masses(method, masses)
+        sorted_masses = checked_masses(method, masses)
         check_estimator(method, estimator, ("sample",))
         rows = numbers(method, X)
         n_features = rows.shape[1]
@@ -273,6 +315,7 @@ class DensityDisplay:
         if feature_names is not None:
             names = given_names(method, feature_names, n_features)
         shown = chosen(method, features, names, n_features)
+        limits = checked_limits(method, limits, len(shown))
         joint = n_features <= 2 and len(shown) == n_features
         if joint:
             check_estimator(method, estimator, ("score_samples", "sample"))
@@ -285,6 +328,7 @@ class DensityDisplay:
                 f"feature {j}" if names is None else str(names[j]) for j in shown
             ],
             name=type(estimator).__name__ if name is None else name,
+            limits=limits,
         )
         if joint:
 
@@ -293,6 +337,6 @@ class DensityDisplay:
 
             score_grid(display, log_density, shown, grid_resolution)
             if n_features == 2:
-                display.masses = masses
-                display.log_levels = levels(log_density(draws), masses)
+                display.masses = sorted_masses
+                display.log_levels = levels(log_density(draws), sorted_masses)
         return display.plot(ax, **kwargs)

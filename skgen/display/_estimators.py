@@ -1,4 +1,4 @@
-"""What the displays ask of an estimator, skgen's or another's, and of the rows."""
+"""Checks of the estimator and the data of a display."""
 
 import numpy as np
 from sklearn.utils import check_array
@@ -6,6 +6,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._drawing import draw
 from skgen._frames import frame_kind, framed
+from skgen._lazy import is_installed, missing_package
 from skgen._parameters import (
     RANDOM_STATE_RULE,
     Described,
@@ -15,18 +16,13 @@ from skgen._parameters import (
     numbers_only,
     wrong_argument,
 )
-from skgen._validation import generator
+from skgen._validation import generator, seed_of
 
 
-def pyplot(method):
-    """Return matplotlib.pyplot, or say how to install what `method` needs."""
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError(
-            f'{method} needs matplotlib: pip install "skgen[cli]"'
-        ) from error
-    return pyplot
+def check_matplotlib(method):
+    """Raise an ImportError for `method` unless matplotlib is installed."""
+    if not is_installed("matplotlib"):
+        raise missing_package("matplotlib", method)
 
 
 def check_whole(method, name, value, minimum):
@@ -36,13 +32,13 @@ def check_whole(method, name, value, minimum):
 
 
 def check_seed(method, value):
-    """Raise unless `value` can seed a generator."""
+    """Raise unless `value` is a valid random_state."""
     if not is_random_state(value):
         raise wrong_argument(method, "random_state", RANDOM_STATE_RULE, value)
 
 
 def check_estimator(method, estimator, needed):
-    """Raise unless the estimator is fitted and has the methods that are needed."""
+    """Raise unless the estimator is fitted and has these methods."""
     if not has_methods(estimator, *needed):
         listed = " and ".join(repr(name) for name in needed)
         raise wrong_argument(
@@ -59,30 +55,30 @@ def check_estimator(method, estimator, needed):
 
 
 def drawn(method, n_samples, random_state):
-    """Return draws of a bound `sample` or `sample_latent`; never by the global seed.
+    """Return float64 draws of a bound `sample` or `sample_latent`.
 
-    Where `random_state` is None, that of the estimator itself seeds them.
+    Without `random_state`, the `random_state` of the estimator seeds the draws.
     """
     estimator = method.__self__
     if random_state is None:
-        random_state = getattr(estimator, "random_state", None)
+        random_state = seed_of(estimator)
     return draw(estimator, n_samples, generator(random_state), method.__name__)
 
 
 def numbers(method, X):
-    """Return the rows of `X` as a finite float64 array."""
+    """Return `X` as a finite float64 array of shape (n, d)."""
     what = f"The 'X' argument of {method}"
     return numbers_only(what, check_array, X, input_name="X").astype(np.float64)
 
 
 def check_columns(method, estimator_columns, columns):
-    """Raise unless the data have as many columns as the draws."""
+    """Raise unless the data and the draws have the same number of columns."""
     if columns != estimator_columns:
         rule = f"an array of {estimator_columns} columns, as was fitted"
         raise wrong_argument(method, "X", rule, Described(f"{columns} columns"))
 
 
 def as_fitted(estimator, X, rows):
-    """Return `rows` as a dataframe like `X` where the estimator knows names."""
+    """Return (n, d) rows as a dataframe like `X` if the estimator has feature names."""
     seen, kind = getattr(estimator, "feature_names_in_", None), frame_kind(X)
     return rows if kind is None else framed(rows, seen, kind)

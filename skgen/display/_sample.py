@@ -1,44 +1,66 @@
-"""Draws as a page of images, or rows above what the model makes of them."""
+"""Draws as a page of images, or rows above their reconstructions."""
+
+from __future__ import annotations
+
+from typing import Any, Self
 
 import numpy as np
 
+from skgen._lazy import lazy_module
+from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen.display._estimators import (
     check_columns,
     check_estimator,
+    check_matplotlib,
     check_seed,
     check_whole,
     drawn,
     numbers,
-    pyplot,
 )
-from skgen.display._page import BORDER, check_product, checked_shape, colours, page_of
+from skgen.display._page import (
+    BORDER,
+    check_product,
+    checked_shape,
+    colours,
+    contrast,
+    page_of,
+)
+
+matplotlib = lazy_module("matplotlib", "SampleDisplay.plot")
+pyplot = lazy_module("matplotlib.pyplot", "SampleDisplay.plot")
+
+_WIDTH, _MAX_HEIGHT = 6.4, 9.0  # of a figure, in inches
+_ROW_LABELS, _TITLE = 1.2, 0.35  # room for text, in inches
 
 
 class SampleDisplay:
-    """Draws of a model as a page of images; or rows, above their reconstructions.
+    """Draws of a model as a page of images, or rows above their reconstructions.
 
-    Made by :meth:`from_estimator`, which computes the images and plots them. The page
-    is one picture on one axes, one pixel of light grey between images.
+    Use :meth:`from_estimator` to compute and plot a display. The page is one picture
+    on one axes, with one pixel of light grey between images.
 
     Parameters
     ----------
     images : ndarray of shape (n_images, height, width) or \
             (n_images, channels, height, width)
-        The draws, or the rows; of 1 or 3 channels.
+        Draws, or rows, with 1 or 3 channels.
     reconstructions : ndarray of the shape of `images`, default=None
-        What the model makes of each image. None if the images are draws.
+        Reconstruction of each image. None if the images are draws.
     n_columns : int, default=10
-        How many images stand side by side.
+        Number of images side by side.
 
     Attributes
     ----------
+    clim_ : tuple of float
+        Values of the first and of the last colour; set by `plot`. Two pages can be
+        compared if they have the same ones.
     image_ : matplotlib AxesImage
         The page; set by `plot`. Its array has the values of the pixels, masked between
-        images, or the colours where there are three channels.
+        images, or colours between 0 and 1 if there are three channels.
     ax_ : matplotlib Axes
-        The axes of the page; set by `plot`.
+        Axes of the page; set by `plot`.
     figure_ : matplotlib Figure
-        The figure of the axes; set by `plot`.
+        Figure of the axes; set by `plot`.
 
     See Also
     --------
@@ -46,15 +68,20 @@ class SampleDisplay:
 
     Notes
     -----
-    An image is a row of pixels, channel by channel, and in each row by row: the order
-    of ``torch``, and that of ``row.reshape(image_shape)``.
+    An image is a row of pixels, ordered by channel, then from top to bottom, then from
+    left to right: ``row.reshape(image_shape)``, as in PyTorch.
 
-    All images of a page have one scale, so that their greys can be compared. Draws
-    have the observation noise of the model, which the density scores.
-    ``noise=False`` leaves it out: of an autoencoder it shows the means
-    ``inverse_transform(sample_latent(n))``, which look better than draws of the
-    density. A good picture is no evidence of a good density, nor the other way
-    around [1]_: compare models by ``score`` on rows that were held out.
+    All images of a page have one scale, so that their greys can be compared. By
+    default it reaches from the 1 % to the 99 % quantile of the pixels: a few extreme
+    pixels would otherwise make all others pale. It begins at 0 if negative values are
+    small, as in images of ink on paper, where they are noise: the 1 % quantile is then
+    at most 0.4 times the 99 % quantile below 0.
+
+    Draws have the observation noise of the model, which ``score_samples`` includes.
+    ``noise=False`` leaves it out: it shows the means
+    ``inverse_transform(sample_latent(n))`` of an autoencoder, which look better than
+    draws. A good picture is no evidence of a good density, and a good density is no
+    evidence of good pictures [1]_: compare models by ``score`` on held-out rows.
 
     References
     ----------
@@ -77,26 +104,40 @@ class SampleDisplay:
     >>> plt.close(display.figure_)
     """
 
-    def __init__(self, images, *, reconstructions=None, n_columns=10):
+    def __init__(
+        self,
+        images: FloatArray,
+        *,
+        reconstructions: FloatArray | None = None,
+        n_columns: int = 10,
+    ) -> None:
         self.images = images
         self.reconstructions = reconstructions
         self.n_columns = n_columns
 
-    def plot(self, ax=None, *, cmap="gray_r", vmin=None, vmax=None):
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        cmap: Any = "gray_r",
+        vmin: float | None = None,
+        vmax: float | None = None,
+    ) -> Self:
         """Draw the page.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         cmap : str or matplotlib Colormap, default='gray_r'
-            The colours of images of one channel.
+            Colours of images with one channel.
         vmin : float, default=None
-            The value of the first colour, of black where there are three channels.
-            None is the least value of the images, reconstructions not counted.
+            Value of the first colour, or of black if there are three channels. None is
+            the 1 % quantile of the images, or 0 if negative values are small (see
+            Notes). Reconstructions are not counted.
         vmax : float, default=None
-            The value of the last colour, of full light where there are three channels.
-            None is the largest value of the images, reconstructions not counted.
+            Value of the last colour, or of full intensity if there are three channels.
+            None is the 99 % quantile of the images. Reconstructions are not counted.
 
         Returns
         -------
@@ -108,21 +149,23 @@ class SampleDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        plt = pyplot("SampleDisplay.plot")
+        check_matplotlib("SampleDisplay.plot")
         page, n_rows = page_of(self)
         if ax is None:
-            # Inches; words at the left take some of the width.
-            width = 6.4 if self.reconstructions is None else 5.2
+            width = _WIDTH - (0.1 if self.reconstructions is None else _ROW_LABELS)
             height = width * page.shape[0] / page.shape[1]
-            size = 6.4, min(height + 0.1, 9.0)
-            ax = plt.subplots(figsize=size, layout="constrained")[1]
-        vmin = self.images.min() if vmin is None else vmin
-        vmax = self.images.max() if vmax is None else vmax
+            size = _WIDTH, min(height + _TITLE, _MAX_HEIGHT)
+            # Not "constrained", which cuts labels beside an image.
+            ax = pyplot.subplots(figsize=size, layout="compressed")[1]
+        low, high = contrast(self.images)
+        vmin = low if vmin is None else vmin
+        vmax = high if vmax is None else vmax
+        self.clim_ = float(vmin), float(vmax)
         if page.ndim == 3:
             page = colours(page, vmin, vmax)
             self.image_ = ax.imshow(page, interpolation="nearest")
         else:
-            cmap = plt.get_cmap(cmap).with_extremes(bad=str(BORDER))
+            cmap = matplotlib.colormaps.get_cmap(cmap).with_extremes(bad=str(BORDER))
             self.image_ = ax.imshow(
                 np.ma.masked_invalid(page),
                 cmap=cmap,
@@ -138,7 +181,12 @@ class SampleDisplay:
                 side * (np.arange(n_rows) + 0.5) - 0.5,
                 ["data", "reconstructed"] * (n_rows // 2),
             )
-            ax.tick_params(axis="y", length=0)
+            # Text no higher than a row of images, in points.
+            box = ax.get_window_extent()
+            scale = min(box.height / page.shape[0], box.width / page.shape[1])
+            row = side * scale * 72.0 / ax.figure.dpi
+            size = min(row, matplotlib.rcParams["font.size"])
+            ax.tick_params(axis="y", length=0, labelsize=size)
         self.ax_ = ax
         self.figure_ = ax.figure
         return self
@@ -146,52 +194,51 @@ class SampleDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X=None,
+        estimator: Any,
+        X: MatrixLike | None = None,
         *,
-        image_shape,
-        n_images=40,
-        n_columns=10,
-        noise=True,
-        cmap="gray_r",
-        vmin=None,
-        vmax=None,
-        ax=None,
-        random_state=None,
-    ):
+        image_shape: tuple[int, ...],
+        n_images: int = 40,
+        n_columns: int = 10,
+        noise: bool = True,
+        cmap: Any = "gray_r",
+        vmin: float | None = None,
+        vmax: float | None = None,
+        ax: Any = None,
+        random_state: RandomState = None,
+    ) -> Self:
         """Draw images from a fitted model, or reconstruct rows, and plot them.
 
         Parameters
         ----------
         estimator : estimator instance
-            A fitted model that has ``sample``; if `X` is given, one that has
-            ``transform`` and ``inverse_transform``. Those of scikit-learn will do.
+            Fitted model with ``sample``, of skgen or of scikit-learn. If `X` is given,
+            an estimator with ``transform`` and ``inverse_transform``.
         X : array-like or dataframe of shape (n_samples, n_features), default=None
             Rows to show above their reconstructions,
             ``inverse_transform(transform(X))``. None shows draws.
         image_shape : tuple of 2 or 3 int
-            The shape of one image, (height, width) or (channels, height, width) with 1
-            or 3 channels. The product is the number of features.
+            Shape of one image, (height, width) or (channels, height, width) with 1 or 3
+            channels. The product is the number of features.
         n_images : int, default=40
-            How many images to draw, or at most how many of the first rows of `X` to
-            reconstruct.
+            Number of images to draw, or maximum number of rows of `X` to reconstruct.
         n_columns : int, default=10
-            How many images stand side by side.
+            Number of images side by side.
         noise : bool, default=True
-            Whether draws have the observation noise of the model. False shows the mean
-            of each draw, for models that have ``sample_latent``: the autoencoders.
+            Whether to draw with the observation noise of the model. False shows the
+            mean of each draw, for models with ``sample_latent``: the autoencoders.
             Ignored if `X` is given.
         cmap : str or matplotlib Colormap, default='gray_r'
-            The colours of images of one channel.
+            Colours of images with one channel.
         vmin : float, default=None
-            The value of the first colour. None is the least of the draws or of `X`.
+            Value of the first colour, as for `plot`.
         vmax : float, default=None
-            The value of the last colour. None is the largest of the draws or of `X`.
+            Value of the last colour, as for `plot`.
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a new figure.
+            Axes to draw on. None makes a new figure.
         random_state : int, RandomState instance or None, default=None
-            Seeds the draws. None falls back on the `random_state` of the estimator;
-            the global generator is never used.
+            Seed of the draws. None takes the `random_state` of the estimator. The
+            global generator is never used.
 
         Returns
         -------
@@ -201,7 +248,7 @@ class SampleDisplay:
         Raises
         ------
         ValueError
-            If an argument is not what it must be; the message names it.
+            If an argument is invalid. The message names the argument.
         ImportError
             If matplotlib is not installed.
 
@@ -220,7 +267,7 @@ class SampleDisplay:
         >>> plt.close(display.figure_)
         """
         method = f"{cls.__name__}.from_estimator"
-        pyplot(method)
+        check_matplotlib(method)
         shape = checked_shape(method, image_shape)
         check_whole(method, "n_images", n_images, 1)
         check_whole(method, "n_columns", n_columns, 1)

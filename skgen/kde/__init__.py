@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GaussianKDE"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {"GaussianKDE": "skgen.kde._gaussian_kde"},
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {"GaussianKDE": "skgen.kde._gaussian_kde"},
+    )

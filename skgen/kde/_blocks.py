@@ -1,35 +1,34 @@
-"""Rows in blocks of neighbours, each in a box, so that far blocks can be told."""
+"""Blocks of neighbouring rows in bounding boxes, so that distant blocks are skipped."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# The farthest row that is told from one farther still, in units of the kernel: its
-# square is a number.
+# Distances are capped at this many bandwidths, so that their squares are finite.
 FARTHEST = 1e150
 
-# Of larger sets, about so many rows tell in which direction they are widest.
+# Number of rows that determine the widest feature of a larger set.
 _ROWS_FOR_WIDTH = 1024
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Axis-parallel boxes around groups of rows: ``lower <= row <= upper``."""
+    """Bounding boxes of groups of rows: ``lower <= row <= upper``."""
 
     lower: np.ndarray  # (b, d)
     upper: np.ndarray  # (b, d)
 
     def squared_distances(self, lower, upper):
-        """Return the least squared distance of a row in each box to another box, (b,).
+        """Return the squared distance of each box to the box `lower` to `upper`: (b,).
 
-        `lower` and `upper`, (d,) each, are the corners of the other box.
+        The corners `lower` and `upper` have the shape (d,).
         """
         gap = np.maximum(self.lower - upper, lower - self.upper)  # (b, d)
         np.clip(gap, 0.0, FARTHEST, out=gap)
         return np.einsum("ij,ij->i", gap, gap)
 
     def squared_distances_of_rows(self, X):
-        """Return the least squared distances of (m, d) rows to the boxes, (m, b)."""
+        """Return the squared distances of (m, d) rows to the boxes: (m, b)."""
         squares = np.zeros((X.shape[0], self.lower.shape[0]))
         for x, lower, upper in zip(X.T, self.lower.T, self.upper.T, strict=True):
             gap = np.maximum(lower - x[:, None], x[:, None] - upper)  # (m, b)
@@ -40,19 +39,9 @@ class Boxes:
 
 
 def neighbours_in_blocks(X, size):
-    """Split rows at medians until every block is small.
+    """Return the row indices of blocks of (n, d) rows, split at medians.
 
-    Parameters
-    ----------
-    X : ndarray of shape (n, d)
-        The rows.
-    size : int
-        The most rows in a block; all but the last have as many.
-
-    Returns
-    -------
-    list of ndarray of int
-        The rows of each block, neighbours in space.
+    Every block has `size` rows, except for the last.
     """
     if X.shape[1] == 1:
         order = np.argsort(X[:, 0])
@@ -65,7 +54,7 @@ def neighbours_in_blocks(X, size):
             continue
         some = X[index[:: max(1, index.size // _ROWS_FOR_WIDTH)]]
         j = (some.max(axis=0) - some.min(axis=0)).argmax()
-        # A multiple of the size, so that blocks are full.
+        # A multiple of the size, so that only the last block has fewer rows.
         half = size * (-(-index.size // size) // 2)
         parts = np.argpartition(X[index, j], half)
         stack += [index[parts[half:]], index[parts[:half]]]
@@ -73,7 +62,7 @@ def neighbours_in_blocks(X, size):
 
 
 def boxes(X, starts):
-    """Return the boxes around runs of (n, d) rows, from each start to the next."""
+    """Return the bounding boxes of runs of (n, d) rows that begin at `starts` (b,)."""
     columns = np.ascontiguousarray(X.T)
     return Boxes(
         np.minimum.reduceat(columns, starts, axis=1).T,

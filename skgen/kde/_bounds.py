@@ -1,13 +1,13 @@
-r"""Bounded features: kernels folded back at the edges.
+r"""Bounded features: kernels are reflected at the bounds.
 
-With :math:`Y` drawn from the kernels and :math:`F` the map that folds the line into
-:math:`[a, b]` like a strip of paper, :math:`F(Y)` has the density
+Let :math:`Y` have the unbounded kernel density :math:`p_Y` and let :math:`F` fold the
+real line into :math:`[a, b]` like a strip of paper. Folding preserves lengths, so the
+density of :math:`F(Y)` is a sum over the points that fold onto `x`, its images
+(reflection; Schuster, 1985):
 
-.. math:: p(x) = \sum_{y : F(y) = x} p_Y(y),
+.. math:: p(x) = \sum_{y : F(y) = x} p_Y(y).
 
-for folding keeps lengths: the sum of the unbounded density over all points that fold
-onto `x`, its images. It integrates to one over the box whatever :math:`p_Y` is, and
-leaks nothing (reflection; Schuster, 1985).
+It integrates to one over :math:`[a, b]` for every :math:`p_Y`.
 """
 
 from itertools import product
@@ -17,26 +17,26 @@ from scipy.special import ndtr
 
 from skgen._parameters import invalid_parameter, is_real
 
-# An image is left out whose kernels are smaller than those of the point itself by so
-# many nats: they weigh less than rounding.
+# Images are ignored if their kernels are smaller than the kernels of the point itself
+# by this number of nats: they contribute less than rounding.
 NEGLIGIBLE = 45.0
 
-# A bound farther than this from every row of the fit is none: the density there is
-# less than the least number, e^-745.
+# Bounds more than this many bandwidths away from every training row are ignored: the
+# density there underflows, below e^-745.
 _OUT_OF_REACH = 39.0
 
-# The most images of a row: every one costs as much as the row.
+# Maximum number of images of a row. Each of them is scored like another row.
 _MOST_IMAGES = 2**12
 
 
 def checked_bounds(model, n_features):
-    """Return the lower and upper bounds of features, (d,) each; None without any."""
+    """Return the lower and upper bounds of a model's features, (d,) each, or None."""
     bounds = model.bounds
     if bounds is None:
         return None
     rule = (
-        "None, a pair of a lower and an upper bound for all features, or such a pair "
-        f"or None for each of the {n_features} features; None in a pair is no bound"
+        "None, a pair (lower, upper) for all features, or a list of a pair or None for "
+        f"each of the {n_features} features; None in a pair means no bound"
     )
     wrong = invalid_parameter(model, "bounds", rule, bounds)
     try:
@@ -70,7 +70,7 @@ def fold(Y, lower, upper):
     X = np.array(Y, dtype=np.float64)
     for j, (a, b) in enumerate(zip(lower, upper, strict=True)):
         if np.isfinite(a) and np.isfinite(b):
-            # Once around is twice the length: there and back.
+            # Reflections at both bounds repeat after twice the length.
             turn = np.mod(X[:, j] - a, 2 * (b - a))
             X[:, j] = a + np.minimum(turn, 2 * (b - a) - turn)
         elif np.isfinite(a):
@@ -81,21 +81,10 @@ def fold(Y, lower, upper):
 
 
 def image_maps(lower, upper, deviations, correlated=False):
-    """Return the maps of each feature onto its images: a list of (sign, shift) each.
+    """Return for each feature the pairs (sign, shift) that map a value to its images.
 
-    Parameters
-    ----------
-    lower, upper : ndarray of shape (d,)
-        The bounds.
-    deviations : ndarray of shape (d,)
-        The standard deviations of the kernel.
-    correlated : bool, default=False
-        Whether the kernel is wider in some direction that is no feature.
-
-    Returns
-    -------
-    list of list of tuple of two floats
-        The first of each feature is (1, 0), the point itself.
+    The first pair is (1, 0), the value itself. All other arguments have shape (d,);
+    `correlated` states whether the kernel has a full covariance.
     """
     maps = []
     for a, b, h in zip(lower, upper, deviations, strict=True):
@@ -112,24 +101,25 @@ def image_maps(lower, upper, deviations, correlated=False):
 
 
 def _turns(length, correlated):
-    """Return the images between two bounds, as (sign, turns), the point itself first.
+    """Return the images between two bounds as (sign, k), the point itself first.
 
-    With a point and a row `length` kernels apart at most, the image after `k` turns is
-    farther from the row, by a square of at least ``4 length^2`` times ``k^2 - |k|``
-    where it is shifted, and ``min(k^2, (k - 1)^2)`` where it is reflected too.
+    `length` is the distance of the bounds in bandwidths.
     """
+    # A point and a row are at most `length` apart. The squared distance of the row to
+    # image `k` is larger by at least `4 length^2` times `k^2 - |k|` if the image is
+    # shifted, and times `min(k^2, (k - 1)^2)` if it is reflected as well.
     most = int(np.sqrt(0.5 * NEGLIGIBLE) / length) + 2
     images = []
     for k in sorted(range(-most, most + 1), key=abs):
         for sign, farther in ((1.0, k * k - abs(k)), (-1.0, min(k * k, (k - 1) ** 2))):
-            # Across correlated features a row may be nearer to an image than that.
+            # Correlated kernels can bring an image nearer than this estimate.
             if correlated or 2 * length**2 * farther <= NEGLIGIBLE:
                 images.append((sign, k))
     return images
 
 
 def within_reach(X, lower, upper, deviations):
-    """Return the bounds that kernels on (n, d) rows reach, infinite for the others."""
+    """Return the bounds (d,), infinite where no kernel on (n, d) rows reaches them."""
     far = _OUT_OF_REACH * deviations
     return (
         np.where(X.min(axis=0) - lower > far, -np.inf, lower),
@@ -138,31 +128,32 @@ def within_reach(X, lower, upper, deviations):
 
 
 def n_images(maps):
-    """Return how many images a row has."""
+    """Return the number of images of a row."""
     return int(np.prod([len(of_feature) for of_feature in maps], dtype=float))
 
 
 def check_images(model, maps):
-    """Raise where a row has more images than can be summed."""
+    """Raise if a row has too many images to sum."""
     if n_images(maps) > _MOST_IMAGES:
         raise invalid_parameter(
             model,
             "bounds",
-            f"such that a row has up to {_MOST_IMAGES} reflections, which double with "
-            "every bounded feature and with kernels wider than the bounds",
+            f"such that a row has up to {_MOST_IMAGES} reflections; their number "
+            "doubles with every bounded feature, and grows for kernels that are wide "
+            "compared with the range",
             model.bounds,
         )
 
 
 def images(X, maps):
-    """Yield the images of (n, d) rows, the rows themselves first."""
+    """Yield the images (n, d) of (n, d) rows, beginning with the rows themselves."""
     for chosen in product(*maps):
         signs, shifts = np.transpose(chosen)  # (d,)
         yield signs * X + shifts
 
 
 def folded_means(Z, maps, lower, upper, deviations):
-    """Return the means of normal densities about (n, d) points, folded: (n, d)."""
+    """Return the means (n, d) of folded kernels on (n, d) points."""
     means = np.array(Z, dtype=np.float64)
     for j, h in enumerate(deviations):
         if len(maps[j]) == 1:

@@ -1,31 +1,24 @@
-"""Exact sums over kernels on a GPU, by PyTorch: all pairs, in large blocks."""
+"""Exact kernel sums on a GPU by PyTorch, over all pairs in large blocks."""
 
 import numpy as np
 
+from skgen._lazy import lazy_module
 from skgen._tensors import resolved_device
 from skgen.kde._kernel_sum import fill_in
 
-# Points and queries in a block of pairs: large, for a GPU is idle between two of them.
+torch = lazy_module("torch", "The 'device' parameter")
+
+# Points and queries in a block of pairs. A GPU is idle between blocks, so they are
+# large.
 _POINTS, _QUERIES = 2**14, 2**12
 
 
 class DeviceSum:
-    r"""What :class:`~skgen.kde._kernel_sum.KernelSum` returns, computed on a device.
+    """The sums of a `KernelSum` on a device, with errors of up to `error` nats."""
 
-    Exponents are those of matrix products about one centre. Queries for which these
-    lose more than the error, and all where the device is missing or has no float64,
-    are left to `exact`; those for which float32 loses no more than that, with rows that
-    are float32 themselves, take it.
-
-    Parameters
-    ----------
-    exact : KernelSum
-        The sums by NumPy.
-    device : str
-        The name of the device.
-    error : float
-        What an exponent may lose, in nats.
-    """
+    # Exponents come from matrix products about one centre. Queries with a larger
+    # rounding error are left to `exact`, as is everything if the device is missing or
+    # has no float64. float32 is used for float32 rows where its error is small enough.
 
     def __init__(self, exact, device, error):
         self.exact, self.device, self.error = exact, device, error
@@ -36,7 +29,7 @@ class DeviceSum:
         self.radius = np.einsum("ij,ij->i", p, p).max()  # squared
 
     def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
-        """Return the logarithm of the sum at each query, and the mean."""
+        """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does."""
         m = queries.shape[0]
         log_sum = np.empty(m)
         mean = np.empty(queries.shape) if with_mean else None
@@ -58,31 +51,26 @@ class DeviceSum:
         return log_sum, mean
 
     def _coordinates(self, rows):
-        """Return rows about the centre in units of the kernel."""
+        """Return (n, d) rows relative to the centre, in bandwidths."""
         return (rows - self.centre) / self.exact.scale
 
     def _device(self):
-        """Return the device; None where it is missing or too coarse."""
-        import torch
-
+        """Return the device; None if it is missing or has no float64."""
         device = resolved_device(self.device)
         if device.type == "cuda" and torch.cuda.is_available():
             return device
         return None
 
     def _dtypes(self):
-        """Return the types to compute in, the fastest first."""
-        import torch
-
+        """Return the dtypes to compute in, the fastest first."""
         full = torch.get_float32_matmul_precision() == "highest"
         if self.exact.points.dtype == np.float32 and full:
             return np.float32, np.float64
         return (np.float64,)
 
     def _stream(self, q, device, dtype):
-        """Accumulate the sums of (m, d) queries about a running maximum."""
-        import torch
-
+        """Return the log-sums (m,) and the means (m, d) of (m, d) queries."""
+        # Sums are accumulated relative to a running maximum.
         d = q.shape[1]
         q = torch.as_tensor(q, device=device)
         squares = (q**2).sum(dim=1)

@@ -1,77 +1,74 @@
-r"""Sums over kernels in one to three dimensions by fast Fourier transforms.
+r"""Kernel sums in one to three dimensions by fast Fourier transforms.
 
-A sum of unit normal kernels is a convolution, a product in frequency: spread the
+A sum of unit normal kernels is a convolution, hence a product in frequency: spread the
 weights over a grid, transform, multiply by :math:`e^{-\omega^2 / 2}`, transform back,
-and interpolate at the queries. Spreading and interpolating with a narrow smooth kernel
-:math:`\varphi` and dividing by its squared transform makes that as exact as rounding
+and interpolate at the queries. Spreading and interpolation use a narrow smooth kernel
+:math:`\varphi`, and dividing by its squared transform makes the sums exact to rounding
 (Dutt and Rokhlin, 1993; Barnett, Magland and af Klinteberg, 2019, whose library
-``finufft`` does the spreading). The cost is that of the rows and of the grid, not of
-their pairs.
+``finufft`` does the spreading). The cost grows with the number of rows, queries and
+grid cells, not with the number of pairs.
 
-The error is *absolute*: of the largest possible sum, 1. Where sums are smaller than the
-error over the tolerance, in tails and holes, exact sums serve.
+The error is *absolute*, relative to the largest possible sum, 1. Sums that are smaller
+than the error divided by the tolerance, in tails and gaps, are computed exactly.
 """
 
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.util import find_spec
 
 import numpy as np
 from numpy.polynomial import Chebyshev
 from scipy import fft
 
+from skgen._lazy import lazy_module
 from skgen._threads import most_threads
 
-# The most features.
+finufft = lazy_module("finufft", "algorithm='fourier'")
+
+# Maximum number of features.
 MOST_FEATURES = 3
 
-# A kernel is nothing, 1e-14 of its peak, so many standard deviations away.
+# At this distance in bandwidths a kernel is negligible: 1e-14 of its peak.
 REACH = 8.1
 
-# The step of the grid in standard deviations of the kernel. Its highest frequency is
-# pi / 0.35 = 9, where the transform of the kernel is 1e-17 of its peak.
+# Step of the grid in bandwidths. Its highest frequency is pi / 0.35 = 9, where the
+# transform of the kernel is 1e-17 of its peak.
 STEP = 0.35
 
-# The width of the spreading kernel, asked for by its error: 14 steps, or a little
-# more. A grid has to be twice as wide.
+# The error `eps` makes the spreading kernel 14 steps wide or a little more. The grid
+# must be at least twice as wide.
 _HALF_WIDTH, _LEAST_STEPS = 8, 32
 _SPREADING = {"eps": 1e-13, "upsampfac": 2.0, "spreadinterponly": 1}
 
-# The absolute error of a sum in one dimension, as measured for a single kernel
+# Absolute error of a sum in one dimension: the error measured for a single kernel
 # anywhere on the grid, with a margin of two (`test_error_of_one_kernel`). Weights sum
-# to one, and so the error of every sum is no larger.
+# to one, so no sum has a larger error.
 _ERROR = 1.5e-13
 
-# Fewer points are spread and interpolated before threads have started.
+# Fewer points are spread and interpolated faster than threads start.
 _POINTS_FOR_THREADS = 2**15
 
-# Bytes for each cell of the grid at the worst moment: complex values to spread on, and
-# the real ones and half their spectrum before and after.
+# Peak memory for each cell of the grid, in bytes: complex values for spreading, real
+# values, and half of their spectrum.
 BYTES_PER_CELL = 48
 
 
-def is_installed():
-    """Tell whether finufft can be imported."""
-    return find_spec("finufft") is not None
-
-
 def absolute_error(d):
-    """Return the most that a sum in `d` dimensions is wrong by."""
-    # A product of `d` kernels in [0, 1], each with its error.
+    """Return the maximum error of a sum in `d` dimensions."""
+    # A product of `d` kernels in [0, 1], each with its own error.
     return d * _ERROR
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A periodic grid around a box: queries lie in it, rows as far around as reach."""
+    """A periodic grid around a box of queries and the rows within reach of the box."""
 
-    lower: np.ndarray  # (d,) of the box
-    upper: np.ndarray  # (d,)
-    overhang: np.ndarray  # (d,) how far rows lie outside; negative: inside
+    lower: np.ndarray  # (d,) corner of the box
+    upper: np.ndarray  # (d,) corner of the box
+    overhang: np.ndarray  # (d,) distance of rows outside of the box; negative inside
 
     @property
     def least_cells(self):
-        """Return how many cells there are at least, a float that may be infinite."""
+        """Return a lower bound of the number of cells, a float that may be infinite."""
         return float(np.prod(self._steps))
 
     @property
@@ -82,13 +79,13 @@ class Grid:
 
     @property
     def _steps(self):
-        # A row that lies outside on one side must not reach in from the other.
+        # A row outside of one end of the period must not reach in at the other end.
         width = self.upper - self.lower + self.overhang + REACH
         return np.maximum(np.ceil(width / STEP), _LEAST_STEPS)
 
     @property
     def length(self):
-        """Return the period in each dimension, (d,)."""
+        """Return the period in each dimension: (d,)."""
         return STEP * np.array(self.shape)
 
     @property
@@ -97,29 +94,22 @@ class Grid:
         return int(np.prod(self.shape, dtype=float))
 
     def contains(self, points, margin=0.0):
-        """Tell which of (n, d) points lie in the box and a margin around it."""
+        """Return which (n, d) points lie within a margin of the box: (n,)."""
         inside = np.ones(points.shape[0], dtype=bool)
         for x, lower, upper in zip(points.T, self.lower, self.upper, strict=True):
             inside &= (x >= lower - margin) & (x <= upper + margin)
         return inside
 
     def cells(self, points):
-        """Return where (n, d) points lie, counted in cells from the first one."""
+        """Return (n, d) points in units of cells, counted from the first cell."""
         centre = self.lower + 0.5 * (self.upper - self.lower)
         return (points - centre) / STEP + 0.5 * np.array(self.shape)
 
 
 class FourierSum:
-    r"""Sums of unit normal kernels over weighted points, by Fourier transforms.
+    """Sums of unit normal kernels on (n, d) points, whose (n,) weights sum to one.
 
-    Parameters
-    ----------
-    points : ndarray of shape (n, d)
-        The centres, in units of the kernel.
-    weights : ndarray of shape (n,)
-        Their weights; they sum to one.
-    grid : Grid
-        Where queries are answered.
+    Queries must lie in the box of `grid`.
     """
 
     def __init__(self, points, weights, grid):
@@ -132,17 +122,17 @@ class FourierSum:
         self.values = self._convolved(spread)
 
     def __call__(self, queries):
-        """Return the sum at each of (m, d) queries in the box, (m,)."""
+        """Return the sums (m,) at (m, d) queries in the box."""
         (sums,) = self._interpolated([self.values], queries)
         return sums
 
     def gradient(self, queries):
-        """Return the gradient of the sum at each of (m, d) queries, (m, d)."""
+        """Return the gradients (m, d) of the sum at (m, d) queries."""
         return np.column_stack(self._interpolated(self._slopes, queries))
 
     @cached_property
     def _slopes(self):
-        """Return the values of the derivative along each axis, when first needed."""
+        """Return the grid of the derivative along each axis."""
         shape, grids = self.grid.shape, []
         spectrum = fft.rfftn(self.values, workers=most_threads())
         for axis in range(len(shape)):
@@ -151,10 +141,11 @@ class FourierSum:
         return grids
 
     def _interpolated(self, grids, queries):
-        """Return the values at (m, d) queries of each of some grids, (m,) each."""
+        """Return the values (m,) of each grid at (m, d) queries."""
         if queries.shape[0] == 0:
             return [np.empty(0) for _ in grids]
-        # Of the part of the grid around the queries: one row takes no whole grid.
+        # Only the part of the grid around the queries is copied: a single query does
+        # not need all of it.
         cells = self.grid.cells(queries)
         first = np.floor(cells.min(axis=0)).astype(int) - _HALF_WIDTH
         last = np.ceil(cells.max(axis=0)).astype(int) + _HALF_WIDTH
@@ -168,7 +159,7 @@ class FourierSum:
         return [plan.execute(grid[np.ix_(*window)] + 0j).real for grid in grids]
 
     def _convolved(self, spread):
-        """Return the values to interpolate: of the sum, less what smoothing does."""
+        """Return the grid to interpolate: convolved, and corrected for spreading."""
         spectrum = fft.rfftn(spread, workers=most_threads())
         for axis in range(spread.ndim):
             frequencies = _frequencies(spread.shape, axis)
@@ -177,14 +168,14 @@ class FourierSum:
 
 
 def _frequencies(shape, axis):
-    """Return frequencies in radians per step, along one axis of a real transform."""
+    """Return the frequencies along an axis of a real transform, in radians per step."""
     last = axis == len(shape) - 1
     frequencies = (fft.rfftfreq if last else fft.fftfreq)(shape[axis], 1 / (2 * np.pi))
     return frequencies.reshape([-1 if j == axis else 1 for j in range(len(shape))])
 
 
 def _transform_of_kernel(frequencies, d):
-    """Return what a spectrum is multiplied by, for frequencies in radians per step."""
+    """Return the multiplier of a spectrum at frequencies in radians per step."""
     phi = _transform_of_spreading(d)(np.abs(frequencies))
     normal = np.sqrt(2 * np.pi) / STEP * np.exp(-0.5 * (frequencies / STEP) ** 2)
     return normal / phi**2
@@ -192,11 +183,9 @@ def _transform_of_kernel(frequencies, d):
 
 @cache
 def _transform_of_spreading(d):
-    """Return the transform of the spreading kernel as a polynomial on [0, pi].
-
-    The transform of what is no wider than 16 steps oscillates no faster than a cosine
-    of eight times the frequency, for which a degree of 64 is enough.
-    """
+    """Return the transform of the spreading kernel as a polynomial on [0, pi]."""
+    # The kernel is at most 16 steps wide. Its transform oscillates no faster than a
+    # cosine of eight times the frequency, for which a degree of 64 is enough.
     offsets, values = _spreading_kernel(d)
     return Chebyshev.interpolate(
         lambda frequency: np.cos(np.multiply.outer(frequency, offsets)) @ values,
@@ -207,15 +196,11 @@ def _transform_of_spreading(d):
 
 @cache
 def _spreading_kernel(d):
-    """Return the spreading kernel as offsets in steps and the weights of a quadrature.
-
-    It vanishes at its ends with all that a sum of 64 values to the step can see, which
-    makes the trapezoidal rule exact to rounding. finufft alone knows its formula, and
-    chooses it by the dimension: it is asked for the values along one axis, by
-    interpolating a grid with a single one.
-    """
-    import finufft
-
+    """Return the spreading kernel as offsets in steps and weights of a quadrature."""
+    # finufft does not expose the formula of its kernel, which depends on the dimension.
+    # Interpolating a grid with a single one returns the values along an axis. The
+    # kernel vanishes smoothly at its ends: with 64 values to the step the trapezoidal
+    # rule is exact to rounding.
     n, per_step = 32, 64
     reach = 10 * per_step
     offsets = np.arange(-reach, reach + 1) / per_step
@@ -224,14 +209,12 @@ def _spreading_kernel(d):
     plan = finufft.Plan(2, impulse.shape, nthreads=1, **_SPREADING)
     others = [np.zeros(offsets.size)] * (d - 1)
     plan.setpts(offsets * (2 * np.pi / n), *others)
-    values = plan.execute(impulse).real  # those of one axis, times the peak of others
+    values = plan.execute(impulse).real  # along one axis, times the peak of the others
     return offsets, values / values[reach] ** ((d - 1) / d) / per_step
 
 
 def _plan(kind, shape, cells):
-    """Return a plan that spreads from (kind 1) or interpolates at (kind 2) cells."""
-    import finufft
-
+    """Return a plan to spread (kind 1) or interpolate (kind 2) at (n, d) cells."""
     n_threads = most_threads() if cells.shape[0] >= _POINTS_FOR_THREADS else 1
     plan = finufft.Plan(kind, shape, nthreads=n_threads, **_SPREADING)
     columns = zip(cells.T, shape, strict=True)

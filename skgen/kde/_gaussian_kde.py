@@ -1,6 +1,10 @@
 """Kernel density estimation with a normal kernel."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
@@ -13,6 +17,7 @@ from skgen._parameters import (
 )
 from skgen._tensors import check_device
 from skgen._ties import list_columns
+from skgen._typing import ArrayLike, RandomState
 from skgen._validation import column_names
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
 from skgen.kde._blocks import boxes
@@ -36,129 +41,142 @@ from skgen.kde._tolerance import NotResolved, ToleratedSum, within_tolerance
 
 _logger = logging.getLogger(__name__)
 
-# What products of matrices may cost an exponent in nats, however large `rtol`.
+# Maximum rounding error of an exponent from a matrix product in nats, for any `rtol`.
 _PRODUCT_ERROR = 1e-11
 
 _ALGORITHMS = "auto", "exact", "fourier"
 
+# A pair of a lower and an upper bound.
+_Pair: TypeAlias = Sequence[float | None]
+
 
 class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
-    r"""Kernel density estimate with a normal kernel.
+    r"""Kernel density estimation with a normal kernel.
 
-    The density of a row is the weighted average of normal densities, one centred
-    on each training row:
+    The density is the weighted mean of normal densities, one centred on each training
+    row:
 
     .. math:: p(x) = \sum_{i=1}^{n} w_i \, \mathcal{N}(x; x_i, H),
               \qquad \sum_i w_i = 1.
 
-    Seen as a latent-variable model, the latent is the training row that `x`
-    scatters around. Sums keep a tolerance in the log domain: a log-density stays
-    finite and right far in the tail. Read more in the :doc:`/guide/kernel_density`.
+    As a latent-variable model, its latent is the training row whose kernel generates
+    `x`. Sums are computed in the log domain, so log-densities are accurate and finite
+    far in the tails. Read more in the :doc:`/guide/kernel_density`.
 
     Parameters
     ----------
-    bandwidth : float, array-like or str, default="scott"
-        The standard deviation of the kernel. A float is in the units of the data
-        and the same in every feature, as in
-        :class:`sklearn.neighbors.KernelDensity`; an array of shape (n_features,)
-        gives one for each feature. A rule, "scott", "silverman", "likelihood" or
-        "isj", scales the covariance of the data:
-        :math:`H = f^2 S`, with Scott's factor :math:`f = n^{-1/(d+4)}` or
-        Silverman's :math:`f = (n (d + 2) / 4)^{-1/(d+4)}`, where :math:`n` is the
-        sum of the weights. Without weights it is the kernel of
-        :class:`scipy.stats.gaussian_kde`, which counts weighted rows otherwise.
-        "likelihood" takes the factor, and with ``covariance_type="auto"`` the shape,
-        that give rows the highest density by the kernels on all other rows [4]_. "isj"
-        is the improved rule of Sheather and Jones [5]_, for one feature.
+    bandwidth : float, array-like of shape (n_features,) or str, default="scott"
+        Standard deviation of the kernel. A float is in the units of the data and the
+        same for every feature, as in :class:`sklearn.neighbors.KernelDensity`. An
+        array has a value for each feature. A string selects a rule, which multiplies
+        the covariance :math:`S` of the data by a squared factor,
+        :math:`H = f^2 S`, for :math:`n` rows (the sum of the weights):
+
+        - "scott": :math:`f = n^{-1/(d+4)}` [1]_,
+        - "silverman": :math:`f = (n (d + 2) / 4)^{-1/(d+4)}` [2]_,
+        - "likelihood": the factor, and with ``covariance_type="auto"`` also the shape
+          of the covariance, with the highest leave-one-out likelihood [4]_,
+        - "isj": the improved rule of Sheather and Jones [5]_, for one feature.
+
+        Without weights, "scott" and "silverman" give the kernel of
+        :class:`scipy.stats.gaussian_kde`, which treats weights differently.
     covariance_type : {"auto", "full", "diag", "spherical"}, default="auto"
-        What a rule scales: the whole covariance of the data, the variance of each
-        feature, or the mean variance in every feature. "auto" is "full", and for
-        "likelihood" the most likely of the three. A `bandwidth` of numbers is a shape
-        already and leaves this without effect.
+        Covariance that a rule multiplies: the covariance matrix of the data ("full"),
+        the variance of each feature ("diag"), or the mean variance for every feature
+        ("spherical"). "auto" is "full"; for ``bandwidth="likelihood"`` it is the type
+        with the highest likelihood. Ignored if `bandwidth` is a float or an array.
     bounds : pair or list of pairs, default=None
-        The least and the largest value that each feature can have, None for an end
-        without a bound: a pair for all features, or a pair or None for each. Kernels
-        are folded back at the bounds [6]_, so that the density integrates to one
-        between them and draws stay inside.
+        Smallest and largest possible value of each feature: a pair
+        ``(lower, upper)`` for all features, or a list of a pair or None for each
+        feature. None in a pair means no bound. Kernels are reflected at the bounds
+        [6]_: the density integrates to one between the bounds, and samples lie between
+        the bounds.
     algorithm : {"auto", "exact", "fourier"}, default="auto"
-        How kernels are summed: "exact" takes all that matter; "fourier", for one to
-        three features, a fast Fourier transform where it keeps `rtol`, and exact sums
-        elsewhere, in the tails. "auto" is the cheaper of the two for as many queries
-        as training rows. "fourier" needs ``finufft``
-        (``pip install "skgen[fourier]"``); without it "auto" is "exact".
+        Method of summing kernels. "exact" sums all kernels that are not negligible.
+        "fourier" uses a fast Fourier transform where its error is within `rtol`, and
+        exact sums elsewhere, in the tails. It takes one to three features and needs
+        ``finufft`` (``pip install "scikit-generative[fourier]"``). "auto" chooses the
+        faster of the two for data of the size of the training data; without
+        ``finufft`` it is "exact".
     rtol : float, default=1e-6
-        The largest error of a log-density in nats, besides rounding: see Notes. 0 is
-        exact, and up to three times slower than exact sums with a tolerance.
+        Maximum error of a log-density in nats, in addition to rounding errors: see
+        Notes. 0 makes sums exact to rounding and up to three times slower.
     random_state : int, RandomState instance or None, default=None
-        Seeds the draws of `sample`.
+        Seed of `sample`.
     device : str, default="cpu"
-        Where exact sums are computed: "cpu", or "cuda", "cuda:1" and so on by PyTorch;
-        "auto" takes a GPU where there is one. On a GPU float32 rows are summed in
-        float32 where that keeps `rtol`, which takes 1e-3 or so. A device that is
-        missing when rows are scored, or "mps", leaves the work to the CPU.
+        Device of exact sums: "cpu", or with PyTorch "cuda", "cuda:1" and so on.
+        "auto" selects a GPU if there is one. On a GPU, float32 data are summed in
+        float32 if `rtol` allows the error, about 1e-3. If the device is missing when
+        rows are scored, and for "mps", sums are computed on the CPU.
 
     Attributes
     ----------
     bandwidth_ : float or ndarray of shape (n_features,)
-        The standard deviation of the kernel in the units of the data: a float
-        where it is the same in every feature.
-    covariance_ : float or ndarray
-        The covariance :math:`H` of the kernel: a float, an array of shape
-        (n_features,), or, for a rule with ``covariance_type="full"``, of shape
-        (n_features, n_features).
+        Standard deviation of the kernel in the units of the data: a float if it is
+        the same for every feature.
+    covariance_ : float or ndarray of shape (n_features,) or (n_features, n_features)
+        Covariance :math:`H` of the kernel: a float if it is the same for every
+        feature, a matrix for a rule with ``covariance_type="full"``, else an array of
+        variances.
     algorithm_ : str
-        How kernels are summed, "exact" or "fourier".
+        Method of summing kernels, "exact" or "fourier".
     loo_score_ : float or None
-        With ``bandwidth="likelihood"`` the mean leave-one-out log-density of the
-        training rows in nats, of no more than 4,096 of them; else None.
+        Mean leave-one-out log-density, in nats, of up to 4,096 training rows for
+        ``bandwidth="likelihood"``, else None.
     X_train_ : ndarray of shape (n_rows, n_features)
-        The training rows whose weight is positive.
+        Training rows with a positive weight.
     weights_ : ndarray of shape (n_rows,)
-        Their weights :math:`w_i`, which sum to one.
+        Weights :math:`w_i` of these rows, which sum to one.
     n_features_in_ : int
-        The number of features.
+        Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
-        The names of the features, where `X` has string names for all.
+        Names of the features, if all names in `X` are strings.
 
     See Also
     --------
-    EMGaussianMixture : A few wide components in place of one kernel a row.
-    sklearn.neighbors.KernelDensity : Other kernels; a bandwidth that ignores the
-        scale of the data, and a `score` that is a sum.
+    EMGaussianMixture : A few wide components instead of one kernel for each row.
+    sklearn.neighbors.KernelDensity : Other kernels. Its bandwidth ignores the scale of
+        the data, and its `score` is a sum.
 
     Notes
     -----
     `transform` returns the posterior mean of the latent,
-    :math:`E[z | x] = \sum_i p(i | x)\, x_i = x + H \nabla \log p(x)`: one step of
-    mean shift [3]_. `inverse_transform` returns its argument; with `bounds`, the mean
-    of the folded kernel on it.
+    :math:`E[z | x] = \sum_i p(i | x)\, x_i = x + H \nabla \log p(x)`, which is one
+    step of mean shift [3]_. `inverse_transform` returns its argument or, with `bounds`,
+    the mean of the reflected kernel that is centred on it.
 
-    An error of a log-density is at most `rtol` and 8 units of rounding,
-    :math:`|\Delta \log p(x)| \le \mathtt{rtol} + 8 \epsilon m`, at every `x`, where
-    `m` is the largest of 1, :math:`|\log p(x)|` and its two parts, the logarithms of
-    the sum and of its normaliser. The Fourier transform [7]_ is that of a grid with
-    three steps to a bandwidth, around all rows but a few far out, and is chosen where
-    the grid fits scikit-learn's `working_memory` and costs less than exact sums. Its
-    error is a share of the largest sum there can be; where a sum is too small for that,
-    exact sums serve. The answer for a row does not depend on the rows beside it. With
-    a full covariance, the error is that of whitened rows.
+    The error of a log-density is bounded at every `x` by
+    :math:`|\Delta \log p(x)| \le \mathtt{rtol} + 8 \epsilon m`. Here :math:`\epsilon`
+    is the machine precision, and `m` is the largest of 1, :math:`|\log p(x)|`, and the
+    magnitudes of the logarithms of the kernel sum and of its normaliser. With a full
+    covariance, the bound holds for whitened rows. The log-density of a row does not
+    depend on the other rows of `X`.
 
-    With `bounds`, a row outside has a log-density of minus infinity, and a row inside
-    is scored at every reflection of it that kernels reach: twice the cost for a feature
-    with one bound, and more for two bounds and wide kernels. A bound that is farther
-    than 39 bandwidths from all rows is none. Rules choose the bandwidth as without
-    bounds.
+    The Fourier transform [7]_ has a grid of three steps per bandwidth around all
+    training rows except a few distant ones. "auto" selects it if the grid fits
+    scikit-learn's `working_memory` and the transform costs less than exact sums. Its
+    error is relative to the largest possible sum. Sums that are too small for this
+    error are computed exactly.
 
-    A constant feature, or one that others determine, has no covariance for a rule
-    to scale. Across such a direction the kernel has the shared floor, 1e-6 of the
-    variance of a feature (for a constant feature, of the largest variance), and a
-    :class:`~sklearn.exceptions.DataDimensionalityWarning` says so. A rule needs two
-    rows, and weights that sum to more than one; such directions do not count in
-    its :math:`d`.
+    With `bounds`, the log-density of a row outside of the bounds is minus infinity. A
+    row inside is scored at each of its reflections within reach of the kernels. This
+    doubles the cost for a feature with one bound, and costs more for two bounds and
+    wide kernels. Bounds more than 39 bandwidths away from every training row are
+    ignored. Rules choose the bandwidth as without bounds.
 
-    "likelihood" leaves a row's copies out with it, or ever narrower kernels on them
-    would win; a warning says where there are many. On held-out rows it is about as good
-    as a grid search over factors and shapes, and is found in one fit.
+    A rule cannot scale the variance of a constant feature, or of a direction in which
+    collinear features do not vary. The kernel then has the variance that all models of
+    skgen use for such directions: 1e-6 of the variance of a feature, or for a constant
+    feature 1e-6 of the largest variance. A
+    :class:`~sklearn.exceptions.DataDimensionalityWarning` names the features. Such
+    directions do not count as dimensions :math:`d`. A rule needs at least two rows, and
+    weights that sum to more than one.
+
+    "likelihood" leaves out each row together with its copies. Otherwise the likelihood
+    of copied rows would increase without bound as the bandwidth decreases. A warning is
+    given if more than 1% of the rows are copies. On held-out data, "likelihood" is
+    about as good as a grid search over factors and covariance types, and needs a
+    single fit.
 
     References
     ----------
@@ -167,7 +185,6 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
        Analysis. Chapman and Hall.
     .. [3] Fukunaga, K. and Hostetler, L. (1975). The estimation of the gradient of
        a density function. IEEE Transactions on Information Theory 21, 32-40.
-
     .. [4] Duin, R. P. W. (1976). On the choice of smoothing parameters for Parzen
        estimators of probability density functions. IEEE Transactions on Computers
        25, 1175-1179.
@@ -191,15 +208,15 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def __init__(
         self,
-        bandwidth="scott",
+        bandwidth: float | str | ArrayLike = "scott",
         *,
-        covariance_type="auto",
-        bounds=None,
-        algorithm="auto",
-        rtol=1e-6,
-        random_state=None,
-        device="cpu",
-    ):
+        covariance_type: str = "auto",
+        bounds: _Pair | Sequence[_Pair | None] | None = None,
+        algorithm: str = "auto",
+        rtol: float = 1e-6,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> None:
         self.bandwidth = bandwidth
         self.covariance_type = covariance_type
         self.bounds = bounds
@@ -212,7 +229,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         check_choice(self, "covariance_type", ("auto", *SHAPES))
         check_choice(self, "algorithm", _ALGORITHMS)
         check_nonnegative(self, "rtol")
-        if self.device != "cpu":  # PyTorch is not loaded for nothing
+        if self.device != "cpu":  # the check imports torch
             check_device(self)
         check_bandwidth(self)
 
@@ -236,7 +253,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         self.algorithm_ = "exact" if exact else "fourier"
 
     def _sum_of_kernels(self, X, sample_weight):
-        """Return what sums kernels on the rows: by `algorithm`, within `rtol`."""
+        """Return the function that sums kernels on (n, d) rows, for `algorithm`."""
         log_weights = _log_shares(sample_weight)
         error = min(_PRODUCT_ERROR, self.rtol / 8)
         points = self._kernel.coordinates(X)
@@ -255,7 +272,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
                 rtol=self.rtol,
                 memory=working_memory(),
                 forced=forced,
-                # Images of rows between bounds lie outside.
+                # Images of rows within the bounds lie outside of the grid of the rows.
                 margin=1.0 if self._bounds is None else REACH,
             )
         except NotResolved as reason:
@@ -266,7 +283,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             return exact
 
     def _check_inside(self, X):
-        """Keep the bounds; raise for rows of a fit outside of them."""
+        """Set the bounds; raise if (n, d) training rows lie outside of the bounds."""
         self._bounds = checked_bounds(self, X.shape[1])
         if self._bounds is None:
             return
@@ -280,13 +297,13 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     @property
     def _scale(self):
-        """Return the standard deviation of the kernel in its coordinates, (d,)."""
+        """Return the standard deviations of the kernel in its coordinates: (d,)."""
         by_rule = self._kernel.by_rule
         return np.ones(self.n_features_in_) if by_rule else self._kernel.whitening.scale
 
     @property
     def _deviations(self):
-        """Return the standard deviation of the kernel in each feature, (d,)."""
+        """Return the standard deviations of the kernel in the features: (d,)."""
         return np.broadcast_to(self.bandwidth_, self.n_features_in_)
 
     def _log_density(self, X):
@@ -307,12 +324,12 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return self._kernel.from_coordinates(mean)
 
     def _folded_sum(self, X, with_mean=False):
-        """Sum over the images of rows within the bounds; return the mean of all."""
+        """Return log-sums (n,) and means (n, d) or None over images of (n, d) rows."""
         total = np.full(X.shape[0], -np.inf)
         mean = np.zeros(X.shape) if with_mean else None
         share = np.log(n_images(self._images))
         for image in images(X, self._images):
-            # What the images before sum to says how much of this one matters.
+            # The sum over the previous images limits what can matter of this one.
             floor = total - share
             near = np.flatnonzero(self._most(image) > floor - NEGLIGIBLE)
             log_sum, of_image = self._kernel_sum(image[near], with_mean, floor[near])
@@ -323,7 +340,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return total, mean
 
     def _most(self, X):
-        """Return the logarithm of the most that kernels can sum to at rows, (n,)."""
+        """Return upper bounds of the log-sums at (n, d) rows: (n,)."""
         rows = self._kernel.coordinates(X) / self._scale
         return -0.5 * self._box.squared_distances_of_rows(rows)[:, 0]
 
@@ -362,7 +379,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
 
 def _log_shares(sample_weight):
-    """Return the logarithms of the weights over their sum, without underflow."""
+    """Return the logarithms of weights (n,) divided by their sum, without underflow."""
     shares = sample_weight / sample_weight.sum()
     small = shares < np.finfo(np.float64).tiny
     answer = np.log(np.where(small, 1.0, shares))

@@ -1,9 +1,9 @@
 r"""The bandwidth of Botev, Grotowski and Kroese (2010), for one feature.
 
-Sheather and Jones's plug-in rule without a normal reference: the density that the
-asymptotic error depends on is smoothed by diffusion, and the bandwidth is the fixed
-point :math:`t = \xi \gamma^{[7]}(t)`. The sums are over a cosine series of the data on
-a grid, so that it takes any number of rows.
+This is the plug-in rule of Sheather and Jones without a normal reference: the
+asymptotic error depends on the unknown density, which is estimated by diffusion, and
+the bandwidth is the fixed point :math:`t = \xi \gamma^{[7]}(t)`. Sums run over the
+cosine series of a histogram, whose size does not depend on the number of rows.
 """
 
 import math
@@ -12,28 +12,18 @@ import numpy as np
 from scipy.fft import dct
 from scipy.optimize import brentq
 
-# Bins, and how far they reach beyond the rows, as a share of the range.
+# Number of bins, and their margin on each side as a fraction of the range.
 _BINS, _MARGIN = 2**14, 0.5
 
-# Stages of the recursion that starts from the highest derivative.
+# Number of stages of the recursion, which begins at the highest derivative.
 _STAGES = 7
 
 
 def improved_sheather_jones(x, sample_weight, n):
-    """Return the bandwidth of rows of one feature; None where there is no fixed point.
+    """Return the bandwidth of non-constant values (n_samples,), or None.
 
-    Parameters
-    ----------
-    x : ndarray of shape (n_samples,)
-        The rows, two of which differ.
-    sample_weight : ndarray of shape (n_samples,)
-        Their weights.
-    n : float
-        The number of rows: those that differ, or the sum of the weights if less.
-
-    Returns
-    -------
-    float or None
+    `n` is the number of distinct values, or the sum of the weights if that is smaller.
+    None means that there is no fixed point.
     """
     low, high = x.min(), x.max()
     reach = high - low
@@ -46,7 +36,7 @@ def improved_sheather_jones(x, sample_weight, n):
     def excess(t):
         return t - _next_time(t, n, k2, squares)
 
-    # The smallest fixed point: larger ones smooth all structure away.
+    # The smallest fixed point: larger ones smooth away all structure.
     times = np.geomspace(1e-12, 0.1, 200)
     signs = [excess(t) for t in times]
     for i in range(1, times.size):
@@ -57,7 +47,7 @@ def improved_sheather_jones(x, sample_weight, n):
 
 
 def _next_time(t, n, k2, squares):
-    r"""Return :math:`\xi \gamma^{[l]}(t)`, equations 29 and 30 of the paper."""
+    r"""Return :math:`\xi \gamma^{[7]}(t)`, equations 29 and 30 of the paper."""
     s = _STAGES
     f = _roughness(s, t, k2, squares)
     for s in range(_STAGES - 1, 1, -1):
@@ -69,6 +59,6 @@ def _next_time(t, n, k2, squares):
 
 
 def _roughness(s, t, k2, squares):
-    """Return the squared norm of the s-th derivative of the density at time t."""
+    """Return the squared norm of the s-th derivative of the density at time `t`."""
     terms = k2**s * squares * np.exp(-k2 * math.pi**2 * t)
     return 2 * math.pi ** (2 * s) * max(terms.sum(), np.finfo(float).tiny)

@@ -1,4 +1,4 @@
-"""The kernel of a density: its standard deviations, given or estimated."""
+"""The kernel of a density, given by numbers or estimated by a rule."""
 
 from dataclasses import dataclass
 
@@ -18,22 +18,22 @@ from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
 
 _RULES = *RULES, "likelihood", "isj"
 
-# The bandwidths whose squares are numbers.
+# Bandwidths whose squares are finite and positive.
 _LEAST, _MOST = 1e-150, 1e150
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A normal kernel, with the coordinates in which it is the unit normal density."""
+    """A normal kernel, and the whitening that makes it the unit normal density."""
 
     whitening: DiagonalWhitening | FullWhitening
     by_rule: bool
-    same: bool  # whether one standard deviation serves all features
+    same: bool  # whether all features have the same standard deviation
     loo_score: float | None = None
 
     @property
     def bandwidth(self):
-        """Return the standard deviations in the units of the data: one, or (d,)."""
+        """Return the standard deviations in the units of the data: a float or (d,)."""
         covariance = self.whitening.covariance  # (d,) or (d, d)
         if covariance.ndim == 2:
             return np.sqrt(np.diagonal(covariance))
@@ -42,7 +42,7 @@ class Kernel:
 
     @property
     def covariance(self):
-        """Return the covariance: one number, (d,) or (d, d)."""
+        """Return the covariance: a float, (d,) or (d, d)."""
         covariance = self.whitening.covariance
         return float(covariance[0]) if self.same else covariance
 
@@ -52,48 +52,33 @@ class Kernel:
         if isinstance(self.whitening, FullWhitening):
             d = self.whitening.mean.size
             return self.whitening.log_det - 0.5 * d * np.log(2 * np.pi)
-        # The logarithms may cancel: with a few digits more where there are any.
+        # Logarithms of small and large scales can cancel, so long doubles add digits
+        # on platforms that have them.
         scale = self.whitening.scale.astype(np.longdouble)
         pi = 4 * np.arctan(np.longdouble(1))
         return -float(np.log(scale * np.sqrt(2 * pi)).sum())
 
     def coordinates(self, X):
-        """Return the coordinates in which kernels are summed.
-
-        For a rule those of the kernel. A bandwidth of numbers may be a tiny part of
-        the spread of the data, and coordinates in its units then lose what tells
-        neighbours apart: the rows themselves do not.
-        """
+        """Return (n, d) rows in the coordinates in which kernels are summed."""
+        # A bandwidth given as a number can be tiny compared with the data: whitened
+        # coordinates would lose the difference of neighbours to rounding.
         return self.whitening.whiten(X) if self.by_rule else X
 
     def from_coordinates(self, Z):
-        """Return the rows that have these coordinates."""
+        """Return the rows (n, d) that have the coordinates `Z` (n, d)."""
         return self.whitening.unwhiten(Z) if self.by_rule else Z
 
 
 def check_bandwidth(model):
-    """Raise unless `bandwidth` is a rule, a number, or some."""
+    """Raise unless `bandwidth` is a rule, a number or an array of numbers."""
     if not _is_rule(model):
         _numbers(model)
 
 
 def fitted_kernel(model, X, sample_weight, dtype):
-    """Return the kernel that the parameters of a model ask for.
+    """Return the kernel for the `bandwidth` and `covariance_type` of a GaussianKDE.
 
-    Parameters
-    ----------
-    model : GaussianKDE
-        Its `bandwidth` and `covariance_type` are asked for.
-    X : ndarray of shape (n_samples, n_features)
-        The rows.
-    sample_weight : ndarray of shape (n_samples,)
-        How many times each row counts.
-    dtype : numpy dtype
-        What the rows were stored in.
-
-    Returns
-    -------
-    Kernel
+    `X` is (n, d), `sample_weight` (n,), and `dtype` the original dtype of `X`.
     """
     if not _is_rule(model):
         return _by_numbers(model, X, sample_weight)
@@ -110,7 +95,7 @@ def fitted_kernel(model, X, sample_weight, dtype):
     if model.bandwidth == "isj":
         factor = _isj_factor(X, sample_weight, whitening)
     else:
-        # Directions at the floor are no dimensions to smooth over.
+        # Directions at the floor do not count as dimensions.
         d = max(1, int((~whitening.degenerate).sum()))
         rule = RULES.get(model.bandwidth, RULES["scott"])
         factor = rule(sample_weight.sum(), d)
@@ -122,7 +107,7 @@ def _is_rule(model):
 
 
 def _numbers(model, n_features=None):
-    """Return the bandwidth as an array of zero or one dimensions."""
+    """Return the bandwidth as an array of shape () or (d,)."""
     rule = (
         f"a number from {_LEAST:g} to {_MOST:g}, one such number for each feature, "
         f"or one of {', '.join(map(repr, _RULES))}"
@@ -130,7 +115,7 @@ def _numbers(model, n_features=None):
     wrong = invalid_parameter(model, "bandwidth", rule, model.bandwidth)
     try:
         numbers = np.asarray(model.bandwidth)
-    except ValueError:  # rows of different lengths
+    except ValueError:  # ragged lists
         raise wrong from None
     if numbers.dtype.kind not in "iuf" or numbers.ndim > 1:
         raise wrong
@@ -144,7 +129,7 @@ def _numbers(model, n_features=None):
 
 
 def _by_numbers(model, X, sample_weight):
-    """Take the standard deviations that the user gave."""
+    """Return the kernel for standard deviations given as numbers."""
     d = X.shape[1]
     numbers = _numbers(model, d)
     mean, never = weighted_mean(X, sample_weight), np.zeros(d, dtype=bool)
@@ -153,29 +138,29 @@ def _by_numbers(model, X, sample_weight):
 
 
 def _check_weights(model, X, sample_weight):
-    """Raise where a rule has no covariance to scale, or no number of rows."""
+    """Raise if a rule cannot be applied to these rows and weights."""
     n = sample_weight.sum()
     rule = f"bandwidth={model.bandwidth!r} of {type(model).__name__}"
     if X.shape[0] < 2 and n < 2:
         raise ValueError(
             f"{rule} needs the covariance of at least 2 rows with a positive "
-            "weight. Got 1 sample instead: give the bandwidth as a number."
+            "weight. Got 1 sample instead: set the bandwidth to a number."
         )
     if n <= 1:
         raise ValueError(
-            f"{rule} needs weights that sum to more than 1, for a weight says "
-            "how many times a row counts (2 is the row twice). Got a "
+            f"{rule} needs weights that sum to more than 1, because a weight counts "
+            "the occurrences of a row (2 is the same row twice). Got a "
             f"'sample_weight' argument that sums to {n:.6g} instead: rescale it, "
-            "or give the bandwidth as a number."
+            "or set the bandwidth to a number."
         )
     if model.bandwidth == "isj" and X.shape[1] != 1:
         raise invalid_parameter(
-            model, "bandwidth", "another than 'isj' for more than one feature", "isj"
+            model, "bandwidth", "other than 'isj' for more than one feature", "isj"
         )
 
 
 def _isj_factor(X, sample_weight, whitening):
-    """Return the factor of Botev's rule; Silverman's where it has none."""
+    """Return the factor of Botev's rule, or Silverman's if there is no fixed point."""
     n, factor = sample_weight.sum(), None
     if not whitening.degenerate.any():
         z = whitening.whiten(X)[:, 0]

@@ -1,4 +1,4 @@
-"""Exact sums over kernels, streamed in blocks that never hold all pairs."""
+"""Exact kernel sums, computed in blocks of pairs."""
 
 from functools import cached_property
 
@@ -8,62 +8,47 @@ from scipy.spatial.distance import cdist
 from skgen._threads import in_parallel
 from skgen.kde._blocks import FARTHEST, boxes, neighbours_in_blocks
 
-# Training rows in a block, and query rows at most: a block of pairs then stays in
-# the cache, which is worth 1.4 times the speed of blocks of 256 x 4096.
+# Training rows and maximum number of queries in a block. Such a block of pairs stays
+# in the cache, which is 1.4 times as fast as blocks of 256 x 4096.
 _TRAINING_BLOCK = 1024
 _QUERY_BLOCK = 128
 
-# From so many pairs, groups of queries are shared among the cores.
+# Minimum number of pairs for more than one thread.
 _PAIRS_FOR_THREADS = 2**22
 
-# Blocks whose every kernel is smaller than the sum by this many nats are skipped: all
-# together they weigh less than rounding.
+# Blocks are skipped if each of their kernels is smaller than the sum by this number of
+# nats: all of them together contribute less than rounding.
 _NEGLIGIBLE = 40.0
 
-# With so many features, each query is asked which blocks it can leave out.
+# Up to this number of features, blocks are skipped for each query separately.
 _FEATURES_FOR_EACH = 16
 
-# Squares of so many features are summed at a time.
+# Number of features whose squares are summed at a time.
 _FEATURES = 32
 
 
 class Blocks:
-    """Points in blocks of neighbours, each about its own centre.
-
-    Attributes
-    ----------
-    order : ndarray of shape (n,)
-        The points of all blocks, one block after the other.
-    columns : list of slice
-        Where the points of each block are in that order.
-    boxes : Boxes
-        Around each block, in units of the kernel.
-    log_weights : ndarray of shape (n,)
-        The logarithms of the weights, in that order.
-    log_masses : ndarray of shape (b,)
-        The logarithm of what each block weighs.
-    centres : ndarray of shape (b, d)
-        The middle of each block.
-    augmented : ndarray of shape (n, d + 2)
-        What queries are multiplied by: the point `p` about the centre in units of the
-        kernel, ``log w - |p|^2 / 2``, and 1.
-    radii : ndarray of shape (b,)
-        The largest ``|p|^2`` of each block.
-    """
+    """(n, d) points in b blocks of neighbours, each relative to its own centre."""
 
     def __init__(self, points, log_weights, scale):
         n, d = points.shape
         scaled = points / scale
         groups = neighbours_in_blocks(scaled, _TRAINING_BLOCK)
+        # Indices of the points in the order of the blocks (n,), the slice of each
+        # block in that order, and the bounding boxes in bandwidths.
         self.order = np.concatenate(groups)
         ends = np.cumsum([group.size for group in groups])
         starts = np.concatenate([[0], ends[:-1]])
         self.columns = [slice(*pair) for pair in zip(starts, ends, strict=True)]
         self.boxes = boxes(scaled[self.order], starts)
+        # Logarithms of the weights in that order (n,), and of the sum of the weights
+        # of each block (b,).
         self.log_weights = log_weights[self.order]
         top = np.maximum.reduceat(self.log_weights, starts)  # (b,)
         shares = np.exp(self.log_weights - np.repeat(top, ends - starts))
         self.log_masses = top + np.log(np.add.reduceat(shares, starts))
+        # Queries are multiplied by `augmented`: the point p relative to the centre in
+        # bandwidths, log w - |p|^2 / 2, and 1. `radii` is the largest |p|^2.
         self.centres = np.empty((starts.size, d))
         self.augmented = np.ones((n, d + 2))
         self.radii = np.empty(starts.size)
@@ -77,30 +62,16 @@ class Blocks:
 
 
 class KernelSum:
-    r"""Sums of normal kernels over weighted points, exact to rounding.
+    r"""Sums of normal kernels on (n, d) points with (n,) weights.
 
-    With :math:`a_i(q) = \log w_i - |(q - p_i) / h|^2 / 2` it returns
-
-    .. math:: s(q) = \log \sum_i e^{a_i(q)}, \qquad
-              v(q) = \sum_i e^{a_i(q) - s(q)} p_i.
-
-    Points are kept in blocks of neighbours. Queries take them in the order of what
-    they can weigh at most, and leave out the blocks that together weigh less than
-    rounding.
-
-    Parameters
-    ----------
-    points : ndarray of shape (n, d)
-        The centres :math:`p_i`.
-    log_weights : ndarray of shape (n,)
-        The logarithms of the weights.
-    scale : ndarray of shape (d,), default=None
-        The standard deviations :math:`h` of the kernel; None for ones.
-    error : float, default=1e-11
-        The error of an exponent that is a fair price for a multiple of the speed:
-        squared distances are those of matrix products where these cost no more, and
-        else those of differences.
+    .. math:: s(q) = \log \sum_i e^{a_i(q)}, \quad
+        v(q) = \sum_i e^{a_i(q) - s(q)} p_i, \quad
+        a_i(q) = \log w_i - |(q - p_i) / h|^2 / 2
     """
+
+    # `scale` (d,) holds the standard deviations h. Exponents come from matrix products,
+    # which are several times as fast as differences, where their error in nats is at
+    # most `error`.
 
     def __init__(self, points, log_weights, scale=None, *, error=1e-11):
         self.points, self.log_weights, self.error = points, log_weights, error
@@ -108,29 +79,14 @@ class KernelSum:
 
     @cached_property
     def blocks(self):
-        """Return the points in blocks, which are made when they are first needed."""
+        """Return the points in blocks."""
         return Blocks(self.points, self.log_weights, self.scale)
 
     def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
-        """Return the logarithm of the sum at each query, and the mean.
+        """Return `s` (m,) and `v` (m, d), or None without means, at (m, d) queries.
 
-        Parameters
-        ----------
-        queries : ndarray of shape (m, d)
-            Where to evaluate.
-        with_mean : bool, default=False
-            Whether to return the mean of the points as well.
-        floor : ndarray of shape (m,), default=None
-            Sums smaller than this, in logarithms, need not be right.
-        memory : int, default=2**27
-            Bytes that a block of pairs and its copies may take.
-
-        Returns
-        -------
-        log_sum : ndarray of shape (m,)
-            :math:`s` at each query.
-        mean : ndarray of shape (m, d) or None
-            :math:`v` at each query.
+        Values of `s` below `floor` (m,) may be wrong. A block of pairs and its copies
+        take up to `memory` bytes.
         """
         m, n = queries.shape[0], self.log_weights.size
         log_sum = np.empty(m)
@@ -148,13 +104,10 @@ class KernelSum:
         return log_sum, mean
 
     def _most_of_blocks(self, queries):
-        """Return the logarithm of the most that each block weighs at queries, (m, b).
-
-        In many dimensions where blocks are too wide to be left out one by one, the
-        most at any of the queries.
-        """
+        """Return upper bounds of the log-sums of blocks at (m, d) queries: (m, b)."""
         scaled = queries / self.scale
         if queries.shape[1] > _FEATURES_FOR_EACH:
+            # Blocks are wide in many dimensions: one bound serves all queries.
             squares = self.blocks.boxes.squared_distances(
                 scaled.min(axis=0), scaled.max(axis=0)
             )[None]
@@ -166,7 +119,9 @@ class KernelSum:
         )
 
     def _stream(self, queries, with_mean, floor):
-        """Accumulate the sums of one group about a running maximum."""
+        """Return `s` (m,) and `v` (m, d) or None for one group of (m, d) queries."""
+        # Sums are accumulated relative to a running maximum. The block with the highest
+        # upper bound comes first, so that the other blocks are skipped early.
         m = queries.shape[0]
         top, total = np.full(m, -np.inf), np.zeros(m)
         average = np.zeros(queries.shape) if with_mean else None
@@ -191,18 +146,14 @@ class KernelSum:
             top[rows] = new_top
             reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
         log_sum = np.full(m, -np.inf)
-        np.log(total, out=log_sum, where=total > 0)  # zero: all below the floor
+        np.log(total, out=log_sum, where=total > 0)  # zero if all are below the floor
         if not with_mean:
             return top + log_sum, None
         average /= np.where(total > 0, total, 1.0)[:, None]
         return top + log_sum, queries + average * self.scale
 
     def _exponents(self, queries, block):
-        """Return `a` for the queries and a block of points, (m, n).
-
-        By one matrix product about the centre of the block, which is fast, where
-        that keeps enough digits; else by differences.
-        """
+        """Return `a` for (m, d) queries and a block of n points: (m, n)."""
         m, d = queries.shape
         q, squares = _about(queries, self.blocks.centres[block], self.scale)
         columns = self.blocks.columns[block]
@@ -217,9 +168,9 @@ class KernelSum:
         return a
 
     def _differences(self, a, queries, block):
-        """Return the sums of points less the query, weighted by (m, n) kernels: (m, d).
+        """Return the sums over a block of `a` (m, n) times point minus query: (m, d).
 
-        In units of the kernel.
+        The differences are in bandwidths.
         """
         q, squares = _about(queries, self.blocks.centres[block], self.scale)
         if self._product_is_exact(squares, block):
@@ -233,18 +184,18 @@ class KernelSum:
         return sums
 
     def _product_is_exact(self, squares, block):
-        """Tell whether no exponent loses more than the error to a product."""
+        """Return whether exponents from a matrix product are accurate enough."""
         magnitude = squares.max() + self.blocks.radii[block]
         return magnitude * np.finfo(np.float64).eps < self.error
 
     def _points(self, block):
-        """Return the points of a block, (n, d)."""
+        """Return the points of a block: (n, d)."""
         columns = self.blocks.columns[block]
         return self.points[self.blocks.order[columns]].astype(np.float64, copy=False)
 
 
 def fill_in(exact, rest, queries, log_sum, mean, floor, memory):
-    """Put exact sums, and means if there are any, where `rest` (m,) says so."""
+    """Set `log_sum` (m,) and `mean` (m, d) or None to exact sums where `rest` (m,)."""
     if not rest.any():
         return
     with_mean, below = mean is not None, None if floor is None else floor[rest]
@@ -256,10 +207,8 @@ def fill_in(exact, rest, queries, log_sum, mean, floor, memory):
 
 
 def _squared_distances(X, Y, w):
-    """Return the weighted squared distances of (m, d) and (n, d) rows by differences.
-
-    Summed over a few features at a time, for rounding grows with the terms of a sum.
-    """
+    """Return the squared distances of (m, d) and (n, d) rows, weighted by `w` (d,)."""
+    # Rounding errors grow with the number of terms, so features are summed in parts.
     total = cdist(X[:, :_FEATURES], Y[:, :_FEATURES], "sqeuclidean", w=w[:_FEATURES])
     for start in range(_FEATURES, w.size, _FEATURES):
         some = slice(start, start + _FEATURES)
@@ -268,13 +217,13 @@ def _squared_distances(X, Y, w):
 
 
 def _centre(points):
-    """Return the middle of the box around (n, d) points."""
+    """Return the centre (d,) of the bounding box of (n, d) points."""
     lower, upper = points.min(axis=0), points.max(axis=0)
     return lower + 0.5 * (upper - lower)
 
 
 def _about(points, centre, scale):
-    """Return (n, d) points about a centre in units of the kernel, and their squares."""
+    """Return (n, d) points relative to a centre in bandwidths, and squares (n,)."""
     p = points - centre
     p /= scale
     squares = np.einsum("ij,ij->i", p, p)  # (n,)

@@ -1,7 +1,8 @@
-"""Sums by the cheapest method that keeps a tolerance, chosen from the fit alone."""
+"""The choice between exact kernel sums and Fourier transforms within a tolerance."""
 
 import numpy as np
 
+from skgen._lazy import is_installed
 from skgen.kde._fourier import (
     BYTES_PER_CELL,
     MOST_FEATURES,
@@ -9,62 +10,55 @@ from skgen.kde._fourier import (
     FourierSum,
     Grid,
     absolute_error,
-    is_installed,
 )
 from skgen.kde._kernel_sum import fill_in
 
 # With fewer rows exact sums take milliseconds.
 _LEAST_ROWS = 2**13
 
-# So many rows tell what share of queries the transform resolves. What exact sums cost
-# is told by some rows and how many of others are near them, so many kernels away.
+# Number of rows to estimate the fraction of queries that the transform resolves. The
+# cost of exact sums is estimated from a few rows, and the fraction of many rows that
+# are within this number of bandwidths.
 _VISITED = 12.0
 _SOME, _FEW, _MANY = 1024, 64, 2**14
 
-# The tolerance is at least so many errors of the transform.
+# Minimum ratio of the tolerance to the error of the transform.
 _FINEST = 2
 
-# The shares of rows that may be left out of the grid on each side of each feature.
+# Fractions of the rows that the grid may leave out at each end of each feature.
 _TRIMMED = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2
 
-# Costs in kernels of an exact sum, a nanosecond or so each: of spreading a row and of
-# interpolating a query together, by the number of features; of a cell of the grid.
+# Costs, where the unit is one kernel of an exact sum (about a nanosecond): spreading a
+# row and interpolating a query, by the number of features; a cell of the grid.
 _COST_OF_ROW = {1: 50, 2: 250, 3: 900}
 _COST_OF_CELL = 80
 
-# The transform is taken where it promises to be so many times cheaper.
+# The transform is chosen if it is estimated to be this many times cheaper.
 _WORTH_IT = 2.0
 
-# Coordinates are rounded, and the logarithm of a sum that matters changes by less than
-# this in the unit of the kernel.
+# Maximum slope of the logarithm of a relevant sum, per bandwidth. It amplifies the
+# rounding of coordinates.
 _STEEPEST = 10.0
 
 
 class ToleratedSum:
-    """Sums by Fourier transforms where these keep the tolerance, else exact ones.
+    """Sums by a Fourier transform within the tolerance `rtol`, else exact sums.
 
-    Which of the two answers a query depends on the query and on the fit alone.
-
-    Parameters
-    ----------
-    exact : KernelSum
-        Exact sums, which answer where the transform does not resolve.
-    fourier : FourierSum
-        Their approximation, in units of the kernel.
-    origin, scale : ndarray of shape (d,)
-        What takes queries to units of the kernel: ``(query - origin) / scale``.
-    rtol : float
-        The relative error that a sum may have.
+    `fourier` takes ``(query - origin) / scale``, with arrays of shape (d,).
     """
+
+    # The method for a query depends on the query and the fit only, not on other
+    # queries.
 
     def __init__(self, exact, fourier, origin, scale, rtol):
         self.exact, self.fourier = exact, fourier
         self.origin, self.scale = origin, scale
-        # A sum with that error may be this small; coordinates take the other half.
+        # Smallest sum whose relative error is within half of `rtol`. The rounding of
+        # coordinates may take the other half.
         self.least = _FINEST * absolute_error(origin.size) / rtol
 
     def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
-        """Return the logarithm of the sum at each query, and the mean."""
+        """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does."""
         units = (queries - self.origin) / self.scale  # (m, d)
         log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
@@ -84,53 +78,29 @@ class ToleratedSum:
         return log_sum, mean
 
     def resolves(self, queries):
-        """Return the share of queries that need no exact sum."""
+        """Return the fraction of (m, d) queries that need no exact sum."""
         units = (queries - self.origin) / self.scale
         inside = self.fourier.grid.contains(units)
         return float((self.fourier(units[inside]) > self.least).sum() / units.shape[0])
 
 
 class NotResolved(Exception):  # noqa: N818
-    """Says why a transform cannot answer within the tolerance."""
+    """The reason why a transform is not possible within the tolerance."""
 
 
 def within_tolerance(exact, points, weights, scale, *, rtol, memory, forced, margin):
-    """Return sums of rows by the cheapest method that keeps a tolerance.
+    """Return `exact` or a `ToleratedSum`, whichever is cheaper within `rtol`.
 
-    Parameters
-    ----------
-    exact : KernelSum
-        The exact sums.
-    points : ndarray of shape (n, d)
-        The centres of the kernels, in the coordinates of `exact`.
-    weights : ndarray of shape (n,)
-        Their weights, which sum to one.
-    scale : ndarray of shape (d,)
-        What takes points to units of the kernel.
-    rtol : float
-        The relative error that a sum may have.
-    memory : int
-        Bytes that the grid of a transform may take.
-    forced : bool
-        Whether to take the transform at whatever cost.
-    margin : float
-        Queries are answered by the transform so far outside of the rows, in kernels.
-        Farther out sums are small, and left to exact ones in any case.
-
-    Returns
-    -------
-    KernelSum or ToleratedSum
-
-    Raises
-    ------
-    NotResolved
-        Where `forced` and the transform cannot keep the tolerance, and without
-        `forced` where it would be the cheapest but finufft is not installed.
+    `points` (n, d) are in the coordinates of `exact`, `weights` (n,) sum to one, and
+    `scale` (d,) is the bandwidth in these coordinates. `forced` asks for the transform
+    at any cost, and `margin` is the margin of the grid around the rows in bandwidths.
     """
+    # Raises NotResolved if the transform is forced but not possible, or if it is
+    # cheaper but finufft is not installed.
     n = points.shape[0]
     if not forced and n < _LEAST_ROWS:
         return exact
-    # Where most rows are, so that no digits are lost to a few far out.
+    # Close to most rows, so that a few distant rows do not cost digits.
     origin = np.median(points[:: -(-n // _SOME)], axis=0)
     units = (points - origin) / scale
     try:
@@ -143,8 +113,10 @@ def within_tolerance(exact, points, weights, scale, *, rtol, memory, forced, mar
     at_most = of_exact / _WORTH_IT
     if not forced and cost > at_most:
         return exact
-    if not is_installed():
-        raise NotResolved("needs finufft: pip install 'skgen[fourier]'")
+    if not is_installed("finufft"):
+        raise NotResolved(
+            'needs finufft (install it with: pip install "scikit-generative[fourier]")'
+        )
     fourier = FourierSum(units, weights, grid)
     tolerated = ToleratedSum(exact, fourier, origin, scale, rtol)
     left = 1.0 - tolerated.resolves(points[:: -(-n // _SOME)])
@@ -154,14 +126,12 @@ def within_tolerance(exact, points, weights, scale, *, rtol, memory, forced, mar
 
 
 def _cheapest_grid(points, rtol, memory, margin):
-    """Return the cheapest grid around (n, d) points, and its cost in kernels.
-
-    A few rows far out never size the grid: of boxes that leave out more and more of
-    them, the one is taken for which transform and exact sums together cost least.
-    """
+    """Return the cheapest grid around (n, d) points, and its cost in kernels."""
+    # Smaller and smaller boxes leave out more and more distant rows, whose exact sums
+    # add to the cost: a few outliers do not determine the size of the grid.
     n, d = points.shape
     if d > MOST_FEATURES:
-        raise NotResolved(f"takes no more than {MOST_FEATURES} features, not {d}")
+        raise NotResolved(f"takes at most {MOST_FEATURES} features, not {d}")
     if rtol <= _FINEST * absolute_error(d):
         finest = _FINEST * absolute_error(d)
         raise NotResolved(f"has errors of up to {finest:.0e}, more than rtol={rtol:g}")
@@ -187,14 +157,14 @@ def _cheapest_grid(points, rtol, memory, margin):
             break
     if best is None:
         raise NotResolved(
-            f"{' and '.join(sorted(reasons))}, and the bandwidth is too small a part "
-            "of the range of the rows for that"
+            f"{' and '.join(sorted(reasons))}, because the bandwidth is too small "
+            "compared with the range of the rows"
         )
     return best, least
 
 
 def _boxes(columns, margin):
-    """Yield boxes around (d, n) coordinates, as (lower, upper), smaller and smaller."""
+    """Yield smaller and smaller boxes (lower, upper), (d,) each, of (d, n) columns."""
     n = columns.shape[1]
     yield columns.min(axis=1) - margin, columns.max(axis=1) + margin
     outside = sorted({int(share * n) for share in _TRIMMED} - {0})
@@ -207,10 +177,8 @@ def _boxes(columns, margin):
 
 
 def _cost_of_exact(points):
-    """Return about how many kernels are summed exactly to score (n, d) points.
-
-    A sample is counted: for a few rows the points near enough, at least a few blocks.
-    """
+    """Return an estimate of the number of kernels in exact sums at (n, d) points."""
+    # The fraction of points near a few rows; exact sums visit at least a few blocks.
     n = points.shape[0]
     near = np.ones((_FEW, len(points[:: -(-n // _MANY)])), dtype=bool)
     some = points[:: -(-n // _FEW)]

@@ -10,10 +10,12 @@ if TYPE_CHECKING:
 
 __all__ = ["EMGaussianMixture", "SGDGaussianMixture"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {
-        "EMGaussianMixture": "skgen.mixture._em",
-        "SGDGaussianMixture": "skgen.mixture._sgd",
-    },
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "EMGaussianMixture": "skgen.mixture._em",
+            "SGDGaussianMixture": "skgen.mixture._sgd",
+        },
+    )

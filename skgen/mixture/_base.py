@@ -1,5 +1,7 @@
 """Densities, responsibilities and draws of a fitted Gaussian mixture."""
 
+from __future__ import annotations
+
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.utils.validation import check_is_fitted

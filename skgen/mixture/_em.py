@@ -1,5 +1,7 @@
 """Gaussian mixture fitted by expectation-maximisation."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 from functools import partial
 from typing import Self

@@ -1,5 +1,7 @@
 """Lazy answers of Gaussian mixtures for Dask input."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import TYPE_CHECKING, Any
 

@@ -15,7 +15,8 @@ the parameters were poor.
 
 import numpy as np
 
-from skgen.mixture._problem import LEAST_LOSS, AbstractProblem
+from skgen.mixture._precision import LEAST_LOSS
+from skgen.mixture._problem import AbstractProblem
 from skgen.mixture._statistics import Statistics
 
 _POWER = 0.6

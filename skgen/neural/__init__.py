@@ -9,7 +9,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientModel"]
 
-__getattr__, __dir__ = lazy_names(
-    __name__,
-    {"GradientModel": "skgen.neural._base"},
-)
+# Hidden from type checkers, for which a module with `__getattr__` has every name.
+if not TYPE_CHECKING:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {"GradientModel": "skgen.neural._base"},
+    )

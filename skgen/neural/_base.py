@@ -1,5 +1,7 @@
 """Estimators that are trained by gradient descent: one way to fit and to continue."""
 
+from __future__ import annotations
+
 from abc import abstractmethod
 from contextlib import contextmanager
 from functools import partial
@@ -116,7 +118,7 @@ class GradientModel(GenerativeModel):
     # -- hooks -----------------------------------------------------------------
 
     # Parameters that a net is built with and that cannot change while it continues.
-    _fixed = ("optimizer", "net_callbacks", "net_params", "device")
+    _fixed: tuple[str, ...] = ("optimizer", "net_callbacks", "net_params", "device")
 
     # State of the averaging over a stream in `_follow`; a fit resets it.
     _average = None
@@ -125,10 +127,10 @@ class GradientModel(GenerativeModel):
     _n_last_epochs = 0
 
     # Betas of Adam that replace its defaults.
-    _betas = None
+    _betas: tuple[float, float] | None = None
 
     # Number of steps after which the learning rate has halved; None keeps it constant.
-    _half_life = None
+    _half_life: int | None = None
 
     # Whether the learning rate of a fit falls along half a cosine.
     _anneals = False

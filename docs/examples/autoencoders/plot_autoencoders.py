@@ -2,16 +2,18 @@
 Autoencoders: codes, their density, and draws
 =============================================
 
-Images of 64 pixels through codes of eight numbers: an autoencoder, a variational one
-and a sliced-Wasserstein one. What each draws, what each is worth in nats on rows that
-were held out, and where codes of two numbers lie.
+An autoencoder, a variational autoencoder and a sliced-Wasserstein autoencoder summarise
+images of 64 pixels by codes of eight numbers. This example shows their draws, compares
+their log-densities of held-out images with other models, and plots codes of two
+numbers.
 """
 
 # %%
 # Codes of eight numbers
 # ----------------------
-# Grey levels are whole numbers: noise of one level makes them a density. Three pixels
-# are never inked and have none; they are left out, and painted white.
+# Grey levels are whole numbers, which have no density. Uniform noise of one level gives
+# them a density. Three pixels are white in every image: they are left out of the models
+# and painted white.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,16 +47,17 @@ for model in models.values():
 # %%
 # Draws without noise
 # -------------------
-# ``sample`` draws from the density that is scored, and so adds the noise of every
-# pixel. The decoder's means are pictures without it: a code is drawn, and
-# ``inverse_transform`` decodes it.
+# ``sample`` draws from the density that is scored, so its draws contain the noise of
+# every pixel. For images without noise, draw a code and decode it with
+# ``inverse_transform``.
 #
-# Nothing told the autoencoder that codes should be normal. Its own are several times
-# wider than $N(0, I)$, whose draws fall into the middle of them and decode to the same
-# few blends. Draws from its ``latent_density_`` are mostly digits. The other two were
-# trained for $N(0, I)$, and yet many of their draws are blends: the codes that the
-# encoder makes do not fill it. Those of the VAE are blurred, as every code met its
-# noise in training; those of the SWAE are sharper, and no more often a digit.
+# The training of an autoencoder does not make its codes normal. Here they are several
+# times wider than :math:`N(0, I)`. Draws from :math:`N(0, I)` lie in the middle of the
+# codes and decode to the same few blends. Draws from ``latent_density_`` are mostly
+# digits. The two other models were trained for :math:`N(0, I)`, but many of their draws
+# are blends too, because the encoder's codes do not fill this density. Draws from the
+# VAE are blurred, because its codes have noise in training. Draws from the SWAE are
+# sharper, but not more often a digit.
 
 
 def paint(axis, rows, title):
@@ -82,15 +85,16 @@ paint(axes[1, 2], vae.sample(36, random_state=1), "VAE, sample: with noise")
 plt.show()
 
 # %%
-# Nats on held-out rows
-# ---------------------
-# Beside them, linear models of the same code size: PCA has one variance for the noise
-# of all pixels, factor analysis one for each, as the autoencoders have. And two
-# mixtures, which summarise nothing: five whole covariances, and fifteen factor
-# analysers.
+# Log-densities of held-out images
+# --------------------------------
+# The plot also has linear models with codes of the same size. PCA has one noise
+# variance for all pixels. Factor analysis has one for each pixel, like the
+# autoencoders. Two mixtures have no codes: one with five full covariances, and one with
+# fifteen factor analysers.
 #
-# The three stand well above the linear models, and within two nats of the five
-# covariances; the factor analysers are seven nats ahead of the next best.
+# The three autoencoders are far better than the linear models, and within two nats of
+# the five full covariances. The factor analysers are seven nats ahead of the next
+# model.
 
 rivals = {
     "PCA(8)": PCA(8),
@@ -117,8 +121,9 @@ plt.show()
 # %%
 # Codes of two numbers
 # --------------------
-# The circle holds 95 % of $N(0, I)$. The codes of the autoencoder know nothing of it;
-# those of the other two fill it, with gaps between digits and rows far outside.
+# The circle contains 95 % of :math:`N(0, I)`. The codes of the autoencoder are
+# unrelated to it. The codes of the two other models fill it, with gaps between digits,
+# and with some rows far outside.
 
 figure, axes = plt.subplots(1, 3, figsize=(9, 3.2), layout="constrained")
 for axis, (name, model) in zip(axes, models.items(), strict=True):

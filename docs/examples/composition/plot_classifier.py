@@ -3,9 +3,9 @@ A classifier that can draw
 ==========================
 
 A :py:obj:`skgen.GenerativeClassifier` fits one density to each class and classifies by
-Bayes' rule. Any density will do, so that naive Bayes and discriminant analysis are
-special cases. The classifier also draws rows of a class, and it can say when a row
-looks like no class at all.
+Bayes' rule. The density can be any model: naive Bayes and discriminant analysis are
+special cases. The classifier can also draw rows of a class, and detect rows that
+resemble no class at all.
 """
 
 import matplotlib.pyplot as plt
@@ -32,8 +32,8 @@ from skgen import (
 # %%
 # Digits
 # ------
-# Images of 8 x 8 pixels, dequantised: their grey levels are whole numbers from 0 to 16,
-# and a density of whole numbers would be infinite.
+# Images of 8 x 8 pixels. Their grey levels are whole numbers from 0 to 16, for which a
+# density has no upper bound, so they are dequantised.
 X, y = load_digits(return_X_y=True)
 X = dequantize(X, random_state=0)
 train, test, y_train, y_test = train_test_split(X, y, random_state=0)
@@ -41,8 +41,8 @@ train, test, y_train, y_test = train_test_split(X, y, random_state=0)
 # %%
 # One density for each class
 # --------------------------
-# The densities of the classes are compared in the units of the pixels, also where each
-# stands behind its own principal components.
+# Each class has its own principal components. The densities can still be compared,
+# because a pipeline's density is in the units of the pixels.
 densities = {
     "one normal density": make_generative_pipeline(PCA(20), EMGaussianMixture()),
     "two components": make_generative_pipeline(
@@ -69,9 +69,9 @@ for name, classifier in classifiers.items():
     )
 
 # %%
-# Draw a seven
-# ------------
-# `sample` takes a label, or one label for each row that is to be drawn.
+# Draws of each class
+# -------------------
+# `sample` takes a label, or an array with the label of each row to draw.
 classifier = classifiers["PCA(20) + kernel density"]
 draws = classifier.sample(y=np.repeat(np.arange(10), 10), random_state=0)
 display = SampleDisplay(draws.clip(0, 16).reshape(-1, 8, 8), n_columns=10).plot()
@@ -80,9 +80,9 @@ display.ax_.set_title("Ten draws of each class")
 # %%
 # Rows that look like no class
 # ----------------------------
-# `predict_proba` compares the classes with each other and is often near 0 or 1. The
-# density itself, `score_samples`, shows whether a row resembles the training rows
-# at all: here for held-out digits, and for the same images upside down.
+# `predict_proba` compares the classes with each other, and is often near 0 or 1. The
+# density itself, `score_samples`, shows whether a row resembles any training row: here
+# for held-out digits, and for the same images upside down.
 upside_down = test.reshape(-1, 8, 8)[:, ::-1].reshape(-1, 64)
 fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 for name, rows in (("held-out digits", test), ("upside down", upside_down)):

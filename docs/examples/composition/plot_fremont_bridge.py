@@ -2,23 +2,23 @@
 Days of bicycles: pipelines, holidays and odd days
 ==================================================
 
-How many bicycles crossed Seattle's Fremont Bridge in each hour of some 2,200 days: a
-density of whole days in the units of the counts, a classifier made of two of them that
-finds the holidays, and the days that are least probable.
+Counts of the bicycles that crossed Seattle's Fremont Bridge in each hour of about 2,200
+days. This example fits a density of whole days, finds holidays with a classifier made
+of two densities, and lists the least probable days.
 """
 
 # %%
 # A row for each day
 # ------------------
-# The table is the city's, Fremont Bridge Bicycle Counter at
-# `data.seattle.gov <https://data.seattle.gov>`_, October 2012 to November 2018; the
-# idea to look for work and holidays in it is that of Jake VanderPlas [1]_. The
-# environment variable ``SKGEN_DATA`` says where the file lies.
+# The data are the Fremont Bridge Bicycle Counter of the city, from
+# `data.seattle.gov <https://data.seattle.gov>`_, October 2012 to November 2018. Jake
+# VanderPlas had the idea to look for work and holidays in them [1]_. The environment
+# variable ``SKGEN_DATA`` is the folder with the file.
 #
-# A day is 24 counts, of both sidewalks. Days with a blank hour are left out. Counts are
-# whole numbers, and those of the night small ones: noise of one unit makes them a
-# density. Moved by a half, what was a count :math:`c` lies between :math:`c` and
-# :math:`c + 1`, and every row has a square root.
+# A day has 24 counts, the sums of both sidewalks. Days with a blank hour are left out.
+# Counts are whole numbers, and small at night: uniform noise of one unit gives them a
+# density. After a shift by one half, a count :math:`c` lies between :math:`c` and
+# :math:`c + 1`, so that every value has a square root.
 
 import os
 from pathlib import Path
@@ -58,15 +58,16 @@ print(f"{len(every_day)} days, {len(every_day) - len(days)} of them with a blank
 # %%
 # One density of all days
 # -----------------------
-# Principal components of the counts, or of their square roots? How many, and how many
-# normal densities for them, or kernels? A pipeline's ``score_samples`` is the
-# log-density of the counts whatever they go through, so that ``GridSearchCV`` can tell.
-# Days of one week are alike: folds keep them together.
+# Some choices have to be made: principal components of the counts or of their square
+# roots, the number of components, and a mixture or kernels as the density of the codes.
+# A pipeline's ``score_samples`` is always the log-density of the counts, so
+# ``GridSearchCV`` can compare all of them. Days of one week are alike, and folds keep
+# them together.
 #
-# The best pipelines begin with square roots, and are worth four nats a day more than
-# the best without. What the components leave over is modelled as noise of one variance:
-# of square roots it differs by a factor of three between the hours, of counts by one of
-# twenty.
+# The best pipelines start with square roots, and score four nats per day more than the
+# best without. PCA models what the components leave over as noise with one variance.
+# The standard deviation of this rest differs between the hours by a factor of three for
+# square roots, and of twenty for counts.
 
 week = (days - pd.Timestamp("2012-10-01")) // pd.Timedelta(weeks=1)
 folds = list(GroupKFold(5, shuffle=True, random_state=0).split(X, groups=week))
@@ -111,9 +112,9 @@ for name, Y in (("counts", X), ("square roots", np.sqrt(X))):
     print(f"left over of {name}: {left.min():.2f} to {left.max():.2f}")
 
 # %%
-# ``sample`` runs back through the steps and adds the noise that PCA left out. The draws
-# are in the units of the counts; rounded down, they are counts. They are of two kinds
-# of days, as the data are. Four of either are in colour.
+# ``sample`` transforms draws back through the steps, and adds the noise that PCA left
+# out. Draws are in the units of the counts, and counts after rounding down. Like the
+# data, they show two kinds of days. Four days of each plot are in colour.
 
 model = search.best_estimator_
 draws = np.floor(model.sample(len(X), random_state=0))
@@ -133,14 +134,14 @@ plt.show()
 # %%
 # Weekdays and weekends
 # ---------------------
-# A density of weekdays, one of weekends, and Bayes' rule: that is a classifier, here of
-# two normal densities each. Each day is judged by densities that saw nothing of its
-# week. What the errors have in common is a calendar of holidays, which it never saw.
+# A density of weekdays, a density of weekends and Bayes' rule make a classifier. Here
+# each density has two components. Every day is classified by densities that were fitted
+# to other weeks.
 #
-# Every weekday that it calls a day of a weekend is a federal holiday or the day after
-# Thanksgiving: bicycles stay at home on Memorial Day, Labor Day, Thanksgiving and
-# Christmas, and go to work on Columbus Day, Veterans Day, Presidents' Day and Martin
-# Luther King's birthday.
+# All weekdays that are classified as weekend are federal holidays or the day after
+# Thanksgiving, although no calendar of holidays was used. People stay at home on
+# Memorial Day, Labor Day, Thanksgiving and Christmas, and cycle to work on Columbus
+# Day, Veterans Day, Presidents' Day and Martin Luther King's birthday.
 
 weekend = days.day_of_week >= 5
 density = EMGaussianMixture(2, n_init=3, random_state=0)
@@ -181,12 +182,13 @@ plt.show()
 # %%
 # Unusual days
 # ------------
-# The density says which days are least probable, again without having seen their week.
-# Behind each of the nine (grey, 5 to 95 %) are days of its kind, weekdays or weekends,
-# of the 45 days before and after. Some are Fridays of June and July with a crowd at
-# nine or ten in the evening; there is a crowd at three in the morning, and one before
-# midnight on a Fourth of July. Two days are short of an hour: 4 bicycles at ten on 11
-# October 2012, 69 at six on 13 July 2017, just after the rush.
+# The density also finds the least probable days, again without the rows of their week.
+# The grey band behind each of nine days is the range (5 to 95 %) of days of the same
+# kind, weekdays or weekends, among the 45 days before and after. Some of the nine are
+# Fridays in June and July with a crowd at nine or ten in the evening. One day has a
+# crowd at three in the morning, and a Fourth of July one before midnight. Two days lack
+# most of an hour: 4 bicycles at 10:00 on 11 October 2012, and 69 at 18:00 on 13 July
+# 2017, in the evening rush.
 
 nats = np.empty(len(X))
 for train, test in folds:

@@ -2,9 +2,9 @@
 Outliers: rows of low density
 =============================
 
-A :py:obj:`skgen.DensityOutlierDetector` marks the rows where a density is lowest. The
-first plot shows what that means in two columns; then densities of 30 columns find
-malignant tumours after a fit to benign ones only, beside scikit-learn's detectors.
+A :py:obj:`skgen.DensityOutlierDetector` marks the rows with the lowest density. The
+first plot shows this for two columns. Then densities of 30 columns, fitted to benign
+tumours only, detect malignant tumours, and are compared with scikit-learn's detectors.
 """
 
 import matplotlib.pyplot as plt
@@ -27,9 +27,9 @@ from skgen import (
 # %%
 # Two columns
 # -----------
-# The detector fits the density to all rows and takes the 5 % of the lowest density as
-# outliers. Its boundary is a level line of that density, so that it follows clusters
-# of any form.
+# The detector fits the density to all rows. The 5 % of the rows with the lowest density
+# are outliers. The boundary is a contour of the density, so it follows clusters of any
+# shape.
 wine = load_wine(as_frame=True).data[["flavanoids", "color_intensity"]]
 detector = DensityOutlierDetector(GaussianKDE(), contamination=0.05).fit(wine)
 is_outlier = detector.predict(wine) == -1
@@ -53,13 +53,13 @@ ax.legend()
 # %%
 # Thirty columns, and something new
 # ---------------------------------
-# The detectors see benign tumours only. On rows that were held out, the score of a
-# useful detector separates the benign from the malignant ones: the area under the ROC
-# curve is the probability that a malignant tumour looks odder than a benign one.
+# The detectors are fitted to benign tumours only. A useful detector ranks held-out
+# malignant tumours above held-out benign ones: the area under the ROC curve is the
+# probability that a malignant tumour is more of an outlier than a benign one.
 #
-# The columns are skewed and strongly correlated, so that the densities stand behind a
-# power transform and principal components. The pipeline's density is still that of
-# the 30 columns, the noise across the components included.
+# The columns are skewed and strongly correlated. A power transform, and for the kernel
+# density PCA, come before the density. The pipeline's density is still a density of all
+# 30 columns, because it includes the noise across the components.
 X, y = load_breast_cancer(return_X_y=True)
 benign, malignant = X[y == 1], X[y == 0]
 train, test = train_test_split(benign, random_state=0)
@@ -80,7 +80,7 @@ detectors = {
 fig, ax = plt.subplots(figsize=(5, 4.6), layout="constrained")
 scale = StandardScaler().fit(train)
 for name, detector in detectors.items():
-    # Distances need columns of one scale; densities and trees do not mind.
+    # Distances need columns of one scale; densities and trees do not.
     oddness = -detector.fit(scale.transform(train)).score_samples(
         scale.transform(held_out)
     )
@@ -92,8 +92,8 @@ ax.set_title("Malignant tumours, after a fit to benign ones")
 # %%
 # Where to cut
 # ------------
-# `contamination` is the proportion of the training rows that count as outliers. For a
-# model with few parameters the proportion of new benign rows is about the same.
+# `contamination` is the fraction of the training rows that count as outliers. For a
+# model with few parameters, the fraction of new benign rows is about the same.
 for contamination in (0.01, 0.05, 0.1):
     detector = detectors["one normal density"].set_params(contamination=contamination)
     found = detector.fit(train).predict(test) == -1

@@ -2,15 +2,15 @@
 A map of 218,396 earthquakes
 ============================
 
-Where on Earth does it shake? A kernel density of all earthquakes of magnitude 4.5 and
-above from 1979 to 2019, with the bandwidth that the likelihood chooses.
+A kernel density of all earthquakes of magnitude 4.5 and above from 1979 to 2019, with
+the bandwidth that maximises the leave-one-out likelihood.
 """
 
 # %%
 # One fit
 # -------
-# The table has a row for each earthquake; longitude and latitude are all that is taken
-# of it here. The environment variable ``SKGEN_DATA`` says where the file lies.
+# The table has a row for each earthquake. Only longitude and latitude are used here.
+# The environment variable ``SKGEN_DATA`` is the folder with the data.
 
 import os
 from pathlib import Path
@@ -34,11 +34,12 @@ print(f"bandwidth {kde.bandwidth_:.2f} degrees, summed by {kde.algorithm_!r}")
 print(f"leave-one-out log-density {kde.loo_score_:.2f} nats per earthquake")
 
 # %%
-# The likelihood found kernels a third of a degree wide and as wide in both directions.
-# Scott's rule scales the covariance of the whole map instead, some fifteen degrees: it
-# is made for one normal cluster, and earthquakes follow the borders of plates. Both
-# densities are in nats, in the units of the data, and may be compared: an even density
-# over the map has the logarithm of one over its area.
+# The likelihood chooses kernels of a third of a degree, with the same width in both
+# directions. Scott's rule multiplies the covariance of the whole map instead, and gives
+# about fifteen degrees: it suits one normal cluster, and earthquakes follow the borders
+# of plates. The scores of both densities are in nats and in the units of the data, so
+# they can be compared. For scale, the log-density of a uniform density over the map is
+# minus the logarithm of its area.
 
 some = np.random.default_rng(0).permutation(len(X))
 held_out, rest = X[some[:20_000]], X[some[20_000:]]
@@ -50,9 +51,9 @@ print(f"even map   {-np.log(360 * 180):6.2f}")
 # %%
 # The map
 # -------
-# A quarter of a million points, most of them on quiet ground. Where the density is
-# high a Fourier transform answers, elsewhere exact sums do: deep in the Sahara the
-# log-density is still right, and says how surprised the model is there.
+# The map has a quarter of a million points, most of them far from earthquakes. Where
+# the density is high, it is computed by Fourier transforms, and elsewhere by exact
+# sums: the log-density is accurate even in the middle of the Sahara.
 
 longitude, latitude = np.linspace(-180, 180, 721), np.linspace(-90, 90, 361)
 points = np.stack(np.meshgrid(longitude, latitude), axis=-1).reshape(-1, 2)
@@ -78,7 +79,7 @@ axis.set_title("Earthquakes of magnitude 4.5 and above, 1979 to 2019")
 plt.show()
 
 # %%
-# Draws from both densities: one that cannot tell a trench from an ocean draws
+# Draws from both densities. The kernels of Scott's rule are so wide that it draws
 # earthquakes in the middle of the Pacific.
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 2.6), layout="constrained")
@@ -97,9 +98,9 @@ for axis in axes[1:]:
 plt.show()
 
 # %%
-# A map is flat and Earth is not: a square degree is smaller near the poles, and kernels
-# at 180 degrees of longitude reach off the map, with less than one per cent of the
-# density:
+# The map is flat, and the Earth is not: a square degree is smaller near the poles, and
+# kernels at 180 degrees of longitude reach off the map. Less than one per cent of the
+# density lies off the map:
 
 on_map = np.exp(log_density).mean() * 360 * 180
 print(f"{on_map:.3f} of the density is on the map")

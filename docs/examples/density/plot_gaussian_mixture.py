@@ -1,16 +1,16 @@
 """
-Gaussian mixture: shapes, and how many components
-=================================================
+Gaussian mixture: covariance types and number of components
+===========================================================
 
-Two columns of scikit-learn's wine data under mixtures of the four covariance types,
-and how held-out likelihood and BIC choose the number of components.
+Mixtures with the four covariance types, fitted to two columns of scikit-learn's wine
+data, and the choice of the number of components by held-out likelihood and BIC.
 """
 
 # %%
-# Four shapes
-# -----------
-# Ellipses are two standard deviations of each component. More freedom fits better
-# where there are rows enough to fit; the held-out score says whether there are.
+# Four covariance types
+# ---------------------
+# Ellipses show two standard deviations of each component. A type with more parameters
+# fits better if there are enough rows, which the held-out score shows.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,11 +58,11 @@ axes[0].set_ylabel("colour intensity")
 plt.show()
 
 # %%
-# How many components
-# -------------------
-# The mean log-likelihood of the training rows rises with every component, but for
-# starts that end in a lesser optimum. That of held-out rows does not, and the Bayesian
-# information criterion sees as much without folds.
+# Number of components
+# --------------------
+# The mean log-likelihood of the training rows increases with every component, unless EM
+# ends in a lower optimum. The mean log-likelihood of held-out rows does not. The
+# Bayesian information criterion (BIC) gives the same information without folds.
 
 numbers = np.arange(1, 11)
 mixtures = [EMGaussianMixture(K, n_init=5, random_state=0).fit(X) for K in numbers]

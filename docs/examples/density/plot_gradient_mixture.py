@@ -1,16 +1,17 @@
 """
-Mixtures by gradients: the loss curve, a stream, and draws of digits
-====================================================================
+Mixtures by gradient descent: learning curve, stream, and draws of digits
+=========================================================================
 
-The same mixture by EM, by gradients over many epochs, and by gradients over a stream
-that is seen once; then a mixture of factor analysers for images of 64 pixels.
+The same mixture is fitted by EM, by gradient descent over several epochs, and by
+gradient descent over a stream that is read once. Then a mixture of factor analysers is
+fitted to images of 64 pixels.
 """
 
 # %%
 # A fit and a stream
 # ------------------
-# Twenty thousand rows from five clusters. The curve of a fit is `history_`, in nats per
-# row. A stream is scored after each block of 500 rows that it has seen.
+# Twenty thousand rows come from five clusters. ``history_`` is the learning curve of a
+# fit, in nats per row. The stream is scored after each block of 500 rows.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -50,11 +51,11 @@ plt.show()
 # %%
 # Draws of digits
 # ---------------
-# Fifteen components, each with five directions in which its pixels vary together. The
-# diagonal mixture draws each pixel by itself.
+# Each of fifteen components has five directions in which its pixels vary together. The
+# diagonal mixture draws each pixel independently.
 
-# Grey levels are whole numbers: uniform noise of one level makes them a density, also
-# of the pixels in the corners that are never inked.
+# Grey levels are whole numbers. Uniform noise of one level gives them a density, also
+# for the pixels in the corners that are white in every image.
 digits = load_digits().data
 digits = rng.permutation(digits + rng.uniform(size=digits.shape))
 digits, held_out = np.split(digits, [1500])

@@ -2,15 +2,16 @@
 Kernel density and its bandwidth
 ================================
 
-One column of scikit-learn's wine data, its density under three bandwidths, and what
-each is worth on rows that were held out. Then two columns at once, and draws.
+The density of one column of scikit-learn's wine data under three bandwidths, and the
+score of each on held-out rows. Then a density of two columns, and draws from it.
 """
 
 # %%
 # One feature
 # -----------
-# Half of the rows are held out. A narrow kernel repeats the rows it saw, a wide one
-# blurs them; the mean log-density of the other half, in nats per row, tells.
+# Half of the rows are held out. A narrow kernel repeats the training rows, and a wide
+# kernel blurs them. The mean log-density of the held-out half, in nats per row, shows
+# which is better.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -38,8 +39,8 @@ plt.show()
 # %%
 # Choosing the bandwidth
 # ----------------------
-# ``score`` is what cross-validation maximises. Numbers and rules are scored on the
-# same scale, so one search covers both.
+# Cross-validation maximises ``score``. It has the same units for numbers and for rules,
+# so one search covers both.
 
 choices = [*np.geomspace(0.03, 2, 15), "scott", "silverman"]
 folds = KFold(10, shuffle=True, random_state=0)
@@ -49,8 +50,8 @@ search.best_params_, round(search.best_score_, 3)
 # %%
 # Two features, and draws
 # -----------------------
-# With ``covariance_type="full"`` the kernel leans the way the data do. Draws come from
-# the density that the contours show.
+# With ``covariance_type="full"``, the default for Scott's rule, the kernel has the
+# correlation of the data. Draws come from the density that the contours show.
 
 kde = GaussianKDE().fit(X)
 x, y = np.meshgrid(np.linspace(-0.5, 6, 120), np.linspace(0, 14, 120))

@@ -2,15 +2,16 @@
 Plots of a fitted model
 =======================
 
-``DensityDisplay`` puts the density of a model beside the data, ``SampleDisplay`` shows
-draws as images. Both take any fitted estimator that draws, skgen's or scikit-learn's.
+``DensityDisplay`` shows the density of a model beside the data, and ``SampleDisplay``
+shows draws as images. Both take any fitted estimator with ``sample``, of skgen or of
+scikit-learn.
 """
 
 # %%
 # One feature
 # -----------
-# The density is a curve over the histogram of the data. A second model goes on the
-# same axes; ``show_data=False`` keeps it from drawing the histogram again.
+# The density is a curve over a histogram of the data. A second model can be drawn on
+# the same axes. With ``show_data=False`` it does not draw the histogram again.
 
 import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits, load_wine
@@ -38,9 +39,9 @@ plt.show()
 # %%
 # Two features
 # ------------
-# The darkest region is the smallest that holds half of the model's mass, the next ones
-# hold 90 % and 99 %. Of rows that the model describes, half fall into the darkest and
-# one in a hundred outside of all.
+# The darkest region is the smallest region with half of the model's probability mass.
+# The next two have 90 % and 99 %. If the model is right, half of the rows lie in the
+# darkest region, and one in a hundred lies outside all regions.
 
 X = wine[["flavanoids", "color_intensity"]]
 models = GaussianKDE(), EMGaussianMixture(3, random_state=0), GaussianMixture(1)
@@ -54,9 +55,9 @@ plt.show()
 # %%
 # More features
 # -------------
-# A corner plot compares draws with the data: one column at a time on the diagonal, two
-# at a time below it. The mixture of one component has all means and covariances of the
-# data right, and shows in every panel what it misses.
+# A corner plot compares draws with the data: single columns on the diagonal, and pairs
+# of columns below it. A mixture of one component has the means and covariances of the
+# data. Every panel shows what it misses.
 
 display = DensityDisplay.from_estimator(
     EMGaussianMixture(1).fit(wine), wine, random_state=0
@@ -66,8 +67,8 @@ plt.show()
 # %%
 # Images
 # ------
-# Rows of pixels are shown as images once their shape is given: draws with the noise
-# that the model scores, draws without it, and rows above their reconstructions.
+# ``image_shape`` turns rows of pixels into images: draws with the noise that is part of
+# the density, draws without it, and rows above their reconstructions.
 
 pixels = dequantize(load_digits().data, random_state=0)
 autoencoder = AutoEncoder(8, max_epochs=40, random_state=0).fit(pixels)

@@ -1,0 +1,74 @@
+"""Progress of a comparison, on standard error."""
+
+import sys
+import time
+from contextlib import contextmanager
+from threading import Event, Thread
+
+from skgen._lazy import is_installed, lazy_module
+
+console = lazy_module("rich.console", "A progress bar")
+rich_progress = lazy_module("rich.progress", "A progress bar")
+
+# Seconds between two lines of text, where a progress bar cannot be drawn.
+_SECONDS = 30.0
+
+
+def progress(total):
+    """Return a context whose value is called with a label before each of `total` fits.
+
+    Shows a progress bar in a terminal, and a line of text now and then elsewhere.
+    """
+    return _bar(total) if _is_interactive() else _lines(total)
+
+
+def _is_interactive():
+    """Return whether standard error is a terminal that rich can draw in."""
+    # rich alone would also trust FORCE_COLOR, which is set where logs are coloured.
+    if not (sys.stderr.isatty() and is_installed("rich")):
+        return False
+    return console.Console(stderr=True).is_interactive
+
+
+@contextmanager
+def _bar(total):
+    """Show a progress bar, which is removed at the end."""
+    stderr = console.Console(stderr=True)
+    with rich_progress.Progress(console=stderr, transient=True) as bar:
+        task = bar.add_task("comparing", total=total)
+        n_started = 0
+
+        def advance(label):
+            nonlocal n_started
+            bar.update(task, completed=n_started, description=label)
+            n_started += 1
+
+        yield advance
+
+
+@contextmanager
+def _lines(total):
+    """Write a line of text every `_SECONDS`, also during a long fit."""
+    start, stop = time.monotonic(), Event()
+    n_started, current = 0, ""
+
+    def advance(label):
+        nonlocal n_started, current
+        n_started, current = n_started + 1, label
+
+    def report():
+        while not stop.wait(_SECONDS):
+            seconds = time.monotonic() - start
+            sys.stderr.write(
+                f"{max(n_started - 1, 0)} of {total} fits done after {seconds:.0f} s, "
+                f"now {current}\n"
+            )
+            sys.stderr.flush()
+
+    thread = Thread(target=report, daemon=True)
+    thread.start()
+    try:
+        yield advance
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,266 @@
+"""Dataframes in and out of single models, and errors that name their columns."""
+
+import datetime
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from estimators import rows
+from sklearn import config_context
+from sklearn.base import clone
+
+from skgen import (
+    SWAE,
+    VAE,
+    AutoEncoder,
+    DensityDisplay,
+    EMGaussianMixture,
+    GaussianKDE,
+    GenerativeClassifier,
+    GenerativePipeline,
+    SGDGaussianMixture,
+    dequantize,
+)
+
+SMALL = {"hidden_layer_sizes": (4,), "max_epochs": 3, "random_state": 0}
+MODELS = [
+    GaussianKDE(random_state=0),
+    EMGaussianMixture(2, random_state=0),
+    SGDGaussianMixture(2, max_epochs=3, random_state=0),
+    AutoEncoder(1, **SMALL),
+    VAE(1, **SMALL),
+    SWAE(1, **SMALL),
+]
+every_model = pytest.mark.parametrize("model", MODELS, ids=lambda m: type(m).__name__)
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+KDE = GaussianKDE(random_state=0)
+
+
+def frame(n=60, **more):
+    index = pd.Index([f"row {i}" for i in range(n)])
+    X = pd.DataFrame(rows(n, 2), columns=["width", "height"], index=index)
+    return X.assign(**more)
+
+
+# -- dataframes out ------------------------------------------------------------
+
+
+@every_model
+def test_samples_and_means_are_dataframes_where_set_output_asks(model):
+    X = frame()
+    plain = clone(model).fit(X)
+    model = clone(model).set_output(transform="pandas").fit(X)
+    drawn, latent = model.sample(4), model.transform(X)
+    means = model.inverse_transform(latent)
+    assert isinstance(plain.sample(4), np.ndarray)
+    assert isinstance(plain.inverse_transform(latent), np.ndarray)
+    pd.testing.assert_frame_equal(
+        drawn, pd.DataFrame(plain.sample(4), columns=["width", "height"])
+    )
+    assert means.columns.tolist() == ["width", "height"]
+    assert means.index.equals(X.index)
+    np.testing.assert_array_equal(means, plain.inverse_transform(latent))
+    assert isinstance(model.score_samples(drawn), np.ndarray)
+
+
+@every_model
+def test_samples_and_means_are_polars_where_set_output_asks(model):
+    X = pl.DataFrame(rows(60, 2), schema=["width", "height"])
+    model = clone(model).set_output(transform="polars").fit(X)
+    for answer in (model.sample(4), model.inverse_transform(model.transform(X))):
+        assert isinstance(answer, pl.DataFrame)
+        assert answer.columns == ["width", "height"]
+
+
+def test_a_global_option_asks_as_well_and_set_output_overrules_it():
+    model = clone(KDE).fit(frame())
+    with config_context(transform_output="polars"):
+        assert isinstance(model.sample(), pl.DataFrame)
+        model.set_output(transform="default")
+        assert isinstance(model.sample(), np.ndarray)
+        assert isinstance(model.inverse_transform(frame()), np.ndarray)
+
+
+def test_a_clone_keeps_the_container():
+    model = clone(clone(KDE).set_output(transform="pandas")).fit(frame())
+    assert isinstance(model.sample(), pd.DataFrame)
+
+
+def test_without_names_answers_are_arrays():
+    model = clone(KDE).set_output(transform="pandas").fit(rows(60, 2))
+    assert isinstance(model.sample(), np.ndarray)
+    assert isinstance(model.inverse_transform(frame()), np.ndarray)
+
+
+def test_dataframes_keep_single_precision():
+    model = clone(KDE).set_output(transform="pandas").fit(frame().astype(np.float32))
+    assert set(model.sample(3).dtypes) == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_estimators_that_hold_such_models_go_on_working(kind):
+    X, y = frame(), np.arange(60) % 2
+    with config_context(transform_output=kind):
+        density = EMGaussianMixture(2, random_state=0)
+        pipeline = GenerativePipeline([("kde", clone(KDE))]).fit(X)
+        assert np.isfinite(pipeline.score(X))
+        assert np.shape(pipeline.inverse_transform(pipeline.transform(X))) == (60, 2)
+        classifier = GenerativeClassifier(density).fit(X, y)
+        assert np.shape(classifier.sample(5, random_state=0)) == (5, 2)
+        model = AutoEncoder(1, latent_density=density, **SMALL).fit(X)
+        assert np.isfinite(model.score(X))
+        assert np.shape(model.sample(3)) == (3, 2)
+        DensityDisplay.from_estimator(model, X, n_draws=50, grid_resolution=5)
+
+
+# -- columns that are refused --------------------------------------------------
+
+DATES = pd.date_range("2026-01-01", periods=60)
+CITIES = ["Paris", "Rome", "Oslo"] * 20
+REFUSED = {
+    "text": (frame(city=CITIES), "text in column 'city' (for example 'Paris')"),
+    "text in two": (
+        frame(a=CITIES, b=CITIES),
+        "text in columns 'a' and 'b' (for example 'Paris')",
+    ),
+    "text in many": (
+        pd.DataFrame(dict.fromkeys("abcdefgh", CITIES)),
+        "text in columns 'a', 'b', 'c', 'd', 'e' and 3 more (for example 'Paris')",
+    ),
+    "strings": (
+        frame(city=pd.array(CITIES, dtype="string")),
+        "text in column 'city' (for example 'Paris')",
+    ),
+    "long text": (
+        frame(note=["x" * 99] * 60),
+        f"text in column 'note' (for example '{'x' * 39}...')",
+    ),
+    "dates": (frame(when=DATES), "dates or times in column 'when'"),
+    "dates with a zone": (
+        frame(when=DATES.tz_localize("UTC")),
+        "dates or times in column 'when'",
+    ),
+    "periods": (frame(when=DATES.to_period("D")), "dates or times in column 'when'"),
+    "durations": (frame(t=DATES - DATES[0]), "dates or times in column 't'"),
+    "dates alone": (pd.DataFrame({"when": DATES}), "dates or times in column 'when'"),
+    "text and dates": (
+        frame(when=DATES, city=CITIES),
+        "dates or times in column 'when' and text in column 'city' (for example",
+    ),
+    "categories": (
+        frame(city=pd.Categorical(CITIES)),
+        "categories in column 'city' (for example 'Paris')",
+    ),
+    "a missing value": (
+        frame(a=np.array([pd.NA] * 60, dtype=object)),
+        "missing values in column 'a'",
+    ),
+    "numbers as names": (
+        pd.DataFrame({0: rows(60, 1)[:, 0], 1: CITIES}),
+        "text in column 1 (for example 'Paris')",
+    ),
+    "polars text": (
+        pl.DataFrame({"a": rows(60, 1)[:, 0], "city": CITIES}),
+        "text in column 'city' (for example 'Paris')",
+    ),
+    "polars dates": (
+        pl.DataFrame({"a": [1.0, 2.0], "when": [datetime.date(2026, 1, 1)] * 2}),
+        "dates or times in column 'when'",
+    ),
+    "polars categories": (
+        pl.DataFrame({"a": pl.Series(CITIES, dtype=pl.Categorical)}),
+        "categories in column 'a' (for example 'Paris')",
+    ),
+    "objects": (
+        np.array([[1.0, "a"]] * 9, dtype=object),
+        "text in column 1 (for example 'a')",
+    ),
+    "strings in an array": (np.array([["1", "b"]]), "text in column 1 (for example"),
+    "bytes": (np.array([[b"a"]]), "text in column 0 (for example b'a')"),
+    "timestamps": (
+        np.array([[1.0, pd.Timestamp("2026-01-01")]], dtype=object),
+        "dates or times in column 1",
+    ),
+    "an array of dates": (DATES.to_numpy()[:, None], "dates or times in column 0"),
+    "huge integers": (
+        np.array([[1, 10**400]], dtype=object),
+        "integers beyond the range of floating-point numbers in column 1",
+    ),
+    "dictionaries": (
+        np.array([[1.0, {}]], dtype=object),
+        "values of type dict in column 1 instead: float() argument must be a string or",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_columns_without_numbers_are_named(kind):
+    X, got = REFUSED[kind]
+    with pytest.raises(ValueError, match="GaussianKDE") as caught:
+        clone(KDE).fit(X)
+    rule = "The 'X' argument of GaussianKDE.fit must hold numbers only. Got "
+    assert str(caught.value).startswith(rule + got)
+
+
+def test_complex_columns_are_named():
+    with pytest.raises(ValueError, match=r"Complex data not supp.*column 'a' inst"):
+        clone(KDE).fit(frame(a=rows(60, 1)[:, 0] * 1j))
+
+
+@pytest.mark.parametrize("container", [pd.DataFrame, pl.DataFrame])
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(np.nan, "Input X contains NaN"), (np.inf, "Input X contains infinity")],
+)
+def test_columns_with_nan_or_infinity_are_named(container, value, words):
+    table = dict(zip("abc", rows(60, 3).T, strict=True))
+    model = clone(KDE).fit(container(table))
+    table["b"] = np.where(table["b"] > 1, value, table["b"])
+    for method in (clone(KDE).fit, model.score_samples, model.transform):
+        with pytest.raises(ValueError, match=rf"^{words}.* in column 'b'\."):
+            method(container(table))
+
+
+def test_columns_of_an_array_with_nan_are_numbered(monkeypatch):
+    monkeypatch.setattr("skgen._columns._SEARCHED", 7)  # a few rows at a time
+    X = rows(60, 3)
+    X[40, 2] = X[59, 0] = np.nan
+    X[3, 1] = np.inf
+    with pytest.raises(ValueError, match=r"contains NaN in columns 0 and 2\. Gauss"):
+        clone(KDE).fit(X)
+    with pytest.raises(ValueError, match=r"^Input X contains NaN in columns 0 and 2\."):
+        clone(KDE).fit(X.astype(object))
+    with pytest.raises(ValueError, match=r"^Input X contains NaN in columns 0 and 2\."):
+        dequantize(X)
+
+
+def test_nullable_columns_with_missing_values_are_named():
+    X = frame(a=pd.array([1.5, None] * 30, dtype="Float64"))
+    with pytest.raises(ValueError, match=r"contains NaN in column 'a'.*Simple"):
+        clone(KDE).fit(X)
+
+
+def test_booleans_numbers_in_strings_and_in_categories_are_numbers():
+    x = rows(60, 1)[:, 0]
+    X = frame(a=x > 1, b=[str(value) for value in x], c=pd.Categorical(x**2))
+    with pytest.warns(match=r"in the columns \[a\]"):
+        model = clone(KDE).fit(X)
+    assert np.isfinite(model.score(X))
+
+
+def test_other_errors_about_rows_stay_as_they_are():
+    model = clone(KDE).fit(frame())
+    bad = frame(city=CITIES)
+    with pytest.raises(ValueError, match="feature names"):
+        model.score_samples(bad)  # before the values are looked at
+    with pytest.raises(ValueError, match="Expected 2D array"):
+        model.fit([1.0, 2.0])
+
+
+def test_text_among_latents_and_weights_is_named():
+    model = clone(KDE).fit(frame())
+    with pytest.raises(ValueError, match=r"'Z' argument of .*inverse_transform must"):
+        model.inverse_transform(pd.DataFrame({"a": CITIES, "b": CITIES}))
+    with pytest.raises(ValueError, match=r"Got text \(for example 'a'\) instead\."):
+        model.fit(frame(), sample_weight=["a"] * 60)

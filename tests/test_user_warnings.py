@@ -1,0 +1,87 @@
+"""Warnings point at the user's line, and a search shows each of them once."""
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+import skgen
+from skgen import _warnings
+from skgen._warnings import warn_user
+
+ROOT = Path(skgen.__file__).parent.parent
+SEARCH = """
+from sklearn.datasets import load_digits, load_wine
+from sklearn.model_selection import GridSearchCV
+from skgen import EMGaussianMixture, GaussianKDE
+wine = load_wine().data
+GridSearchCV(GaussianKDE(), {"bandwidth": ["scott", "silverman"]}, cv=5).fit(wine)
+GridSearchCV(EMGaussianMixture(random_state=0), {"tol": [1e-3, 1e-4]}, cv=5).fit(wine)
+digits = load_digits().data[:300]
+GridSearchCV(GaussianKDE(), {"bandwidth": ["scott", "silverman"]}, cv=5).fit(digits)
+"""
+
+
+def test_a_search_shows_a_warning_once_at_the_users_line():
+    done = subprocess.run(
+        [sys.executable, "-c", SEARCH],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+    )
+    lines = [line for line in done.stderr.splitlines() if "Warning:" in line]
+    # Ties in three searches, and constant features in digits. Folds differ in both.
+    assert len(lines) == 4
+    assert all(line.startswith("<string>:") for line in lines)
+
+
+@pytest.fixture
+def nothing_shown(monkeypatch):
+    monkeypatch.setattr(_warnings, "_shown", set())
+
+
+@pytest.mark.usefixtures("nothing_shown")
+@pytest.mark.parametrize(
+    ("action", "shown"), [("default", 2), ("module", 1), ("once", 1), ("always", 4)]
+)
+def test_a_warning_is_shown_as_its_filter_says(action, shown):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter(action)
+        for _ in range(2):
+            warnings.filterwarnings("ignore", "a filter that changes", append=True)
+            warn_user("of a model")
+            warn_user("of a model")
+    assert [str(warning.message) for warning in caught] == ["of a model"] * shown
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+@pytest.mark.usefixtures("nothing_shown")
+def test_filters_of_a_text_a_category_and_a_module_are_found():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        warnings.filterwarnings("always", "of a MODEL", UserWarning, __name__)
+        for _ in range(3):
+            warn_user("of a model")
+            warn_user("of another")
+            warn_user("of a model", RuntimeWarning)
+    shown = [str(warning.message) for warning in caught]
+    assert shown.count("of another") == 1
+    assert shown.count("of a model") == 3 + 1
+
+
+@pytest.mark.usefixtures("nothing_shown")
+def test_warnings_of_a_kind_are_one_warning():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for n in range(3):
+            warn_user(f"{n} components are empty", kind="empty components")
+    assert [str(warning.message) for warning in caught] == ["0 components are empty"]
+
+
+def test_an_error_is_raised_each_time():
+    for _ in range(2):
+        with pytest.raises(UserWarning, match="of a model"):  # as all tests have it
+            warn_user("of a model")
