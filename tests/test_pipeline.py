@@ -971,3 +971,27 @@ def test_the_mass_in_a_box_is_the_share_of_a_mixtures_own_draws(kind):
     draws = density.sample(50_000, random_state=0)
     share = ((draws > bounds[0]) & (draws < bounds[1])).all(axis=1).mean()
     assert mass_inside(density, bounds) == pytest.approx(share, abs=0.01)
+
+
+class Seeing(Doubler):
+    """Notes the libraries of the rows that it is given."""
+
+    seen = []  # noqa: RUF012
+
+    def fit(self, X, y=None):
+        self.feature_names_in_ = np.array(X.columns, dtype=object)
+        return super().fit(X)
+
+    def transform(self, X):
+        self.seen.append(type(X).__module__.partition(".")[0])
+        return super().transform(X)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_steps_see_the_library_of_the_rows(library):
+    frame = library.DataFrame(dict(zip("ab", rows(60, 2).T, strict=True)))
+    Seeing.seen.clear()
+    register_log_det(Seeing, lambda step, X: np.full(len(X), 2 * np.log(2.0)))
+    model = make_generative_pipeline(Seeing(), GaussianKDE()).fit(frame)
+    model.score_samples(frame)
+    assert set(Seeing.seen) == {library.__name__}
