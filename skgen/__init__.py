@@ -20,7 +20,7 @@ Contents of the package:
 ``SWAE``                             Sliced-Wasserstein autoencoder.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.
-``make_generative_pipeline``         Pipeline with generated names of its steps.
+``make_generative_pipeline``         Pipeline whose steps are named automatically.
 ``register_log_det``                 Log-determinant of the Jacobian of a custom
                                      transformer.
 ``GenerativeClassifier``             Classifier by Bayes' rule, with one density

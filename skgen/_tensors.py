@@ -34,7 +34,7 @@ def check_device(model):
     """
     name = model.device
     if not (isinstance(name, str) and _DEVICE.fullmatch(name)):
-        rule = "'cpu', 'cuda', 'cuda:1' (of any number), 'mps' or 'auto'"
+        rule = "'cpu', 'cuda', 'cuda:0' (or another number), 'mps' or 'auto'"
         raise invalid_parameter(model, "device", rule, name)
     if name == "cpu":
         return
@@ -43,10 +43,11 @@ def check_device(model):
     if name.startswith("cuda"):
         count = torch.cuda.device_count()
         if int(name.partition(":")[2] or 0) >= count:
-            rule = f"one of the {count} CUDA devices that PyTorch finds"
+            found = f"{count or 'no'} CUDA device{'' if count == 1 else 's'}"
+            rule = f"a device that PyTorch can use here; it finds {found}"
             raise invalid_parameter(model, "device", rule, name)
     if name == "mps" and not torch.backends.mps.is_available():
-        rule = "a device that PyTorch can use here; it finds no MPS"
+        rule = "a device that PyTorch can use here; it finds no MPS device"
         raise invalid_parameter(model, "device", rule, name)
 
 

@@ -47,17 +47,17 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
 
     .. math:: x' = x + \delta u, \qquad u \sim U(-1/2, 1/2).
 
-    The step is the largest number of which all values of the column are multiples. If
-    most values occur more than once, the step is found from these values alone. A
-    column that does not lie on a grid, such as zeros among unrounded values, gets the
-    median distance from a tied row to the nearest other value as its step, but at most
-    a tenth of the interquartile range of the rows without ties. Columns without ties
-    and constant columns are returned unchanged.
+    The step is the largest number that divides all differences between values of the
+    column. If most values occur more than once, only these values are considered. For a
+    column that does not lie on a grid, such as zeros among unrounded values, the step
+    is the median distance from a tied row to the nearest other value, but at most a
+    tenth of the interquartile range of the rows without ties. Columns without ties and
+    constant columns are returned unchanged.
 
     Parameters
     ----------
     X : array-like of shape (n_samples, n_features)
-        The data, which are copied.
+        The data. They are not changed.
     random_state : int, RandomState instance or None, default=None
         Seed of the noise. None seeds every call anew. NumPy's global generator is
         never used.

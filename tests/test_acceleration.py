@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skgen import EMGaussianMixture
-from skgen.mixture._acceleration import Acceleration, flat, in_metric, lbfgs
+from skgen.mixture._acceleration import (
+    Acceleration,
+    flat,
+    in_metric,
+    in_own_units,
+    lbfgs,
+)
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import initial_shares
 from skgen.mixture._iterations import Run
@@ -355,3 +361,39 @@ def test_the_rise_of_the_iteration_before_decides_the_end(kind):
         run.step(data, 1e-3)
         assert n_bounds < 500
     assert before < 1e-3
+
+
+@every_type
+def test_a_step_that_is_lower_by_a_little_is_refused(kind, monkeypatch):
+    data = problem(kind)
+    start = first(data, 4)
+    run, _ = ended(data, start, 0.0)  # the optimum
+    run.accelerate_below = ALWAYS
+
+    def astray(self, parameters, plain):
+        self._length = 1.0
+        return replace(parameters, means=parameters.means + 0.1), np.zeros(4, bool)
+
+    monkeypatch.setattr(Acceleration, "propose", astray)
+    before, bound = run.parameters, run.bound
+    run.step(data, 0.0)
+    assert run.refused
+    assert run.parameters is before
+    assert run.bound == bound
+
+
+@every_type
+def test_steps_add_at_most_one_deviation(kind):
+    data = problem(kind)
+    start, move = first(data, 3), np.linspace(0.0, 3.0, 9).reshape(3, 3)
+    acceleration = Acceleration(data.family)
+
+    def moved(times):
+        return replace(start, means=start.means + times * move)
+
+    acceleration.propose(moved(0.0), moved(1.0))
+    proposal, _ = acceleration.propose(moved(1.0), moved(1.5))
+    added = flat(proposal, np.ones(3, bool)) - flat(moved(1.5), np.ones(3, bool))
+    _, deviations, _ = in_own_units(added[None], moved(1.0), data.covariance)
+    lengths = np.linalg.norm(deviations[0], axis=1)  # (K,)
+    assert lengths.max() == pytest.approx(1.0)

@@ -314,3 +314,10 @@ def test_the_factor_may_lie_octaves_away_from_that_of_a_few_rows(octaves):
         for k in (best, best + octaves)
     ]
     assert found[1].factor == pytest.approx(found[0].factor, rel=1e-9)
+
+
+def test_the_rows_to_leave_out_are_a_random_sample():
+    chosen = _leave_one_out._sample(10_000, 400)
+    assert np.unique(chosen).size == 400
+    assert abs(chosen.mean() - 5_000) < 4 * 10_000 / np.sqrt(12 * 400)
+    np.testing.assert_array_equal(_leave_one_out._sample(400, 400), np.arange(400))

@@ -24,6 +24,7 @@ from skgen.mixture._joint import (
     normalise,
     shares,
 )
+from skgen.mixture._precision import DOUBLE
 from skgen.mixture._problem import Problem
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import (
@@ -534,3 +535,34 @@ def test_log_densities_of_narrow_components_keep_their_digits(kind, rng):
     out = np.empty(X.shape[0])
     answers(X, parameters, COVARIANCES[kind], log_densities, out)
     np.testing.assert_allclose(out, expected, rtol=0, atol=2e-11)
+
+
+@every_type
+def test_a_component_next_to_nothing_gets_the_weight_0(kind, rng):
+    parameters = mixture(kind, rng)
+    X = rng.standard_normal((50, D))
+    found, _ = one_iteration(X, np.ones(50), parameters, kind, 1e7)
+    counts = found.counts.copy()
+    counts[2] = 1e-14
+    family = Family(COVARIANCES[kind], None, 0.0, np.zeros(D, dtype=bool))
+    after, _ = maximise(replace(found, counts=counts), parameters, family)
+    assert after.weights[2] == 0
+    np.testing.assert_array_equal(after.means[2], parameters.means[2])
+    assert after.weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("fall", "stalled"), [(1e-12, False), (1e-7, True), (1e-2, True)]
+)
+def test_only_a_fall_beyond_rounding_stalls(fall, stalled, rng):
+    problem, start = Rounding(), replace(mixture("full", rng), means=np.zeros((K, D)))
+    found = problem.statistics(start)
+    lower = replace(found, log_likelihood=found.log_likelihood - fall)
+    problem.statistics = lambda parameters, loss=0: (
+        found if parameters is start else lower
+    )
+    problem.precision = DOUBLE
+    run = Run(start, found)
+    run.step(problem, 0.0)
+    assert (run.stalled, run.converged) == (stalled, not stalled)
+    assert run.parameters is start

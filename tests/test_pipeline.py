@@ -550,7 +550,10 @@ def test_a_registered_function_is_scored():
     [
         ((3, abs), "'transformer' argument of register_log_det must be a class"),
         ((abs, 3), "'log_det' argument of register_log_det must be callable. Got 3"),
-        ((abs, abs, (2, 1)), r"'bounds' argument .* two numbers in order.*\(2, 1\)"),
+        (
+            (abs, abs, (2, 1)),
+            r"'bounds' argument .* two numbers in increasing order.*\(2, 1\)",
+        ),
         ((Doubler, abs, "wide"), "'bounds' argument .* Got 'wide' instead"),
     ],
 )

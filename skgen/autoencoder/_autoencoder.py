@@ -1,5 +1,7 @@
 """Autoencoder with a density model of its latent codes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +34,8 @@ class AutoEncoder(AbstractAutoencoder):
         Dimension of the latent space.
     hidden_layer_sizes : tuple or list of int, default=(128,)
         Number of units in each hidden layer of the encoder. The decoder has the same
-        layers in reverse order. Empty for linear networks. With `image_shape`, these
-        layers lie between the convolutions and the code.
+        layers in reverse order. If empty, the networks are linear. With `image_shape`,
+        these layers lie between the convolutions and the code.
     activation : str, default="relu"
         Activation function of the hidden layers: "relu", "tanh", "silu", "gelu",
         "softplus" or "identity".
@@ -47,8 +49,8 @@ class AutoEncoder(AbstractAutoencoder):
         features for "gaussian", and to logits for other likelihoods.
     image_shape : tuple or list of int, default=None
         Shape of the image in each row: (height, width) or (channels, height, width).
-        If given, the default networks are convolutional, and a custom encoder takes,
-        and a custom decoder returns, images with channels first.
+        If given, the default networks are convolutional. A custom encoder then takes
+        images with channels first, and a custom decoder returns them.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}, default="gaussian"
         Distribution :math:`p(x | z)` of each feature.
 
@@ -64,13 +66,13 @@ class AutoEncoder(AbstractAutoencoder):
         one scale for all features.
     latent_density : estimator, default=None
         Density to fit to the codes after training: an estimator with `fit`,
-        `score_samples` and `sample`, which is cloned. If None, a Gaussian mixture of 1
-        to 32 components; held-out rows choose their number.
+        `score_samples` and `sample`, which is cloned. If None, a Gaussian mixture whose
+        number of components, from 1 to 32, is chosen on held-out rows.
     n_importance_samples : int, default=64
         Number of codes that `score_samples` draws for each row. Use 256 or more for
         scores that you report. With 0, only Laplace's approximation is used. It is not
-        a lower bound, and needs a density of codes that is normal, uniform, a Gaussian
-        mixture or a set of at most 32 samples.
+        a lower bound. It requires a density of codes that is normal, uniform, a
+        Gaussian mixture or a set of at most 32 samples.
     max_epochs : int, default=100
         Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
@@ -120,8 +122,8 @@ class AutoEncoder(AbstractAutoencoder):
         Record of each epoch: its number (``epoch``), the mean loss of the training
         batches during the epoch (``train``), the loss of the held-out rows after the
         epoch (``validation``, NaN without early stopping) and the duration
-        (``seconds``). For "gaussian" the loss has unit noise variances, and is not
-        comparable to `score`.
+        (``seconds``). For "gaussian" the loss assumes unit noise variances, so it
+        cannot be compared with `score`.
     n_iter_ : int
         Number of epochs in `history_`.
     net_ : skorch.NeuralNet
@@ -140,10 +142,10 @@ class AutoEncoder(AbstractAutoencoder):
 
     Notes
     -----
-    The density is fitted to draws from a normal approximation (Laplace's method) of the
-    posterior of each row's code, and not to the encoder's codes. The encoder's codes
-    contain the noise of the rows, which the decoder's noise would then count twice. EM
-    estimates the noise variances under the same posterior. A linear autoencoder with
+    The density is not fitted to the encoder's codes but to draws from a normal
+    approximation (Laplace's method) of the posterior of each row's code. The encoder's
+    codes contain the noise of the rows, so the noise would count twice. EM estimates
+    the noise variances under the same posterior. A linear autoencoder with
     spherical noise is probabilistic PCA [1]_. Generating rows by decoding draws from a
     density that is fitted to codes follows [2]_. If the density cannot be fitted, the
     trained networks are kept; `fit_latent_density` fits another density.

@@ -45,7 +45,7 @@ def sliced_wasserstein_distance(
     X : array-like of shape (n_samples, n_features)
         First sample.
     Y : array-like of shape (m_samples, n_features)
-        Second sample. Its number of rows may differ.
+        Second sample, with the same features. The number of rows may differ.
     n_projections : int, default=50
         Number :math:`L` of directions, drawn uniformly from the unit sphere.
     p : float, default=2
@@ -71,9 +71,9 @@ def sliced_wasserstein_distance(
 
     Notes
     -----
-    The cost is `n_projections` sorts of each sample. For ``p=2``, the squared distance
-    is on average over directions at most the squared Wasserstein distance divided by
-    the number of features.
+    Each sample is sorted `n_projections` times. For ``p=2``, the expected squared
+    distance over random directions is at most the squared Wasserstein distance divided
+    by the number of features.
 
     References
     ----------

@@ -57,8 +57,8 @@ class SWAE(AbstractAutoencoder):
         - estimator: fitted density of `n_components` features with `score_samples` and
           `sample`. In a search, wrap it in ``sklearn.frozen.FrozenEstimator``, because
           a clone of it is not fitted.
-        - array-like: samples. The prior is an equal mixture of normal densities around
-          the samples, with 0.05 times their standard deviation.
+        - array-like: samples. The prior is an equally weighted mixture of normal
+          densities around the samples, with 0.05 times their standard deviation.
 
         Scores are most accurate for at most 500 samples, or at most 500 kernels of a
         :class:`GaussianKDE` with one bandwidth.
@@ -70,8 +70,8 @@ class SWAE(AbstractAutoencoder):
         Number of random directions for each batch.
     hidden_layer_sizes : tuple or list of int, default=(128,)
         Number of units in each hidden layer of the encoder. The decoder has the same
-        layers in reverse order. Empty for linear networks. With `image_shape`, these
-        layers lie between the convolutions and the code.
+        layers in reverse order. If empty, the networks are linear. With `image_shape`,
+        these layers lie between the convolutions and the code.
     activation : str, default="relu"
         Activation function of the hidden layers: "relu", "tanh", "silu", "gelu",
         "softplus" or "identity".
@@ -85,8 +85,8 @@ class SWAE(AbstractAutoencoder):
         features for "gaussian", and to logits for other likelihoods.
     image_shape : tuple or list of int, default=None
         Shape of the image in each row: (height, width) or (channels, height, width).
-        If given, the default networks are convolutional, and a custom encoder takes,
-        and a custom decoder returns, images with channels first.
+        If given, the default networks are convolutional. A custom encoder then takes
+        images with channels first, and a custom decoder returns them.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}, default="gaussian"
         Distribution :math:`p(x | z)` of each feature.
 
@@ -103,8 +103,8 @@ class SWAE(AbstractAutoencoder):
     n_importance_samples : int, default=64
         Number of codes that `score_samples` draws for each row. Use 256 or more for
         scores that you report. With 0, only Laplace's approximation is used. It is not
-        a lower bound, and needs a density of codes that is normal, uniform, a Gaussian
-        mixture or a set of at most 32 samples.
+        a lower bound. It requires a density of codes that is normal, uniform, a
+        Gaussian mixture or a set of at most 32 samples.
     max_epochs : int, default=100
         Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
@@ -154,8 +154,8 @@ class SWAE(AbstractAutoencoder):
         Record of each epoch: its number (``epoch``), the mean loss of the training
         batches during the epoch (``train``), the loss of the held-out rows after the
         epoch (``validation``, NaN without early stopping) and the duration
-        (``seconds``). For "gaussian" the loss has unit noise variances, and is not
-        comparable to `score`.
+        (``seconds``). For "gaussian" the loss assumes unit noise variances, so it
+        cannot be compared with `score`.
     n_iter_ : int
         Number of epochs in `history_`.
     net_ : skorch.NeuralNet

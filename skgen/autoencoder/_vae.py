@@ -1,5 +1,7 @@
 """Variational autoencoder."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
@@ -41,8 +43,8 @@ class VAE(AbstractAutoencoder):
         :math:`\log p(x)`. The cost of training is roughly proportional to it.
     hidden_layer_sizes : tuple or list of int, default=(128,)
         Number of units in each hidden layer of the encoder. The decoder has the same
-        layers in reverse order. Empty for linear networks. With `image_shape`, these
-        layers lie between the convolutions and the code.
+        layers in reverse order. If empty, the networks are linear. With `image_shape`,
+        these layers lie between the convolutions and the code.
     activation : str, default="relu"
         Activation function of the hidden layers: "relu", "tanh", "silu", "gelu",
         "softplus" or "identity".
@@ -57,8 +59,8 @@ class VAE(AbstractAutoencoder):
         features for "gaussian", and to logits for other likelihoods.
     image_shape : tuple or list of int, default=None
         Shape of the image in each row: (height, width) or (channels, height, width).
-        If given, the default networks are convolutional, and a custom encoder takes,
-        and a custom decoder returns, images with channels first.
+        If given, the default networks are convolutional. A custom encoder then takes
+        images with channels first, and a custom decoder returns them.
     likelihood : {"gaussian", "bernoulli", "continuous_bernoulli"}, default="gaussian"
         Distribution :math:`p(x | z)` of each feature.
 
@@ -75,11 +77,12 @@ class VAE(AbstractAutoencoder):
     latent_density : estimator, default=None
         Density to fit to the codes after training, in place of the standard normal
         prior: an estimator with `fit`, `score_samples` and `sample`, which is cloned.
+        If None, the prior is kept.
     n_importance_samples : int, default=64
         Number of codes that `score_samples` draws for each row. Use 256 or more for
         scores that you report. With 0, only Laplace's approximation is used. It is not
-        a lower bound, and needs a density of codes that is normal, uniform, a Gaussian
-        mixture or a set of at most 32 samples.
+        a lower bound. It requires a density of codes that is normal, uniform, a
+        Gaussian mixture or a set of at most 32 samples.
     max_epochs : int, default=100
         Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
@@ -129,8 +132,8 @@ class VAE(AbstractAutoencoder):
         Record of each epoch: its number (``epoch``), the mean loss of the training
         batches during the epoch (``train``), the loss of the held-out rows after the
         epoch (``validation``, NaN without early stopping) and the duration
-        (``seconds``). For ``beta=1`` the loss estimates the negative lower
-        bound, in nats per row and in the units of the data.
+        (``seconds``). For ``beta=1`` the loss estimates the negative lower bound, in
+        nats per row and in the units of the data.
     n_iter_ : int
         Number of epochs in `history_`.
     net_ : skorch.NeuralNet
@@ -152,9 +155,9 @@ class VAE(AbstractAutoencoder):
     The divergence is computed in closed form. With several codes for each row, the
     gradients are doubly reparameterised [3]_. Log-variances are clipped to [-20, 15].
     The weight of the divergence increases linearly over the first 200 steps, so that
-    the posterior does not collapse to the prior before the decoder uses the codes. The
-    noise variances follow the residuals during training. After training, they are
-    fitted under the posterior of the codes.
+    the posterior does not collapse to the prior before the decoder uses the codes.
+    During training, the noise variances are running means of the squared residuals.
+    After training, they are fitted under the posterior of the codes.
 
     `score_samples` estimates :math:`\log \int p(z) p(x | z) \, dz` for each row by
     importance sampling around the modes of the integrand. Damped Gauss-Newton steps

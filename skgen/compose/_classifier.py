@@ -37,18 +37,18 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
 
     .. math:: p(c \mid x) = \frac{\pi_c \, p(x \mid c)}{\sum_k \pi_k \, p(x \mid k)}
 
-    With one normal density for each class it is quadratic discriminant analysis. With
-    a normal density of independent features it is naive Bayes.
+    With a normal density for each class, this is quadratic discriminant analysis. If
+    the features are also independent, it is Gaussian naive Bayes [1]_.
 
     Parameters
     ----------
     estimator : estimator
-        Density: an estimator with `fit` and `score_samples`, and `sample` for samples,
-        such as a `GaussianKDE`, a mixture, or a `GenerativePipeline`. Fitting clones it
-        for each class.
+        Density, such as a `GaussianKDE`, a mixture, or a `GenerativePipeline`: an
+        estimator with `fit` and `score_samples`, and with `sample` to draw samples. It
+        is cloned for each class.
     priors : array-like of shape (n_classes,), default=None
-        Probabilities :math:`\pi_c` of the classes in sorted order. None uses the
-        fractions of the classes in the training data, by weight.
+        Probabilities :math:`\pi_c` of the classes, in the order of `classes_`. None
+        uses the weighted fractions of the classes in the training data.
 
     Attributes
     ----------
@@ -233,8 +233,8 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Probabilities in the order of `classes_`. If all densities of a row are
-            zero, they are the priors.
+            Probabilities in the order of `classes_`. Where the densities of all classes
+            are zero, the probabilities are the priors.
         """
         return np.exp(self._log_posterior(X, "predict_proba"))
 
@@ -249,8 +249,8 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         Returns
         -------
         ndarray of shape (n_samples, n_classes)
-            Log-probabilities in the order of `classes_`. If all densities of a row are
-            zero, they are the logarithms of the priors.
+            Log-probabilities in the order of `classes_`. Where the densities of all
+            classes are zero, they are the logarithms of the priors.
         """
         return self._log_posterior(X, "predict_log_proba")
 
@@ -339,13 +339,13 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         *,
         random_state: RandomState = None,
     ) -> FloatArray:
-        """Draw samples of all classes or of given classes.
+        """Draw samples from all classes, or from given classes.
 
         Parameters
         ----------
         n_samples : int, default=None
-            Number of samples. None draws a sample for each label in `y`, or one sample
-            without labels.
+            Number of samples. None draws one sample for each label in `y`, or a single
+            sample without `y`.
         y : label or array-like of shape (n_samples,), default=None
             Class of all samples, or the class of each sample. None draws the classes
             with the probabilities `priors_`.
@@ -356,7 +356,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         -------
         ndarray or dataframe of shape (n_samples, n_features)
             Samples without their class labels: to obtain labelled samples, pass the
-            labels as `y`. A dataframe if the classifier was fitted to one and
+            labels as `y`. They are a dataframe if the classifier was fitted to one and
             `set_output` or scikit-learn's option `transform_output` selects pandas or
             polars.
         """

@@ -282,17 +282,17 @@ def register_log_det(
     Parameters
     ----------
     transformer : type or callable
-        Class of the transformer, which includes its subclasses; or the function that
-        is the `func` of a `FunctionTransformer`.
+        Class of the transformer, which includes its subclasses, or the function that
+        a `FunctionTransformer` applies (its `func`).
     log_det : callable
-        For a class, a function of the fitted transformer and rows of shape
-        (n_samples, n_features) that returns :math:`\log |\det J_T|` at each row, of
-        shape (n_samples,). For a function, a function of the rows only.
+        For a class, a function of the fitted transformer and of rows of shape
+        (n_samples, n_features). It returns :math:`\log |\det J_T|` at each row, an
+        array of shape (n_samples,). For a function, it takes the rows only.
     bounds : callable or tuple of two floats, default=None
-        Smallest and largest value of the transformed data. For a class it can be a
-        function of the fitted transformer that returns two arrays of shape
-        (n_features,). The density of the next step is renormalised to this range, and
-        samples outside of the range are drawn again. None means an unbounded range.
+        Smallest and largest possible value of the transformed data. For a class, it can
+        be a function of the fitted transformer that returns two arrays of shape
+        (n_features,). The density of the next step is truncated to this range and
+        renormalised. None means an unbounded range.
 
     Returns
     -------
@@ -304,7 +304,7 @@ def register_log_det(
     ------
     ValueError
         If `transformer` is neither a class nor callable, `log_det` is not callable, or
-        `bounds` are not two numbers in order.
+        `bounds` are not two numbers in increasing order.
 
     Notes
     -----
@@ -363,6 +363,6 @@ def _pair(bounds):
     except (TypeError, ValueError):
         lower, upper = math.nan, math.nan
     if not lower < upper:
-        rule = "two numbers in order, or a function for a class"
+        rule = "two numbers in increasing order, or, for a class, a function"
         raise wrong_argument("register_log_det", "bounds", rule, bounds)
     return lower, upper

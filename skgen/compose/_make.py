@@ -1,5 +1,7 @@
 """Construction of generative pipelines with generated step names."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from sklearn.pipeline import make_pipeline
@@ -31,7 +33,7 @@ def make_generative_pipeline(*steps: Any, memory: Any = None) -> GenerativePipel
 
     Notes
     -----
-    `GenerativePipeline` documents how scores are computed in the units of the data.
+    See `GenerativePipeline` for how scores are computed in the units of the data [1]_.
 
     References
     ----------

@@ -16,13 +16,13 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     r"""Outlier detector that thresholds the log-density of rows.
 
     A row is an outlier if :math:`\log p(x)` is below `offset_`, the quantile of the
-    log-densities of the training data at the level `contamination`.
+    log-densities of the training data at the level `contamination` [1]_.
 
     Parameters
     ----------
     estimator : estimator
-        Density: an estimator with `fit` and `score_samples`, such as a `GaussianKDE`, a
-        mixture, or a `GenerativePipeline`. Fitting clones it.
+        Density, such as a `GaussianKDE`, a mixture, or a `GenerativePipeline`: an
+        estimator with `fit` and `score_samples`, which is cloned.
     contamination : float, default=0.1
         Fraction of outliers in the training data, in (0, 0.5].
 
@@ -45,10 +45,11 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
 
     Notes
     -----
-    The density is fitted to all training rows, including the outliers. A narrow kernel,
-    or a component of a few outliers, gives them a high density. Wide kernels and few
-    components detect more of them. A low density refers to the units of the data, so a
-    nonlinear transformation changes which rows are outliers.
+    The density is fitted to all training rows, including the outliers. Narrow kernels,
+    and mixture components that hold only a few outliers, give outliers a high density.
+    Wide kernels and few components detect more of them. Densities are in the units of
+    the data, so a nonlinear transformation of a feature changes which rows are
+    outliers.
 
     References
     ----------

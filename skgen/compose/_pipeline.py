@@ -67,16 +67,16 @@ class GenerativePipeline(AbstractPipeline):
     ----------
     steps : list of tuple
         Pairs of a name and an estimator: transformers or ``"passthrough"``, followed by
-        a density, which is an estimator with `fit`, `score_samples` and `sample`.
-        Fitting clones the estimators.
+        a density, which is an estimator with `fit`, `score_samples` and `sample`. The
+        estimators are cloned.
     memory : str or object with the joblib.Memory interface, default=None
         Cache of fitted transformers. None disables caching.
 
     Attributes
     ----------
     steps_ : list of tuple
-        Names and fitted estimators. After fitting, `named_steps`, slices and items of
-        the pipeline refer to these estimators, and before to the parameter `steps`.
+        Names and fitted estimators. `named_steps`, slices and items of the pipeline
+        refer to these estimators after fitting, and to the parameter `steps` before.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -93,7 +93,8 @@ class GenerativePipeline(AbstractPipeline):
     -----
     Log-densities are exact for `StandardScaler`, `MinMaxScaler`, `MaxAbsScaler`,
     `RobustScaler`, `PowerTransformer`, `QuantileTransformer`, `PCA`, `IncrementalPCA`,
-    and a `FunctionTransformer` of a common NumPy or a registered function. If `PCA` has
+    and a `FunctionTransformer` with a common function of NumPy or a function registered
+    by :func:`~skgen.register_log_det`. If `PCA` has
     fewer components than features, the other directions have the density
     :math:`N(0, \sigma^2)` with the variance `noise_variance_`, as in probabilistic PCA
     [2]_, and `sample` adds this noise. If the rows are too few to estimate the
@@ -102,16 +103,16 @@ class GenerativePipeline(AbstractPipeline):
 
     Some transformers have a bounded range: a `PowerTransformer` by Yeo and Johnson with
     a power below 0 or above 2, a `QuantileTransformer`, and a `MinMaxScaler` that
-    clips. The density of the next step is truncated to this range and renormalised. Its
-    mass in the range follows from a formula for kernel densities and mixtures directly
-    after the transformer. In other cases it is estimated from up to 65,536 samples,
-    until its logarithm has a standard error of 0.001 nats. Rows outside of the
-    quantiles or of the clipped range have a log-density of minus infinity.
+    clips. The density of the next step is truncated to this range and renormalised. The
+    mass in the range is exact for kernel densities and mixtures that follow the
+    transformer directly. In other cases it is estimated from samples, up to 65,536,
+    until its logarithm has a standard error of 0.001 nats. Rows outside the quantiles
+    or the clipped range have a log-density of minus infinity.
 
-    `transform` returns the latent of the last step. `inverse_transform` transforms the
-    conditional mean of the last step back, which is :math:`E[x | z]` if the
-    transformers are linear. Without a `random_state`, `sample` uses the `random_state`
-    of the last step.
+    `transform` returns the latents of the last step. `inverse_transform` computes the
+    conditional mean of the last step and transforms it back; the result is
+    :math:`E[x | z]` if the transformers are linear. Without a `random_state`, `sample`
+    uses the `random_state` of the last step.
 
     Metadata for a step is passed as ``name__parameter`` or by metadata routing, as in
     `Pipeline`.
@@ -151,8 +152,8 @@ class GenerativePipeline(AbstractPipeline):
         y : array-like of shape (n_samples,), default=None
             Targets, passed to the `fit` of every step.
         **params : dict
-            Parameters of the `fit` of steps: ``name__parameter``, or by metadata
-            routing if it is enabled.
+            Arguments for the `fit` of a step, as ``name__parameter``; if metadata
+            routing is enabled, as scikit-learn routes them.
 
         Returns
         -------

@@ -188,9 +188,9 @@ class AbstractPipeline(GenerativeModel, _BaseComposition):
         Parameters
         ----------
         transform : {"default", "pandas", "polars"}, default=None
-            Container that `transform` returns, and `sample` and `inverse_transform` of
-            a pipeline that was fitted to a dataframe. "default" is a NumPy array. None
-            leaves the setting unchanged.
+            Container that `transform` returns. If the pipeline was fitted to a
+            dataframe, `sample` and `inverse_transform` return it too. "default" is a
+            NumPy array. None leaves the setting unchanged.
 
         Returns
         -------

@@ -63,9 +63,9 @@ class DensityDisplay:
     masses : ndarray of shape (n_levels,), default=None
         Probability mass of each region, between 0 and 1. For two features.
     feature_names : list of str, default=None
-        Labels of the columns. None is 'feature 0', 'feature 1', and so on.
+        Labels of the columns. If None, 'feature 0', 'feature 1', and so on.
     name : str, default=None
-        Label of the model in the legend. None is 'density'.
+        Label of the model in the legend. If None, 'density'.
     limits : array-like of shape (n_shown, 2), default=None
         Lowest and highest value of each column on the axes. None shows all data and
         nearly all draws, with a margin.
@@ -97,11 +97,11 @@ class DensityDisplay:
     The smallest region that holds 90 % of the mass is where :math:`p` is above some
     level [1]_. The density of a draw is above that level with probability 0.9, so
     the level is the 10 % quantile of ``score_samples`` over draws. With the default of
-    2000 draws, the standard error of the mass of a region is 1.1 % for the region of
-    50 % and 0.2 % for the region of 99 %.
+    2000 draws, the standard error of the mass is 1.1 % for the 50 % region and 0.2 %
+    for the 99 % region.
 
-    In a corner plot, the density of a pair of columns would be an integral over all
-    other columns. Draws take its place, and ``score_samples`` is not used. The model is
+    The density of a pair of columns would be an integral over all other columns. A
+    corner plot shows draws instead, and does not use ``score_samples``. The model is
     wrong where draws and data differ.
 
     References
@@ -113,8 +113,7 @@ class DensityDisplay:
     --------
     >>> import matplotlib.pyplot as plt
     >>> from sklearn.datasets import load_wine
-    >>> from skgen import GaussianKDE
-    >>> from skgen.display import DensityDisplay
+    >>> from skgen import DensityDisplay, GaussianKDE
     >>> X = load_wine(as_frame=True).data[["alcohol", "flavanoids"]]
     >>> kde = GaussianKDE().fit(X)
     >>> display = DensityDisplay.from_estimator(kde, X, random_state=0)
@@ -161,18 +160,18 @@ class DensityDisplay:
         Parameters
         ----------
         ax : matplotlib Axes or ndarray of them, default=None
-            Axes to draw on. They may hold other displays. A corner plot takes an array
-            of shape (n_shown, n_shown), of which it uses the diagonal and the axes
-            below, or divides the space of one Axes. None makes a new figure.
+            Axes to draw on, which may hold other displays. A corner plot is drawn on
+            the diagonal and lower triangle of an array of shape (n_shown, n_shown), or
+            in the space of a single Axes. None makes a new figure.
         label : str, default=None
-            Label of the model in the legend. None is the `name` of the display.
+            Label of the model in the legend. If None, the `name` of the display.
         fill : bool, default=None
-            Whether to fill the regions of two features, or to draw their borders. None
-            fills the regions of the first model on the axes only.
+            Whether to fill the regions of two features instead of drawing their
+            borders. None fills the regions of the first model on the axes only.
         color : matplotlib color, default=None
-            Colour of the model. Regions have tints of it, darkest where the density is
-            highest. None is blue for the first model on the axes, and another colour
-            for each further model.
+            Colour of the model. Regions are filled with tints of this colour, darkest
+            where the density is highest. If None, blue for the first model on the axes,
+            and another colour for each further model.
         data_color : matplotlib color, default='0.2'
             Colour of the data. If there are more rows than draws, a random choice of
             the rows is shown as dots.
@@ -250,8 +249,8 @@ class DensityDisplay:
             four columns, or all if there are fewer. If a feature is not shown, the plot
             is a corner plot.
         grid_resolution : int, default=200
-            Number of grid points of each axis. The density is scored at this number of
-            points for one feature, and at its square for two features.
+            Number of grid points of each axis. For two features, the density is scored
+            at the square of this number of points.
         n_draws : int, default=2000
             Number of draws from the model. They determine the levels of contours, the
             marginals of a corner plot, and the ends of the axes.
@@ -262,14 +261,14 @@ class DensityDisplay:
             ``limits=other.limits_``, two displays show the same part of the space. None
             shows all data and nearly all draws, with a margin.
         feature_names : list of str, default=None
-            Names of all features. None takes the columns of `X`, or else the names seen
-            in `fit`.
+            Names of all features. If None, the column names of `X` or, without them,
+            the names seen in `fit`.
         name : str, default=None
-            Label of the model in the legend. None is the name of its class.
+            Label of the model in the legend. If None, the name of the class.
         ax : matplotlib Axes or ndarray of them, default=None
             Axes to draw on, as for `plot`. None makes a new figure.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draws. None takes the `random_state` of the estimator. The
+            Seed of the draws. None uses the `random_state` of the estimator. NumPy's
             global generator is never used.
         **kwargs : dict
             Further arguments of `plot`.
@@ -290,8 +289,7 @@ class DensityDisplay:
         --------
         >>> import matplotlib.pyplot as plt
         >>> from sklearn.datasets import load_wine
-        >>> from skgen import EMGaussianMixture
-        >>> from skgen.display import DensityDisplay
+        >>> from skgen import DensityDisplay, EMGaussianMixture
         >>> names = ["alcohol", "flavanoids", "color_intensity", "proline"]
         >>> X = load_wine(as_frame=True).data[names]
         >>> mixture = EMGaussianMixture(2, random_state=0).fit(X)

@@ -74,7 +74,7 @@ def numbers(method, X):
 def check_columns(method, estimator_columns, columns):
     """Raise unless the data and the draws have the same number of columns."""
     if columns != estimator_columns:
-        rule = f"an array of {estimator_columns} columns, as was fitted"
+        rule = f"an array of {estimator_columns} columns, as in fit"
         raise wrong_argument(method, "X", rule, Described(f"{columns} columns"))
 
 

@@ -67,6 +67,6 @@ def check_product(method, image_shape, rows):
     """Raise unless an image has one pixel for each feature of the rows."""
     n_features = rows.shape[1]
     if np.prod(image_shape) != n_features:
-        rule = f"of {n_features} pixels, one for each feature"
+        rule = f"the shape of an image of {n_features} pixels, one for each feature"
         got = Described(tuple(image_shape))
         raise wrong_argument(method, "image_shape", rule, got)

@@ -37,7 +37,7 @@ class SampleDisplay:
     """Draws of a model as a page of images, or rows above their reconstructions.
 
     Use :meth:`from_estimator` to compute and plot a display. The page is one picture
-    on one axes, with one pixel of light grey between images.
+    on one Axes, with one light grey pixel between images.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ class SampleDisplay:
     Attributes
     ----------
     clim_ : tuple of float
-        Values of the first and of the last colour; set by `plot`. Two pages can be
-        compared if they have the same ones.
+        Values of the first and of the last colour; set by `plot`. Pages with the same
+        values can be compared.
     image_ : matplotlib AxesImage
         The page; set by `plot`. Its array has the values of the pixels, masked between
         images, or colours between 0 and 1 if there are three channels.
@@ -68,20 +68,21 @@ class SampleDisplay:
 
     Notes
     -----
-    An image is a row of pixels, ordered by channel, then from top to bottom, then from
-    left to right: ``row.reshape(image_shape)``, as in PyTorch.
+    Each row of the data is an image: its pixels are ordered by channel, then from top
+    to bottom, then from left to right, so that ``row.reshape(image_shape)`` is the
+    image, as in PyTorch.
 
-    All images of a page have one scale, so that their greys can be compared. By
-    default it reaches from the 1 % to the 99 % quantile of the pixels: a few extreme
-    pixels would otherwise make all others pale. It begins at 0 if negative values are
-    small, as in images of ink on paper, where they are noise: the 1 % quantile is then
-    at most 0.4 times the 99 % quantile below 0.
+    All images of a page have the same scale, so that their greys can be compared. By
+    default the scale runs from the 1 % to the 99 % quantile of the pixels, because a
+    few extreme pixels would otherwise make all others pale. It starts at 0 if the 1 %
+    quantile is negative but small, at most 0.4 times the 99 % quantile in magnitude: in
+    images of ink on paper, small negative values are noise.
 
-    Draws have the observation noise of the model, which ``score_samples`` includes.
+    Draws include the observation noise of the model, as ``score_samples`` does.
     ``noise=False`` leaves it out: it shows the means
     ``inverse_transform(sample_latent(n))`` of an autoencoder, which look better than
     draws. A good picture is no evidence of a good density, and a good density is no
-    evidence of good pictures [1]_: compare models by ``score`` on held-out rows.
+    evidence of good pictures [1]_. Compare models by ``score`` on held-out rows.
 
     References
     ----------
@@ -92,8 +93,7 @@ class SampleDisplay:
     --------
     >>> import matplotlib.pyplot as plt
     >>> from sklearn.datasets import load_digits
-    >>> from skgen import GaussianKDE, dequantize
-    >>> from skgen.display import SampleDisplay
+    >>> from skgen import GaussianKDE, SampleDisplay, dequantize
     >>> pixels = dequantize(load_digits().data, random_state=0)
     >>> kde = GaussianKDE(bandwidth=1.0).fit(pixels)
     >>> display = SampleDisplay.from_estimator(
@@ -132,12 +132,12 @@ class SampleDisplay:
         cmap : str or matplotlib Colormap, default='gray_r'
             Colours of images with one channel.
         vmin : float, default=None
-            Value of the first colour, or of black if there are three channels. None is
+            Value of the first colour, or of black if there are three channels. If None,
             the 1 % quantile of the images, or 0 if negative values are small (see
-            Notes). Reconstructions are not counted.
+            Notes). Reconstructions do not count.
         vmax : float, default=None
             Value of the last colour, or of full intensity if there are three channels.
-            None is the 99 % quantile of the images. Reconstructions are not counted.
+            If None, the 99 % quantile of the images. Reconstructions do not count.
 
         Returns
         -------
@@ -225,9 +225,9 @@ class SampleDisplay:
         n_columns : int, default=10
             Number of images side by side.
         noise : bool, default=True
-            Whether to draw with the observation noise of the model. False shows the
-            mean of each draw, for models with ``sample_latent``: the autoencoders.
-            Ignored if `X` is given.
+            Whether to add the observation noise of the model. False shows the mean of
+            each draw; it needs a model with ``sample_latent``, which only autoencoders
+            have. Ignored if `X` is given.
         cmap : str or matplotlib Colormap, default='gray_r'
             Colours of images with one channel.
         vmin : float, default=None
@@ -237,7 +237,7 @@ class SampleDisplay:
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a new figure.
         random_state : int, RandomState instance or None, default=None
-            Seed of the draws. None takes the `random_state` of the estimator. The
+            Seed of the draws. None uses the `random_state` of the estimator. NumPy's
             global generator is never used.
 
         Returns
@@ -257,7 +257,7 @@ class SampleDisplay:
         >>> import matplotlib.pyplot as plt
         >>> from sklearn.datasets import load_digits
         >>> from sklearn.decomposition import PCA
-        >>> from skgen.display import SampleDisplay
+        >>> from skgen import SampleDisplay
         >>> pixels = load_digits().data
         >>> display = SampleDisplay.from_estimator(
         ...     PCA(8).fit(pixels), pixels[:10], image_shape=(8, 8)

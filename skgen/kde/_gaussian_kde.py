@@ -68,9 +68,10 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     bandwidth : float, array-like of shape (n_features,) or str, default="scott"
         Standard deviation of the kernel. A float is in the units of the data and the
         same for every feature, as in :class:`sklearn.neighbors.KernelDensity`. An
-        array has a value for each feature. A string selects a rule, which multiplies
-        the covariance :math:`S` of the data by a squared factor,
-        :math:`H = f^2 S`, for :math:`n` rows (the sum of the weights):
+        array has a value for each feature. A string selects a rule, which sets the
+        covariance of the kernel to :math:`H = f^2 S`. Here :math:`S` is the covariance
+        of the data, and the factor :math:`f` follows from the number :math:`n` of rows
+        (the sum of their weights) and the number :math:`d` of features:
 
         - "scott": :math:`f = n^{-1/(d+4)}` [1]_,
         - "silverman": :math:`f = (n (d + 2) / 4)^{-1/(d+4)}` [2]_,
@@ -81,10 +82,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         Without weights, "scott" and "silverman" give the kernel of
         :class:`scipy.stats.gaussian_kde`, which treats weights differently.
     covariance_type : {"auto", "full", "diag", "spherical"}, default="auto"
-        Covariance that a rule multiplies: the covariance matrix of the data ("full"),
-        the variance of each feature ("diag"), or the mean variance for every feature
-        ("spherical"). "auto" is "full"; for ``bandwidth="likelihood"`` it is the type
-        with the highest likelihood. Ignored if `bandwidth` is a float or an array.
+        Covariance :math:`S` that a rule multiplies: the covariance matrix of the data
+        ("full"), the variance of each feature ("diag"), or the mean of these variances
+        for every feature ("spherical"). "auto" is "full"; for
+        ``bandwidth="likelihood"`` it is the type with the highest likelihood. Ignored
+        if `bandwidth` is a float or an array.
     bounds : pair or list of pairs, default=None
         Smallest and largest possible value of each feature: a pair
         ``(lower, upper)`` for all features, or a list of a pair or None for each
@@ -104,10 +106,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     random_state : int, RandomState instance or None, default=None
         Seed of `sample`.
     device : str, default="cpu"
-        Device of exact sums: "cpu", or with PyTorch "cuda", "cuda:1" and so on.
-        "auto" selects a GPU if there is one. On a GPU, float32 data are summed in
-        float32 if `rtol` allows the error, about 1e-3. If the device is missing when
-        rows are scored, and for "mps", sums are computed on the CPU.
+        Device that computes exact sums: "cpu", or with PyTorch "cuda", "cuda:1" and so
+        on. "auto" selects a GPU if there is one. On a GPU, float32 data are summed in
+        float32 if `rtol` is large enough for its rounding errors, about 1e-3. If the
+        device is missing when rows are scored, and for "mps", the CPU computes the
+        sums.
 
     Attributes
     ----------
@@ -162,15 +165,15 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     row inside is scored at each of its reflections within reach of the kernels. This
     doubles the cost for a feature with one bound, and costs more for two bounds and
     wide kernels. Bounds more than 39 bandwidths away from every training row are
-    ignored. Rules choose the bandwidth as without bounds.
+    ignored. The bandwidth that a rule chooses does not depend on the bounds.
 
-    A rule cannot scale the variance of a constant feature, or of a direction in which
-    collinear features do not vary. The kernel then has the variance that all models of
-    skgen use for such directions: 1e-6 of the variance of a feature, or for a constant
-    feature 1e-6 of the largest variance. A
+    The data have zero variance along a constant feature, and in some direction if
+    features are collinear. There, a rule gives the kernel the small variance that all
+    models of skgen use: 1e-6 of the variance of a feature, or for a constant feature
+    1e-6 of the largest variance. A
     :class:`~sklearn.exceptions.DataDimensionalityWarning` names the features. Such
-    directions do not count as dimensions :math:`d`. A rule needs at least two rows, and
-    weights that sum to more than one.
+    directions do not count in the number of dimensions :math:`d`. A rule needs at least
+    two rows, and weights that sum to more than one.
 
     "likelihood" leaves out each row together with its copies. Otherwise the likelihood
     of copied rows would increase without bound as the bandwidth decreases. A warning is

@@ -154,9 +154,8 @@ def _check_weights(model, X, sample_weight):
             "or set the bandwidth to a number."
         )
     if model.bandwidth == "isj" and X.shape[1] != 1:
-        raise invalid_parameter(
-            model, "bandwidth", "other than 'isj' for more than one feature", "isj"
-        )
+        rule = "a number or another rule for more than one feature ('isj' takes one)"
+        raise invalid_parameter(model, "bandwidth", rule, "isj")
 
 
 def _isj_factor(X, sample_weight, whitening):

@@ -27,7 +27,7 @@ class AbstractGaussianMixture(
     """
 
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
-        """Return the component with the highest probability for each row.
+        """Return the component label of each row.
 
         Parameters
         ----------
@@ -37,7 +37,8 @@ class AbstractGaussianMixture(
         Returns
         -------
         ndarray or Dask array of shape (n_samples,)
-            Index of the component, from 0. For Dask input, a lazy Dask array.
+            Index, from 0, of the component with the highest probability. For Dask
+            input, a lazy Dask array.
         """
         check_is_fitted(self)
         if is_dask(X):
@@ -123,7 +124,9 @@ class AbstractGaussianMixture(
 
     def _collapsed(self, at_floor):
         """Return the warning for components at the floor: (K,) bool."""
-        least = f"the minimum, reg_covar={self.reg_covar:g} of the variance of the data"
+        least = (
+            f"the minimum, reg_covar={self.reg_covar:g} times the variance of the data"
+        )
         if self.reg_covar == 0:
             least = "the minimum that rounding allows (reg_covar=0)"
         # A higher `reg_covar` is no remedy: it raises more components to the minimum.

@@ -63,10 +63,10 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         - "diag": each component has its own variance for each feature;
         - "spherical": each component has its own single variance.
     tol : float, default=1e-3
-        Convergence threshold, in nats per row. As in scikit-learn, the iteration
-        after an increase of the mean log-likelihood below `tol` is the last. If the
-        steps are accelerated, the increase that a plain EM step would bring must be
-        below `tol` as well. With 0, EM iterates until rounding ends the increase.
+        Convergence threshold, in nats per row. As in scikit-learn, one last iteration
+        follows after an iteration has increased the mean log-likelihood by less than
+        `tol`. While steps are accelerated, a plain EM step must also gain less than
+        `tol`. With 0, EM iterates until rounding errors prevent a further increase.
     reg_covar : float, default=1e-6
         Minimum variance of a component in any direction, as a fraction of the
         variance of the data in that direction. Smaller variances are raised to this
@@ -77,19 +77,20 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     n_init : int, default=1
         Number of initialisations. They compete by successive halving: after a few
         iterations the better half continues. "kmeans" runs up to four
-        initialisations for each. An initialisation with a component that collapsed
-        onto a few rows continues only if there is no other.
+        initialisations for each. Initialisations in which a component collapsed onto
+        a few rows rank last.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         Initialisation method:
 
         - "kmeans": the clusters found by k-means;
         - "k-means++": the rows nearest to each of `n_components` seeds, which
           k-means++ draws from the rows;
-        - "random_from_data": the same for seeds drawn at random;
+        - "random_from_data": the same, with seeds drawn at random;
         - "random": random responsibilities.
 
-        All methods use the sample weights, whitened coordinates ("kmeans" also
-        features scaled to unit variance) and, if there are many rows, a sample.
+        All methods take the sample weights into account. They work in whitened
+        coordinates ("kmeans" also with features scaled to unit variance) and, if there
+        are many rows, on a random sample of the rows.
     weights_init : array-like of shape (n_components,), default=None
         Initial weights, which sum to one. If None, `init_params` is used.
     means_init : array-like of shape (n_components, n_features), default=None
@@ -135,8 +136,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         Mean log-likelihood of the fitted parameters, in nats per row:
         ``score(X, sample_weight=sample_weight)``.
     lower_bounds_ : list of float
-        Mean log-likelihood after each iteration, in nats per row. `fit` never
-        decreases it; `partial_fit` may.
+        Mean log-likelihood after each iteration, in nats per row. It never decreases
+        during `fit`, but may decrease during `partial_fit`.
     n_features_in_ : int
         Number of features seen during `fit`.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -145,14 +146,14 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     See Also
     --------
-    GaussianKDE : One kernel on every row; the bandwidth is the only parameter.
-    sklearn.mixture.GaussianMixture : Without weights; `sample` returns labels too.
+    GaussianKDE : One kernel on every row; the bandwidth is the only parameter to tune.
+    sklearn.mixture.GaussianMixture : No sample weights; `sample` returns labels too.
 
     Notes
     -----
-    The steps are EM steps or, if these increase the likelihood, longer steps by
-    L-BFGS [4]_. If `weights_init`, `means_init` and `precisions_init` are all given,
-    steps are accelerated only near the optimum, so that the fit ends in the same
+    An iteration is an EM step, or a longer step by L-BFGS [4]_ if that increases the
+    likelihood. If `weights_init`, `means_init` and `precisions_init` are all given,
+    steps are accelerated only near the optimum, so that the fit reaches the same
     optimum as EM.
 
     A component that becomes empty is re-initialised at the row with the lowest
@@ -160,9 +161,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     points is kept at the minimum variance given by `reg_covar`. Both issue a
     :class:`~sklearn.exceptions.ConvergenceWarning`.
 
-    The rows have no density across a constant feature, or a direction of collinear
-    features. There, every component is a normal density with 1e-6 of the variance of
-    a feature, except for "spherical".
+    The data have zero variance along a constant feature, and in some direction if
+    features are collinear. Except for "spherical", every component has the same small
+    variance there: 1e-6 of the variance of a feature.
 
     `partial_fit` is stepwise EM [3]_.
 
@@ -228,7 +229,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def fit_predict(
         self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.intp]:
-        """Fit the mixture and return the component with the highest probability per row.
+        """Fit the mixture and return the component label of each row.
 
         Parameters
         ----------
@@ -252,8 +253,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     ) -> Self:
         r"""Update the mixture with a block of rows: one step of stepwise EM.
 
-        The first block is fitted as by `fit`. Each later block is used once: it moves
-        the moments of the components towards its own moments by the step size
+        The first block is fitted as by `fit`. Each later block is used once. It moves
+        the moments of the components towards its own moments, by the step size
 
         .. math:: \gamma = (w / W)^{0.6},
 
@@ -275,8 +276,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         Returns
         -------
         self : object
-            The mixture. A later block adds one to `n_iter_`, and its mean log-density
-            before the update to `lower_bounds_`; the same number is `lower_bound_`.
+            The mixture. Each later block increases `n_iter_` by one. The mean
+            log-density of the block before the update becomes `lower_bound_` and is
+            appended to `lower_bounds_`.
 
         Raises
         ------

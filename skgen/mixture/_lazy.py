@@ -65,7 +65,7 @@ class DaskAnswersMixin(_Model):
         float
             Weighted mean of ``score_samples(X)``. It is a mean for every model, and
             not the sum that scikit-learn's ``KernelDensity`` returns. For Dask input,
-            the workers compute it at once.
+            the workers compute it immediately.
         """
         if is_dask(X):
             log_likelihood, n = self._log_likelihood(X, sample_weight)

@@ -1,5 +1,7 @@
 """Gaussian mixture fitted by stochastic gradient descent."""
 
+from __future__ import annotations
+
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
@@ -70,19 +72,19 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         Smallest decrease of the loss that counts as an improvement, in nats per row.
     reg_covar : float, default=1e-6
         Minimum variance of a component in any direction, as a fraction of the
-        variance of the data in that direction; for "lowrank", minimum entry of
-        :math:`D_k`, as a fraction of the variance of the feature. Values below
-        1e-10 are replaced by 1e-10, the limit of single precision.
+        variance of the data in that direction. For "lowrank", it is the minimum entry
+        of :math:`D_k`, as a fraction of the variance of the feature. Values below
+        1e-10, the limit of single precision, are replaced by 1e-10.
     max_epochs : int, default=100
         Maximum number of passes over the training rows.
     batch_size : int or "auto", default="auto"
         Maximum number of rows in a batch. "auto" uses a fortieth of the rows, or a
         tenth of the block in `partial_fit`, but at least 16 and at most 1,024.
     lr : float, default=0.1
-        Initial learning rate. It decays with one over the square root of the number
-        of steps. It is also divided by five, twice, when the loss has not improved
-        for `n_iter_no_change` epochs. Steps are measured in units of the width of
-        each component, so that the default suits data of any scale.
+        Initial learning rate. It decays as one over the square root of the number of
+        steps. In addition, it is divided by five whenever the loss has not improved for
+        `n_iter_no_change` epochs, at most twice. Steps are in units of the width of
+        each component, so the default suits data of any scale.
     optimizer : str or type, default="adam"
         Optimiser: "adam", "adamw", "rmsprop", "sgd", or a subclass of
         ``torch.optim.Optimizer``.
@@ -95,7 +97,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         `early_stopping` is False.
     n_iter_no_change : int, default=3
         Number of epochs without an improvement by `tol` after which the learning
-        rate is reduced, or training stops at the lowest learning rate.
+        rate is reduced or, at the lowest learning rate, training stops.
     init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
         Initialisation method, as for :class:`EMGaussianMixture`. It uses a random
         sample of at most 20,000 rows, or of 400 rows per component if that is more.
@@ -148,13 +150,13 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         to single precision. After `partial_fit`, the last entry of `lower_bounds_`.
     lower_bounds_ : list of float
         Mean log-likelihood of the batches in each epoch, in nats per row. Each batch
-        is evaluated before its own step.
+        is evaluated before the step that it causes.
     history_ : list of dict
-        One dictionary per epoch: ``epoch``, its number; ``train``, the mean negative
-        log-likelihood of the batches, each evaluated before its own step;
-        ``validation``, the mean negative log-likelihood of the held-out rows after
-        the epoch, or NaN without held-out rows; and ``seconds``, its duration.
-        Both losses are in nats per row, in the units of the data.
+        Record of each epoch: its number (``epoch``), the mean negative log-likelihood
+        of the batches, as in `lower_bounds_` (``train``), the mean negative
+        log-likelihood of the held-out rows after the epoch (``validation``, NaN without
+        held-out rows) and the duration (``seconds``). Both losses are in nats per row,
+        in the units of the data.
     net_ : skorch.NeuralNet
         The trained net. Its ``module_`` holds the parameters in whitened
         coordinates.

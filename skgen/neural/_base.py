@@ -52,13 +52,12 @@ class DivergedFitError(FitStopped, FloatingPointError):
 class GradientModel(GenerativeModel):
     """Base class of the models that are trained by gradient descent.
 
-    A private skorch net, the fitted attribute `net_`, trains in batches and in
-    float32. Answers are computed in float64.
+    The fitted attribute `net_` is a skorch net, which is trained on batches in float32.
+    Fitted models compute densities, samples and latents in float64.
 
-    Abstract: besides the hooks of :class:`~skgen.base.GenerativeModel`, a subclass
-    implements ``_check_own``, ``_new_module``, ``_encoded``, ``_adopted``,
-    ``_loss_offset``, ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and
-    ``_warn``.
+    Besides the hooks of :class:`~skgen.base.GenerativeModel`, a subclass implements
+    ``_check_own``, ``_new_module``, ``_encoded``, ``_adopted``, ``_loss_offset``,
+    ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and ``_warn``.
     """
 
     def fit(self, X: MatrixLike, y: None = None) -> Self:
@@ -90,14 +89,14 @@ class GradientModel(GenerativeModel):
         """Update the model with one more batch of a stream of rows.
 
         An autoencoder keeps a random sample of at most 2,000 of all rows that it has
-        seen, `fit` included. It fits the noise, and the density of its latent codes
-        where it has one, to this sample.
+        seen, including the rows of `fit`. The noise variances and the density of the
+        latent codes, if there is one to fit, are fitted to this sample.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            The next rows. The first call to an unfitted model sets its coordinates and
-            its initial parameters, and needs enough rows for both.
+            The next rows. The first rows of an unfitted model determine the scaling of
+            the features and the initial parameters, so there must be enough of them.
         y : None
             Ignored.
 
@@ -312,7 +311,7 @@ class GradientModel(GenerativeModel):
         """
         n_held_out = round(self.validation_fraction * n)
         if n_held_out == n:
-            rule = f"small enough to leave rows to train on, of {n}"
+            rule = f"small enough to leave some of the {n} rows for training"
             raise invalid_parameter(
                 self, "validation_fraction", rule, self.validation_fraction
             )

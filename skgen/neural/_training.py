@@ -74,13 +74,13 @@ def build_net(model, module, callbacks, batch_size, generator):
         net.initialize_callbacks()
     except (TypeError, ValueError) as error:
         if not any(key.startswith("callbacks") for key in options):
-            rule = "None or a list of skorch callbacks, or of pairs of a name and one"
+            rule = "None or a list of skorch callbacks, or of (name, callback) pairs"
             got = Described(f"{own} ({error})")
             raise invalid_parameter(model, "net_callbacks", rule, got) from error
     try:
         net.initialize()
     except (TypeError, ValueError) as error:
-        rule = "None or a dict of what skorch.NeuralNet and the optimizer take"
+        rule = "None or a dict of parameters of skorch.NeuralNet and the optimizer"
         got = Described(f"{options} ({error})")
         raise invalid_parameter(model, "net_params", rule, got) from error
     net.prepare(generator)
@@ -121,7 +121,7 @@ def check_net_parameters(model):
     """Raise for a wrong `optimizer`, `net_callbacks` or `net_params`."""
     optimizer_class(model)
     callbacks = model.net_callbacks
-    rule = "None or a list of skorch callbacks, or of pairs of a name and one"
+    rule = "None or a list of skorch callbacks, or of (name, callback) pairs"
     if not isinstance(callbacks, (list, tuple, type(None))):
         raise invalid_parameter(model, "net_callbacks", rule, callbacks)
     for item in callbacks or []:

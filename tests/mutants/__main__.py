@@ -66,7 +66,7 @@ def run(tests, texts):
             del sys.modules[name]
         os.environ["PYTHONPATH"] = folder
         outcomes = Outcomes()
-        options = ["-q", "-x", "-m", "", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        options = ["-q", "-x", "-m", "", "-p", "no:cacheprovider"]
         options += ["--assert=plain", "-o", "addopts=--import-mode=importlib"]
         with contextlib.redirect_stdout(io.StringIO()) as output:
             status = pytest.main([*options, *tests], plugins=[outcomes])
