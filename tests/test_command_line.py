@@ -869,3 +869,20 @@ def test_draws_come_from_the_best_model_of_ours(tmp_path, capsys, monkeypatch):
     out = capsys.readouterr().out
     best = next(label for label in labels(out) if not label.startswith("sklearn"))
     assert f"7 draws from {best}: " in out
+
+
+def test_draws_of_a_model_without_a_seed_follow_that_of_the_command(
+    tmp_path, capsys, monkeypatch
+):
+    def some(*arguments, **options):
+        models, left_out = candidates(*arguments, **options)
+        return [m for m in models if m.label == "GaussianKDE()"], left_out
+
+    monkeypatch.setattr(command, "candidates", some)
+    path, draws = table(tmp_path / "t.csv"), []
+    for seed in "001":
+        out = tmp_path / "o.csv"
+        main([path, "--sample", str(out), "-n", "7", "--random-state", seed])
+        draws.append(pd.read_csv(out))
+    pd.testing.assert_frame_equal(draws[0], draws[1])
+    assert not draws[0].equals(draws[2])
