@@ -26,6 +26,15 @@ def framed(X, names, kind, index=None):
     return pandas.DataFrame(X, columns=list(names), index=index)
 
 
+def framed_like(table, X):
+    """Return (n, d) rows in the container of `table`: a dataframe or an array."""
+    kind = frame_kind(table)
+    if kind is None or not hasattr(table, "columns"):
+        return X
+    index = table.index if kind == "pandas" else None
+    return framed(X, table.columns, kind, index)
+
+
 def as_set_output(estimator, rows, like=None):
     """Return (n, d) rows in the container that `set_output` or the configuration names.
 

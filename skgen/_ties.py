@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
+from skgen._frames import framed_like
 from skgen._parameters import (
     RANDOM_STATE_RULE,
     is_random_state,
@@ -56,7 +57,7 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
 
     Parameters
     ----------
-    X : array-like of shape (n_samples, n_features)
+    X : array-like or dataframe of shape (n_samples, n_features)
         The data. They are not changed.
     random_state : int, RandomState instance or None, default=None
         Seed of the noise. None seeds every call anew. NumPy's global generator is
@@ -64,8 +65,9 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
 
     Returns
     -------
-    ndarray of shape (n_samples, n_features)
-        The data with noise: float32 for float32 data, else float64.
+    ndarray or dataframe of shape (n_samples, n_features)
+        The data with noise: float32 for float32 data, else float64. A pandas or polars
+        dataframe gives a dataframe with the same column names (and index).
 
     Raises
     ------
@@ -99,6 +101,7 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
         raise wrong_argument(
             "dequantize", "random_state", RANDOM_STATE_RULE, random_state
         )
+    table = X
     X = numbers_only(
         "The 'X' argument of dequantize", check_array, X, copy=True, input_name="X"
     )
@@ -111,7 +114,7 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
         step = grid_step(X[:, j])
         if step > 0:
             X[:, j] += step * rng.uniform(-0.5, 0.5, size=X.shape[0])
-    return X
+    return framed_like(table, X)
 
 
 def grid_step(column):

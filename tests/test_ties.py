@@ -1,6 +1,8 @@
 """Tied columns: what counts as one, and what noise they get."""
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -133,3 +135,18 @@ def test_long_lists_of_columns_are_cut():
     assert list_columns(range(3)) == "[0, 1, 2]"
     assert list_columns([0, 2], ["a", "b", "c"]) == "[a, c]"
     assert list_columns(range(30)).endswith("9], ... (30 in all)]".replace("]", "", 1))
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_a_dataframe_stays_a_dataframe(library):
+    columns = {"age": [1.0, 2.0, 2.0, 4.0], "height": [0.1, 0.2, 0.2, 0.2]}
+    frame = library.DataFrame(columns)
+    if library is pd:
+        frame.index = [3, 1, 4, 5]
+    noisy = dequantize(frame, random_state=0)
+    assert list(noisy.columns) == ["age", "height"]
+    np.testing.assert_array_equal(
+        noisy.to_numpy(), dequantize(frame.to_numpy(), random_state=0)
+    )
+    if library is pd:
+        assert noisy.index.tolist() == [3, 1, 4, 5]
