@@ -15,6 +15,9 @@ from torch import nn
 
 from skgen import VAE, EMGaussianMixture, SGDGaussianMixture
 from skgen.autoencoder import sliced_wasserstein_distance
+from skgen.autoencoder._blocks import by_blocks
+from skgen.autoencoder._calibration import linear_em
+from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._divergences import (
     directions,
     kl_to_standard_normal,
@@ -34,6 +37,7 @@ from skgen.autoencoder._likelihood import (
     continuous_bernoulli_variance,
     gaussian_log_density,
 )
+from skgen.autoencoder._modes import Items, Modes
 from skgen.autoencoder._modules import (
     Pool,
     Reconstruction,
@@ -50,6 +54,7 @@ from skgen.autoencoder._networks import (
     dense,
     last_layer,
 )
+from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._priors import (
     Cube,
     NormalMixture,
@@ -58,6 +63,7 @@ from skgen.autoencoder._priors import (
     quasi_noise,
     standard_normal,
 )
+from skgen.autoencoder._proposal import Proposal, with_control
 
 SIZES = [0, 1e-8, 1e-3, 0.0999, 0.1001, 1, 30, 500]
 LOGITS = sorted({sign * size for size in SIZES for sign in (-1, 1)})
@@ -1254,3 +1260,231 @@ def test_the_components_of_codes_are_chosen_on_held_out_rows_and_fitted_to_all(r
 
 def test_what_is_no_gaussian_mixture_has_no_normal_components():
     assert normal_components(object()) is None
+
+
+# -- what planted faults showed to be untested here ----------------------------------
+
+
+@pytest.mark.parametrize("p", [1, 2, 3])
+@pytest.mark.parametrize("m", [50, 20])
+def test_the_public_distance_of_a_shift_is_the_shift(p, m, rng):
+    X = rng.standard_normal((100, 1))
+    Y = 3 + (X if m == 50 else np.repeat(X, 2, axis=0))
+    found = sliced_wasserstein_distance(X, Y, p=p, random_state=0)
+    assert found == pytest.approx(3, rel=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["dense", "convolutional", "of the user"])
+def test_a_jacobian_is_that_of_autograd(kind, rng):
+    torch.manual_seed(0)
+    if kind == "convolutional":
+        network = convolutional_decoder((2, 5, 7), (4,), K, nn.SiLU)
+    else:
+        network = dense([K, 5, D], nn.Tanh)
+    for parameter in network.parameters():  # biases too
+        nn.init.normal_(parameter, 0, 0.5)
+    if kind == "of the user":
+        network = Halved(network)
+    network = network.double().requires_grad_(False)
+    z, slope = tensor(rng.standard_normal((2, 3, K)))
+    a, J = with_jacobian(network, z, slope)
+    torch.testing.assert_close(a, network(z))
+    for row in range(3):
+        by_code = torch.autograd.functional.jacobian(network, z[row : row + 1])
+        expected = by_code[0, :, 0].T * slope[row][:, None]  # (k, d)
+        torch.testing.assert_close(J[row], expected)
+
+
+class Halved(nn.Module):
+    """A network that is no sequence of known layers."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x):
+        return self.network(x) / 2
+
+
+def test_the_slope_of_the_cube_is_that_of_autograd(rng):
+    z = tensor(rng.standard_normal((6, 2)), requires_grad=True)
+    (expected,) = torch.autograd.grad(Cube(2).to_code(z).sum(), z)
+    torch.testing.assert_close(Cube(2).slope_of_code(z.detach()), expected)
+
+
+def test_blocks_give_each_item_its_answer():
+    x = torch.arange(10.0)[:, None]
+    for size in (1, 3, 4, 10, 16):
+        twice, sums = by_blocks(lambda x: (2 * x, x.sum(1)), size, x)
+        assert torch.equal(twice, 2 * x)
+        assert torch.equal(sums, x[:, 0])
+
+
+def some_modes(rng, log_evidence, k=2):
+    """Return modes of one row, with curvatures that are not diagonal."""
+    n_modes = len(log_evidence)
+    z = tensor(4 * rng.standard_normal((1, n_modes, k)))
+    roots = tensor(rng.standard_normal((1, n_modes, k, k)))
+    H = roots @ roots.mT + torch.ones(k, k).double() + torch.eye(k).double()
+    return Modes(z, tensor([log_evidence]), torch.linalg.cholesky(H)), H
+
+
+@pytest.mark.parametrize("log_evidence", [[0.3, 0.0, -0.5], [0.0]])
+def test_a_proposal_draws_from_its_density(log_evidence, rng):
+    modes, H = some_modes(rng, log_evidence)
+    proposal = Proposal(modes)
+    weights = np.exp(log_evidence) / np.exp(log_evidence).sum()
+    expected = NormalMixture(weights, modes.z[0], H[0])
+    u, noise = (torch.from_numpy(part) for part in quasi_noise(2**13, 2))
+    z = proposal.draw(u, noise)
+    torch.testing.assert_close(
+        proposal.log_density(z[:, :50])[0], expected.log_density(z[0, :50])
+    )
+    one = expected.normal()
+    np.testing.assert_allclose(z[0].mean(0), one.means[0], atol=0.02)
+    covariance = torch.linalg.inv(one.precisions[0])
+    np.testing.assert_allclose(np.cov(z[0].T), covariance, rtol=0.02, atol=2e-3)
+
+
+def test_a_proposal_gives_near_modes_their_least_share(rng):
+    modes, _ = some_modes(rng, [0.0, -5.0, -20.0])
+    share = np.exp([0.0, -5.0, -20.0])
+    expected = np.maximum(share / share.sum(), [0.0, 0.1, 0.0])
+    np.testing.assert_allclose(
+        Proposal(modes).weights[0], expected / expected.sum(), rtol=1e-6
+    )
+
+
+def test_a_control_variate_keeps_the_mean_and_lessens_its_noise(rng):
+    u = tensor(rng.uniform(size=(2000, 50)))
+    # The mean of e^u over [0, 1] is e - 1, that of the control 2 u is one.
+    plain = torch.exp(u).mean(1)
+    found = with_control(u, torch.log(2 * u)).exp()
+    assert found.mean().item() == pytest.approx(math.e - 1, abs=3e-3)
+    assert found.var() < 0.05 * plain.var()
+
+
+def linear_module(rng, noise, k=K):
+    """Return a module of linear networks, its loadings (d, k) and their offset."""
+    torch.manual_seed(0)
+    normal = likelihood("gaussian", D)
+    normal.set_variance(noise * normal.variance)
+    varying = torch.ones(D, dtype=torch.bool)
+    module = Reconstruction(nn.Linear(D, k), nn.Linear(k, D), normal, varying)
+    module = module.double().eval().requires_grad_(False)
+    return module, module.decoder.weight.numpy(), module.decoder.bias.numpy()
+
+
+def exact_evidence(module, prior, W, b, x):
+    """Return log p(x) and the means of codes under a linear decoder."""
+    D_x = np.diag(module.likelihood.variance.numpy())
+    mean, S = prior.means[0].numpy(), np.linalg.inv(prior.precisions[0].numpy())
+    covariance = W @ S @ W.T + D_x
+    gain = S @ W.T @ np.linalg.inv(covariance)
+    log_p = multivariate_normal(b + W @ mean, covariance).logpdf(x)
+    return log_p, mean + (x - b - W @ mean) @ gain.T
+
+
+def normal_prior(rng):
+    _weights, means, covariances = some_mixture(rng, K)
+    return NormalMixture([1.0], means[:1], np.linalg.inv(covariances[:1]))
+
+
+def test_the_modes_of_a_linear_decoder_are_exact(rng):
+    module, W, b = linear_module(rng, 0.3)
+    prior = normal_prior(rng)
+    x = tensor(rng.standard_normal((7, D)))
+    posterior = Posterior(module, prior, module.encode(x).numpy())
+    modes = posterior.modes(x, from_encoder_only=True)
+    log_p, mean = exact_evidence(module, prior, W, b, x.numpy())
+    np.testing.assert_allclose(modes.z[:, 0], mean, atol=1e-9)
+    np.testing.assert_allclose(modes.log_evidence[:, 0], log_p, atol=1e-9)
+
+
+def test_a_mode_that_two_starts_find_counts_once(rng):
+    module, W, b = linear_module(rng, 0.3)
+    prior = normal_prior(rng)
+    x = tensor(rng.standard_normal((3, D)))
+    posterior = Posterior(module, prior, module.encode(x).numpy())
+    row = torch.arange(3).repeat_interleave(2)
+    items = Items(posterior, x, row, tensor(rng.standard_normal((6, K))))
+    items.climb(12)
+    _, log_evidence, _ = items.laplace()
+    log_p, _ = exact_evidence(module, prior, W, b, x.numpy())
+    found = torch.logsumexp(log_evidence.view(3, 2), dim=1)
+    np.testing.assert_allclose(found, log_p, atol=1e-9)
+
+
+def test_the_density_of_wide_noise_is_the_mean_over_the_prior(rng):
+    module, W, b = linear_module(rng, 5.0)
+    prior = standard_normal(K)
+    x = tensor(rng.standard_normal((7, D)))
+    posterior = Posterior(module, prior, module.encode(x).numpy())
+    found, effective = posterior._by_prior(x)
+    log_p, _ = exact_evidence(module, prior, W, b, x.numpy())
+    np.testing.assert_allclose(found, log_p, atol=0.01)
+    assert ((effective > 100) & (effective < 4096)).all()
+
+
+def test_em_of_a_linear_decoder_is_that_of_factor_analysis(rng):
+    n, k, d = 4000, 1, 4
+    J = np.array([[1.0, -0.5, 2.0, 0.7]])
+    sigma = np.array([0.8, 1.0, 1.5, 0.6])
+    codes = 0.5 + 1.4 * rng.standard_normal((n, k))
+    x = codes @ J + sigma * rng.standard_normal((n, d))
+    model = Gaussian(d, shared=False, floor=1e-8, learned=False).double()
+    zero = torch.zeros(n, k, dtype=torch.float64)
+    mean, precision = linear_em(
+        tensor(x),
+        zero,
+        zero @ tensor(J),
+        tensor(J).expand(n, k, d),
+        model,
+        torch.zeros(k, dtype=torch.float64),
+        torch.eye(k, dtype=torch.float64),
+        learns_prior=True,
+    )
+    np.testing.assert_allclose(model.variance, sigma**2, rtol=0.1)
+    np.testing.assert_allclose(mean, [0.5], atol=0.1)
+    np.testing.assert_allclose(1 / precision, [[1.4**2]], rtol=0.1)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_the_coordinates_keep_the_density_in_the_units_of_the_data(rng):
+    X = np.column_stack([rng.standard_normal((50, 2)) * [2.0, 300.0], np.full(50, 7.0)])
+    model = VAE(1)
+    model._fit_dtype = np.float64
+    coordinates = Coordinates(model, X)
+    scale = X.std(axis=0)
+    scale[2] = 1e-3 * scale[1]  # the floor
+    U = coordinates.standardized(X)
+    inner = norm.logpdf(U[:, coordinates.varying]).sum(axis=1)
+    expected = norm(X.mean(axis=0), scale).logpdf(X).sum(axis=1)
+    np.testing.assert_allclose(inner + coordinates.log_rest(X), expected, atol=1e-9)
+    np.testing.assert_allclose(coordinates.loss_offset - inner, -expected, atol=1e-9)
+    variance = coordinates.noise_variance(np.array([0.5, 0.25]))
+    np.testing.assert_allclose(variance, [0.5, 0.25, 1.0] * scale**2)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
+def test_greys_above_one_and_below_zero_are_refused(likelihood):
+    model = VAE(1, likelihood=likelihood)
+    coordinates = Coordinates(model, np.eye(2))
+    for X in ([[0.0, 1.01]], [[-0.01, 1.0]]):
+        with pytest.raises(ValueError, match=r"'X' argument of VAE must lie in"):
+            coordinates.standardized(np.array(X))
+
+
+@pytest.mark.parametrize("noise", [1e-4, 0.01, 0.3])
+def test_the_density_under_a_linear_decoder_is_exact_whatever_the_noise(noise, rng):
+    module, W, b = linear_module(rng, noise)
+    one = normal_prior(rng)
+    # As two equal components, so that no closed form is taken.
+    prior = NormalMixture(
+        [0.5, 0.5], one.means.repeat(2, 1), one.precisions.repeat(2, 1, 1)
+    )
+    z = prior.draw(30, rng)
+    x = torch.from_numpy(module.likelihood.draw(module.decode(z), rng))
+    posterior = Posterior(module, prior, module.encode(x).numpy())
+    log_p, _ = exact_evidence(module, one, W, b, x.numpy())
+    np.testing.assert_allclose(posterior.log_density(x, 64), log_p, atol=0.05)

@@ -375,3 +375,10 @@ def test_ties_are_told_of_once():
     with pytest.warns(UndefinedMetricWarning) as caught:
         DensityOutlierDetector(GaussianKDE(1.0)).fit(X)
     assert len(caught) == 1
+
+
+def test_a_detector_leaves_its_density_as_it_is():
+    density = GaussianKDE()
+    model = DensityOutlierDetector(density).fit(rows(60, 2))
+    assert not hasattr(density, "X_train_")
+    assert model.estimator_ is not density

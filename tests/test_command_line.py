@@ -26,8 +26,13 @@ from skgen._comparison._candidates import (
     candidates,
     epochs,
 )
-from skgen._comparison._cross_validation import cross_validate
-from skgen._comparison._data import digits_table
+from skgen._comparison._cross_validation import (
+    Result,
+    cross_validate,
+    mean_and_error,
+)
+from skgen._comparison._data import Table, digits_table, read_table
+from skgen._comparison._report import format_results
 
 NETWORKS = ("AutoEncoder", "VAE", "SWAE")
 
@@ -748,3 +753,136 @@ assert matplotlib.get_backend() == "svg"
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+# -- what planted faults showed to be untested ---------------------------------------
+
+
+class Mean:
+    """A density that scores a row by its distance to the mean of the training rows."""
+
+    def fit(self, X):
+        self.mean = X.mean(axis=0)
+
+    def score_samples(self, X):
+        return -np.abs(X - self.mean).sum(axis=1)
+
+
+def ignored(label):
+    pass
+
+
+def test_each_row_is_scored_by_a_model_that_did_not_see_it():
+    X = np.sort(rows(31, 2), axis=0)
+    models = [Candidate("mean", lambda X: Mean())]
+    (result,) = cross_validate(models, X, 3, 7, ignored)
+    expected = np.empty(31)
+    for train, test in KFold(3, shuffle=True, random_state=7).split(X):
+        expected[test] = -np.abs(X[test] - X[train].mean(axis=0)).sum(axis=1)
+    np.testing.assert_array_equal(result.log_density, expected)
+
+
+def test_a_model_without_a_density_for_some_row_has_failed():
+    class Cut(Mean):
+        def score_samples(self, X):
+            answer = super().score_samples(X)
+            answer[0] = -np.inf
+            return answer
+
+    models = [Candidate("cut", lambda X: Cut())]
+    (result,) = cross_validate(models, rows(20, 2), 2, 0, ignored)
+    assert result.failed
+    assert "not finite" in result.notes[ValueError]
+
+
+def test_the_error_of_a_mean_is_its_standard_error():
+    values = rows(50, 1)[:, 0]
+    mean, error = mean_and_error(values)
+    assert mean == pytest.approx(values.mean())
+    assert error == pytest.approx(stats.sem(values))
+
+
+def test_the_difference_to_the_best_is_paired():
+    best = rows(50, 1)[:, 0]
+    less = best - 0.25 - 0.01 * rows(50, 1, seed=1)[:, 0] ** 2
+    results = [
+        Result(Candidate(label, None), values, [1.0], [0.5], {})
+        for label, values in (("less", less), ("best", best))
+    ]
+    _, _, first, second = format_results(results).splitlines()
+    assert first.split()[0] == "best"
+    label, *numbers = second.split()[:5]
+    assert label == "less"
+    expected = [less.mean(), stats.sem(less), (best - less).mean()]
+    np.testing.assert_allclose(
+        np.array(numbers, dtype=float),
+        [*expected, stats.sem(best - less)],
+        atol=6e-5,
+    )
+
+
+def test_draws_come_back_to_the_grid_of_their_column(tmp_path):
+    values = 0.25 + 0.5 * (np.arange(60) % 4)
+    path = table(tmp_path / "t.csv", n=60, half=values)
+    found = read_table(path, ties=True, random_state=0)
+    draws = found.X + 0.02
+    assert set(found.to_grid(draws)[2]) <= {0.25, 0.75, 1.25, 1.75}
+
+
+def test_a_table_is_thinned_to_different_rows_in_their_order():
+    ranks = np.arange(200.0)[:, None]
+    some = Table(ranks, ["rank"]).thinned(150, np.random.RandomState(0)).X[:, 0]
+    assert some.size == 150
+    assert (np.diff(some) > 0).all()
+    assert some.max() > 150
+
+
+def test_an_index_is_told_from_data(tmp_path):
+    squares = np.arange(80.0) ** 2
+    path = table(tmp_path / "t.csv", squares=squares, index=np.arange(1, 81))
+    found = read_table(path, ties=False, random_state=0)
+    assert found.names == ["width", "height", "squares"]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_pairs_of_models_that_compute_the_same_agree():
+    X = rows(200, 2) * [1.0, 1000.0] + [0.0, 5000.0]
+    models, _ = candidates(200, 2, 4, 0, fast=True)
+    built = {model.label: model.build for model in models}
+    for ours, theirs in (
+        ("GaussianKDE(h)", "sklearn KernelDensity(h)"),
+        ("EMGaussianMixture(4, s)", "sklearn GaussianMixture(4, s)"),
+    ):
+        scores = [built[label](X).fit(X).score_samples(X) for label in (ours, theirs)]
+        np.testing.assert_allclose(*scores, atol=1e-2)
+
+
+def test_draws_come_from_the_best_model_of_ours(tmp_path, capsys, monkeypatch):
+    def some(*arguments, **options):
+        models, left_out = candidates(*arguments, **options)
+        labels = "GaussianKDE()", "EMGaussianMixture(1)", "sklearn KernelDensity(h)"
+        return [m for m in models if m.label in labels], left_out
+
+    monkeypatch.setattr(command, "candidates", some)
+    path = table(tmp_path / "t.csv")
+    main([path, "--sample", str(tmp_path / "o.csv"), "-n", "7"])
+    out = capsys.readouterr().out
+    best = next(label for label in labels(out) if not label.startswith("sklearn"))
+    assert f"7 draws from {best}: " in out
+
+
+def test_draws_of_a_model_without_a_seed_follow_that_of_the_command(
+    tmp_path, capsys, monkeypatch
+):
+    def some(*arguments, **options):
+        models, left_out = candidates(*arguments, **options)
+        return [m for m in models if m.label == "GaussianKDE()"], left_out
+
+    monkeypatch.setattr(command, "candidates", some)
+    path, draws = table(tmp_path / "t.csv"), []
+    for seed in "001":
+        out = tmp_path / "o.csv"
+        main([path, "--sample", str(out), "-n", "7", "--random-state", seed])
+        draws.append(pd.read_csv(out))
+    pd.testing.assert_frame_equal(draws[0], draws[1])
+    assert not draws[0].equals(draws[2])

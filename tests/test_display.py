@@ -21,6 +21,7 @@ from sklearn.neighbors import KernelDensity
 from skgen import AutoEncoder, EMGaussianMixture, GaussianKDE
 from skgen._parameters import InvalidParameterError
 from skgen.display import DensityDisplay, SampleDisplay
+from skgen.display._panels import some_rows
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -680,6 +681,7 @@ import sys
 sys.modules["matplotlib"] = None
 from skgen import GaussianKDE
 from skgen.display import DensityDisplay, SampleDisplay
+from skgen.display._panels import some_rows
 kde = GaussianKDE(1.0).fit([[0.0], [1.0]])
 for call in (
     lambda: DensityDisplay.from_estimator(kde, [[0.0], [1.0]]),
@@ -889,3 +891,19 @@ def test_two_pages_share_their_scale():
     vmin, vmax = data.clim_
     draws = images(KDE, image_shape=(2, 3), vmin=vmin, vmax=vmax)
     assert draws.image_.get_clim() == data.image_.get_clim()
+
+
+# -- what planted faults showed to be untested ---------------------------------------
+
+
+def test_some_rows_are_chosen_from_all_of_the_table():
+    ranks = np.arange(1000.0)[:, None]
+    some = some_rows(ranks, 100)[:, 0]
+    assert np.unique(some).size == 100
+    assert some.mean() == pytest.approx(500, abs=120)
+    np.testing.assert_array_equal(some, some_rows(ranks, 100)[:, 0])
+
+
+def test_a_page_of_few_images_is_no_wider_than_they_are():
+    display = SampleDisplay(rows(2, 6).reshape(2, 2, 3)).plot()
+    assert display.image_.get_array().shape == (2 + 2, 2 * 3 + 3)

@@ -523,3 +523,25 @@ def test_a_file_of_an_earlier_version_answers_as_then(file):
             assert found[key].tolist() == values
     if hasattr(model, "partial_fit"):
         assert np.isfinite(model.partial_fit(table).score(table))
+
+
+def test_a_frozen_layer_stays_frozen():
+    layer = nn.Linear(1, 3)
+    layer.bias.requires_grad_(False)
+    packer = Packer()
+    packed = json.loads(json.dumps(packer.pack(layer)))
+    found = Unpacker(packer.arrays, packer.objects).unpack(packed)
+    assert torch.equal(found.bias, layer.bias)
+    assert not found.bias.requires_grad
+    assert found.weight.requires_grad
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("size", [3, 30])
+def test_arrays_keep_their_order_in_memory(order, size):
+    array = np.array(rows(size, 4), order=order)
+    packer = Packer()
+    packed = json.loads(json.dumps(packer.pack(array)))
+    found = Unpacker(packer.arrays, packer.objects).unpack(packed)
+    np.testing.assert_array_equal(found, array)
+    assert found.strides == array.strides

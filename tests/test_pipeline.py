@@ -870,3 +870,131 @@ def test_draws_follow_the_density_of_a_pipeline(model):
     cdf = np.cumsum(np.exp(model.score_samples(x[:, None]))) * (x[1] - x[0])
     error = np.interp(draws, x, cdf) - (np.arange(draws.size) + 0.5) / draws.size
     assert kstwobign.sf(np.abs(error).max() * np.sqrt(draws.size)) > 1e-3
+
+
+# -- what planted faults showed to be untested ---------------------------------------
+
+
+class OwnScaler(StandardScaler):
+    pass
+
+
+def test_a_subclass_of_a_known_transformer_is_scored():
+    X = rows(60, 2)
+    expected = make_generative_pipeline(StandardScaler(), GaussianKDE()).fit(X)
+    model = make_generative_pipeline(OwnScaler(), GaussianKDE()).fit(X)
+    np.testing.assert_array_equal(model.score_samples(X), expected.score_samples(X))
+
+
+def square_root(X):
+    return np.sqrt(X)
+
+
+def test_bounds_of_a_registered_function_cut_and_renormalise():
+    register_log_det(
+        square_root, lambda X: -np.log(4 * X).sum(axis=1) / 2, bounds=(0, np.inf)
+    )
+    X = np.random.RandomState(0).uniform(size=(100, 1)) ** 2
+    step = FunctionTransformer(square_root, np.square)
+    model = make_generative_pipeline(step, GaussianKDE()).fit(X)
+    Y = np.sqrt(X)
+    density = GaussianKDE().fit(Y)
+    mass = mass_inside(density, (0.0, np.inf))
+    assert mass < 0.95
+    expected = density.score_samples(Y) - np.log(2 * Y[:, 0]) - np.log(mass)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+def test_rows_below_the_least_quantile_have_no_density():
+    X = rows(100, 2)
+    step = QuantileTransformer(n_quantiles=20, output_distribution="normal")
+    model = make_generative_pipeline(step, GaussianKDE()).fit(X)
+    below = np.array([X[:, 0].min() - 1, X[:, 1].mean()])
+    assert model.score_samples([below]) == -np.inf
+
+
+@pytest.mark.parametrize("output", ["uniform", "normal"])
+def test_the_range_of_quantiles_is_what_they_reach(output):
+    step = QuantileTransformer(n_quantiles=20, output_distribution=output)
+    step.fit(rows(100, 2))
+    lower, upper = change_of(step).bounds(step)
+    reached = step.transform([[-1e9, -1e9], [1e9, 1e9]])
+    np.testing.assert_allclose([lower, upper], reached, rtol=1e-8)
+
+
+class Counted(KernelDensity):
+    """A density that counts its draws."""
+
+    n_drawn = 0
+
+    def sample(self, n_samples=1, random_state=None):
+        type(self).n_drawn += n_samples
+        return super().sample(n_samples, random_state)
+
+
+def test_the_mass_of_other_densities_is_known_to_a_thousandth_of_a_nat():
+    step = FunctionTransformer(np.exp, np.log)
+    model = make_generative_pipeline(step, Counted(bandwidth=0.3)).fit(rows(60, 1))
+    mass, n = model._mass, Counted.n_drawn
+    assert 0.5 < mass < 1
+    assert n == 2**16 or (1 - mass) / (mass * n) < 1e-6
+
+
+def test_two_bounded_ranges_have_the_mass_of_both():
+    X = rows(100, 1)
+    model = make_generative_pipeline(
+        MinMaxScaler(clip=True), FunctionTransformer(np.exp, np.log), GaussianKDE()
+    ).fit(X)
+    edges = np.linspace(X.min(), X.max(), 2001)
+    middles = (edges[1:] + edges[:-1])[:, None] / 2
+    mass = np.exp(model.score_samples(middles)).sum() * (edges[1] - edges[0])
+    assert mass == pytest.approx(1, abs=0.004)
+
+
+def test_fitting_leaves_the_density_as_it_is():
+    density = GaussianKDE()
+    model = make_generative_pipeline(StandardScaler(), density).fit(rows(60, 2))
+    assert not hasattr(density, "X_train_")
+    assert model[-1] is not density
+
+
+def test_output_that_is_set_after_fitting_is_that_of_the_steps():
+    X = rows(60, 2)
+    model = make_generative_pipeline(StandardScaler(), PCA(1), GaussianKDE()).fit(X)
+    model.set_output(transform="pandas")
+    assert isinstance(model[:1].transform(X), pd.DataFrame)
+    assert isinstance(model[0].transform(X), pd.DataFrame)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_the_mass_in_a_box_is_the_share_of_a_mixtures_own_draws(kind):
+    density = EMGaussianMixture(2, covariance_type=kind, random_state=0)
+    density.fit(3 * rows(200, 2))
+    bounds = np.array([-np.inf, 0.5]), np.array([6.0, 12.0])
+    draws = density.sample(50_000, random_state=0)
+    share = ((draws > bounds[0]) & (draws < bounds[1])).all(axis=1).mean()
+    assert mass_inside(density, bounds) == pytest.approx(share, abs=0.01)
+
+
+class Seeing(Doubler):
+    """Notes the libraries of the rows that it is given."""
+
+    seen = []  # noqa: RUF012
+
+    def fit(self, X, y=None):
+        self.feature_names_in_ = np.array(X.columns, dtype=object)
+        return super().fit(X)
+
+    def transform(self, X):
+        self.seen.append(type(X).__module__.partition(".")[0])
+        return super().transform(X)
+
+
+@pytest.mark.parametrize("library", [pd, pl])
+def test_steps_see_the_library_of_the_rows(library):
+    frame = library.DataFrame(dict(zip("ab", rows(60, 2).T, strict=True)))
+    Seeing.seen.clear()
+    register_log_det(Seeing, lambda step, X: np.full(len(X), 2 * np.log(2.0)))
+    model = make_generative_pipeline(Seeing(), GaussianKDE()).fit(frame)
+    model.score_samples(frame)
+    assert set(Seeing.seen) == {library.__name__}

@@ -22,7 +22,11 @@ from skorch import NeuralNet, callbacks
 from skorch.callbacks import Callback, EarlyStopping
 
 from skgen import SGDGaussianMixture
+from skgen.neural._base import _same
 from skgen.neural._batches import Batches
+from skgen.neural._net import LossModule, StopTraining
+from skgen.neural._schedule import Patience, Plateau
+from skgen.neural._training import build_net
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -549,3 +553,182 @@ print(mixture.score(X).hex(), mixture.set_params(device="cpu").partial_fit(X).n_
 """
     n = str(mixture.n_iter_ + 1)
     assert python(code, cwd=tmp_path, env=os.environ) == [mixture.score(X).hex(), n]
+
+
+# -- what planted faults showed to be untested ---------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 7])
+def test_the_mean_over_batches_is_that_over_rows(size):
+    values = torch.arange(7.0)[:, None] ** 2
+    batches = Batches(values, size, values.device)
+    found = batches.mean([batch.mean() for batch in batches])
+    assert found == pytest.approx(float(values.mean()), rel=1e-6)
+
+
+def test_batches_that_are_gathered_in_groups_hold_each_row_once():
+    wide = torch.arange(100.0)[:, None].expand(100, 30_000)
+    shuffled = Batches(wide, 7, wide.device, torch.Generator())
+    found = torch.cat([batch[:, 0] for batch in shuffled])
+    assert torch.equal(found.sort().values, wide[:, 0])
+
+
+class Distance(LossModule):
+    """The mean distance of rows to a point, and what it has seen."""
+
+    def __init__(self, d):
+        super().__init__()
+        self.point = torch.nn.Parameter(torch.zeros(d))
+        self.seen = []
+
+    def forward(self, x):
+        if self.training:
+            self.seen.append(x)
+        return ((x - self.point).square().sum(1) + self.point.sum() ** 4).mean()
+
+
+def net(lr=0.01, batch_size=16, **params):
+    """Return a net that trains a `Distance` in two dimensions by plain descent."""
+    estimator = model(optimizer="sgd", lr=lr, **params)
+    generator = torch.Generator().manual_seed(0)
+    made = build_net(estimator, Distance(2), [], batch_size, generator)
+    made.set_rate(lr)
+    made.streams_ = False
+    return made
+
+
+TABLE = torch.from_numpy(X).float()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_the_engine_takes_the_steps_of_a_loop_by_hand(momentum):
+    trained = net(net_params={"optimizer__momentum": momentum})
+    trained.train(TABLE, None, 3)
+    module = trained.module_
+    assert len(module.seen) == 3 * -(-len(X) // 16)
+    point, velocity = torch.zeros(2), torch.zeros(2)
+    for batch in module.seen:
+        gradient = 2 * (point - batch).mean(0) + 4 * point.sum() ** 3
+        velocity = momentum * velocity + gradient
+        point = point - 0.01 * velocity
+    torch.testing.assert_close(module.point.detach(), point, rtol=1e-4, atol=1e-5)
+
+
+def test_each_epoch_takes_the_rows_in_an_order_of_its_own():
+    trained = net()
+    trained.train(TABLE, None, 2)
+    trained.train(TABLE, None, 1)  # as a warm start does
+    seen = torch.cat(trained.module_.seen).view(3, *TABLE.shape)
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.equal(seen[one], seen[other])
+    for epoch in seen:
+        assert torch.equal(epoch.sort(dim=0).values, TABLE.sort(dim=0).values)
+
+
+def test_a_snapshot_stays_what_it_was():
+    trained = net()
+    trained.train(TABLE, None, 1)
+    snapshot, before = trained.snapshot(), trained.module_.point.detach().clone()
+    trained.train(TABLE, None, 1)
+    assert not torch.equal(trained.module_.point, before)
+    trained.restore(snapshot)
+    assert torch.equal(trained.module_.point, before)
+
+
+def rate_after(trained, n_steps):
+    trained.n_steps_ = n_steps
+    trained._lower_rate()
+    return trained.optimizer_.param_groups[0]["lr"]
+
+
+def test_the_learning_rate_halves_after_its_half_life():
+    trained = net()
+    trained.set_rate(0.4, half_life=50)
+    rates = [rate_after(trained, n) for n in (0, 50, 1000)]
+    np.testing.assert_allclose(rates, [0.4, 0.2, 0.4 / np.sqrt(61)])
+
+
+def test_the_learning_rate_falls_along_half_a_cosine_from_its_first_step():
+    trained = net()
+    trained.n_steps_ = 300  # of an earlier fit
+    trained.set_rate(0.4, n_steps=60)
+    rates = [rate_after(trained, n) for n in (300, 330, 345, 360, 500)]
+    expected = [0.4, 0.2, 0.2 - 0.2 * np.sqrt(0.5), 4e-4, 4e-4]
+    np.testing.assert_allclose(rates, expected)
+
+
+class Script:
+    """Stands for a net whose losses are known."""
+
+    held_out_ = "held-out rows"
+    streams_ = False
+    rate_, half_life_ = 1.0, None
+
+    def __init__(self, losses):
+        self.losses, self.restored, self.epoch = losses, None, 0
+
+    def mean_loss(self, rows):
+        return self.losses[0]
+
+    def snapshot(self):
+        return self.epoch
+
+    def restore(self, snapshot):
+        self.restored = snapshot
+
+    def set_rate(self, rate, half_life):
+        self.rate_, self.half_life_ = rate, half_life
+
+    def run(self, schedule):
+        """Return the number of epochs, of which loss 0 is that of the start."""
+        schedule.on_train_begin(self, X=TABLE)
+        try:
+            for epoch in range(1, len(self.losses)):
+                self.epoch, self.history = epoch, [{"valid_loss": self.losses[epoch]}]
+                schedule.on_epoch_end(self)
+        except StopTraining:
+            pass
+        schedule.on_train_end(self)
+        return self.epoch
+
+
+def test_patience_counts_epochs_and_keeps_the_best():
+    script = Script([9.0, 3.0, 2.0, 2.5, 2.4, 1.0])
+    assert script.run(Patience(2)) == 4
+    assert script.restored == 2
+
+
+def test_a_plateau_lowers_the_rate_and_goes_back_to_the_best():
+    # A fall of less than tol ends a level too, but its weights are the best.
+    script = Script([9.0, 3.0, 2.0, 1.95, 2.05, 1.0, 1.2, 1.2, 0.0])
+    schedule = Plateau(tol=0.1, patience=2, n_levels=2, factor=0.2)
+    assert script.run(schedule) == 7
+    assert schedule.converged_
+    assert script.rate_ == pytest.approx(0.2)
+    assert script.restored == 5
+
+
+def test_each_block_of_a_stream_has_noise_of_its_own():
+    seeds = []
+    note = At(
+        "train_begin",
+        lambda net, **_: seeds.append(net.module_.generator.initial_seed()),
+    )
+    mixture = model(note).partial_fit(X[:100])
+    mixture.partial_fit(X[100:]).partial_fit(X[:50])
+    assert len(set(seeds)) == 3
+
+
+def test_parameters_are_the_same_where_they_are_equal():
+    assert _same((6,), [6])
+    assert _same({"a": np.ones(2)}, {"a": np.ones(2)})
+    assert not _same((6,), (6, 4))
+    assert not _same({"a": 1}, {"a": 2})
+
+
+def test_the_betas_of_the_user_precede_those_of_the_model():
+    def betas(**params):
+        return model(**params).fit(X[:50]).net_.optimizer_.param_groups[0]["betas"]
+
+    assert betas() == (0.9, 0.99)
+    assert betas(net_params={"optimizer__betas": (0.5, 0.6)}) == (0.5, 0.6)
