@@ -120,11 +120,12 @@ def _floats(values):
 
 
 def _converts(values):
+    """Return whether (n,) values convert to floats; sequences do not."""
     try:
-        np.asarray(np.asarray(values, dtype=object), dtype=np.float64)
+        floats = np.asarray(np.asarray(values, dtype=object), dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return False
-    return True
+    return floats.ndim == 1
 
 
 def _listed(labels):

@@ -134,6 +134,7 @@ _NO_MISSING = re.compile(r"\n(\w+) does not accept missing values")
 _NO_FLOAT = re.compile(
     "could not convert string|argument must be a string or a real number"
     "|too large to convert|could not be promoted"
+    "|array element with a sequence(?!.* after 1 dim)"  # rows of different lengths
 )
 
 
@@ -160,5 +161,5 @@ def _not_numbers(what, X, message):
     if got is None:
         return None
     # scikit-learn's estimator checks look for Python's words about other types.
-    reason = f": {message}" if "values of type" in got else ""
+    reason = f": {message.rstrip('.')}" if "values of type" in got else ""
     return f"{what} must hold numbers only. Got {got} instead{reason}."
