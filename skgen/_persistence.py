@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 
 import skgen
+from skgen._frames import frame_kind
 from skgen._lazy import lazy_module
 
 _torch_values = lazy_module("skgen.neural._packing", "This file")
@@ -205,6 +206,8 @@ def _parts(value):
         yield from _parts(list(value.values()))
     elif isinstance(value, np.random.RandomState):
         yield from _parts(value.get_state(legacy=False))
+    elif isinstance(value, np.random.Generator):
+        yield from _parts(value.bit_generator.state)
     else:
         yield type(value).__name__.encode()
         # Other models have checksums of their own, and an estimator with its own
@@ -212,6 +215,10 @@ def _parts(value):
         setstate = getattr(type(value), "__setstate__", None)
         if setstate is BaseEstimator.__setstate__:
             yield from _parts(vars(value))
+        elif setstate and not isinstance(value, BaseEstimator):
+            state = type(value).__getstate__(value)
+            # Of a class in C, such as the trees of scikit-learn's KernelDensity.
+            yield from _parts(state if isinstance(state, tuple) else None)
 
 
 def private_name(cls):
@@ -284,6 +291,8 @@ class Packer:
             packed = _torch_values.packed(value, self)
             if packed is not None:
                 return packed
+        if frame_kind(value) and getattr(value, "shape", ()):  # skops cannot save it
+            return self.pack(np.asarray(value))
         name = private_name(kind)
         if name is not None:
             return self.once(value, lambda: {"object": [name, self._state_of(value)]})
@@ -373,7 +382,8 @@ class Unpacker:
     def _object_array(self, content):
         shape, items = content
         array = np.empty(len(items), dtype=object)
-        array[:] = self.unpack(items)
+        for i, item in enumerate(items):  # which may be a list
+            array[i] = self.unpack(item)
         return array.reshape(shape)
 
     def _scalar(self, content):
