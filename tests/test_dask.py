@@ -336,7 +336,7 @@ def spoiled(value):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (spoiled(np.nan), r"Input X contains NaN.\sEMGaussianMixture"),
+        (spoiled(np.nan), r"Input X contains NaN in column 1\. EMGaussianMixture"),
         (spoiled(np.inf), "Input X contains infinity"),
         (spoiled(1e200), "The 'X' argument of EMGaussianMixture must lie within"),
         (LAZY[:, 0], "'X' .* two-dimensional.* Got shape \\(60,\\) instead"),
@@ -398,7 +398,7 @@ def test_errors_of_answers(method):
     with pytest.raises(ValueError, match="X has 2 features, but EMGaussianMixture"):
         answer(LAZY[:, :2])
     lazy = answer(spoiled(np.nan))  # known to nobody yet
-    with pytest.raises(ValueError, match=r"Input X contains NaN.\sEMGaussianMixture"):
+    with pytest.raises(ValueError, match=r"Input X contains NaN in column 1\. EM"):
         lazy.compute()
     with pytest.raises(ValueError, match="not fitted"):
         getattr(mixture(), method)(LAZY)
@@ -419,3 +419,16 @@ def test_a_missing_package_is_named(monkeypatch):
     hint = r'^Dask input needs dask\. Install with: pip install ".+\[dask\]"$'
     with pytest.raises(ImportError, match=hint):
         mixture().fit(LAZY)
+
+
+def test_columns_of_a_dataframe_with_nan_are_named():
+    frame = pd.DataFrame(rows(60), columns=["width", "height", "age"])
+    table = dd.from_pandas(frame, npartitions=3)
+    model = mixture().fit(table)
+    for value, words in ((np.nan, "contains NaN"), (np.inf, "contains infinity")):
+        frame.loc[45, "height"] = value
+        bad = dd.from_pandas(frame, npartitions=3)
+        message = f"^Input X {words}.* in column 'height'"
+        for answer in (mixture().fit, lambda X: model.transform(X).compute()):
+            with pytest.raises(ValueError, match=message):
+                answer(bad)
