@@ -86,7 +86,8 @@ _KEYS = ("skgen_format", "skgen_version", "text", "arrays", "objects", "checksum
 # Kinds of values in the text; PyTorch adds its kinds in `neural/_packing.py`.
 _KINDS = (
     *("again", "array", "dict", "dtype", "few", "foreign", "items", "object"),
-    *("object_array", "routed", "scalar", "set", "slice", "tuple"),
+    *("object_array", "routed", "scalar", "set", "single"),
+    *("slice", "tuple"),
 )
 
 # Arrays of up to this many numbers are part of the text: an array file has a header of
@@ -232,6 +233,11 @@ def private_class(name):
     return getattr(import_module(module), attribute)
 
 
+def _is_plain(dtype):
+    """Return whether JSON holds the numbers of a data type without loss."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
+
+
 def _few(array):
     """Return the data type, order, shape and numbers of a small array, a list."""
     order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
@@ -276,13 +282,13 @@ class Packer:
             if value.dtype == object:
                 items = [self.pack(item) for item in value.ravel()]
                 return {"object_array": [list(value.shape), items]}
-            plain = value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
-            if plain and value.ndim and value.size <= _FEW:
+            if _is_plain(value.dtype) and value.ndim and value.size <= _FEW:
                 return self.once(value, lambda: {"few": _few(value)})
             return {"array": self.position(value, self.arrays)}
-        if isinstance(value, np.generic) and value.dtype.kind in "biufU":
-            if value.dtype.itemsize <= 8 or value.dtype.kind == "U":
+        if isinstance(value, np.generic) and value.dtype.kind in "biufcmMSU":
+            if _is_plain(value.dtype) or value.dtype.kind == "U":
                 return {"scalar": [value.dtype.str, value.item()]}
+            return {"single": self.position(np.asarray(value), self.arrays)}
         if isinstance(value, np.dtype):
             return {"dtype": value.str}
         if kind is slice:
@@ -389,6 +395,9 @@ class Unpacker:
     def _scalar(self, content):
         dtype, value = content
         return np.dtype(dtype).type(value)
+
+    def _single(self, position):
+        return self.arrays[position][()]
 
     def _dtype(self, name):
         return np.dtype(name)

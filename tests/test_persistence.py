@@ -145,7 +145,10 @@ def test_values_keep_their_types_and_identity():
     values = {
         "plain": [None, True, 3, -0.0, np.inf, "ü", 2**70],
         "containers": ((), {1: "a", (2, 3): "b"}, {"c"}, {"dict": {"x": 1}}),
-        "scalars": [np.float32(0.1), np.int8(3), np.True_, np.str_("s")],
+        "scalars": [
+            *(np.float32(0.1), np.int8(3), np.True_, np.str_("s")),
+            *(np.longdouble(1) / 3, np.complex64(1j), np.datetime64("2026-01-01")),
+        ],
         "arrays": [
             matrix,
             matrix[:3, :3].T,
