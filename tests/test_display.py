@@ -907,3 +907,21 @@ def test_some_rows_are_chosen_from_all_of_the_table():
 def test_a_page_of_few_images_is_no_wider_than_they_are():
     display = SampleDisplay(rows(2, 6).reshape(2, 2, 3)).plot()
     assert display.image_.get_array().shape == (2 + 2, 2 * 3 + 3)
+
+
+def test_long_names_of_columns_do_not_overlap(tmp_path):
+    names = ["od280/od315_of_diluted_wines", "price of a litre (dollars)", r"$\mu$ _ b"]
+    X = pd.DataFrame(rows(60, 3) * [1e-6, 1, 1], columns=names)
+    display = DensityDisplay.from_estimator(GaussianKDE().fit(X), X, random_state=0)
+    figure = display.figure_
+    figure.savefig(tmp_path / "corner.png")
+    labels = [ax.xaxis.label for ax in display.axes_[-1]]
+    assert labels[0].get_text() == "od280/od315_\nof_diluted_\nwines"
+    assert labels[2].get_text() == names[2]
+    boxes = [label.get_window_extent() for label in labels]
+    for left, right in pairwise(boxes):
+        assert left.x1 < right.x0
+    assert boxes[0].x0 > 0
+    offset = display.axes_[-1, 0].xaxis.get_offset_text()
+    assert offset.get_text()
+    assert not offset.get_window_extent().overlaps(boxes[0])
