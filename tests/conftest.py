@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(config, items):
 def pytest_xdist_make_scheduler(config, log):
     """Run all tests of a model in one process, which makes each of its fits once.
 
-    The marks `xdist_group` would say so too, but xdist 3.8 does not see them where
-    pytest is 9.2: https://github.com/pytest-dev/pytest-xdist/issues/1386.
+    Marks of the kind `xdist_group` have no effect with xdist 3.8 and pytest 9.2:
+    https://github.com/pytest-dev/pytest-xdist/issues/1386.
     """
     if config.getoption("dist") != "loadgroup":
         return None
