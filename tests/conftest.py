@@ -2,7 +2,6 @@
 
 import os
 import re
-from functools import cache
 from pathlib import Path
 
 # Side by side, every process has one core to itself.
@@ -15,9 +14,6 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import numpy as np
 import pytest
-
-# Tests of these files share fixtures.
-GROUPED = {"test_distributed.py"}
 
 
 def pytest_addoption(parser):
@@ -34,26 +30,39 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
     skipped = pytest.mark.skip(reason="slow: give --slow to run it")
     for item in items:
-        if "slow" in item.keywords and not config.getoption("--slow"):
+        if "slow" in item.keywords:
             item.add_marker(skipped)
-        if shared := _group(item):
-            item.add_marker(pytest.mark.xdist_group(shared))
 
 
-def _group(item):
-    """Return the group of tests that one process runs, for the fits that they share."""
-    if item.path.name in GROUPED:
-        return item.path.name
-    parameters = item.callspec.params if hasattr(item, "callspec") else {}
-    model = parameters.get("model", parameters.get("estimator"))
-    return _name(model) if hasattr(model, "get_params") else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run all tests of a model in one process, which makes each of its fits once.
+
+    Marks of the kind `xdist_group` have no effect with xdist 3.8 and pytest 9.2:
+    https://github.com/pytest-dev/pytest-xdist/issues/1386.
+    """
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModel(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return _group(nodeid)
+
+    return ByModel(config, log)
 
 
-@cache
-def _name(model):
-    return re.sub(r"\W+", "-", str(model))
+def _group(nodeid):
+    """Return what the tests of one process have in common: a file or a model."""
+    path, *_ = nodeid.split("::")
+    if Path(path).name == "test_distributed.py":  # one cluster
+        return path
+    model = re.search(r"[\[-]([A-Z]\w*\(.*\))", nodeid)
+    return model.group(1) if model else nodeid
 
 
 @pytest.fixture

@@ -66,13 +66,12 @@ WITHOUT_A_FIT = [
     "check_transformers_unfitted",
     "check_valid_tag_types",
 ]
-# What these have in common with a VAE is checked there: their fits are for the thorough
-# selection.
+# A VAE stands for its siblings, whose fits are for the thorough selection.
 SIBLINGS = [model for model in ONE_OF_EACH if isinstance(model, AutoEncoder | SWAE)]
 
 
 def checks(models, names=None):
-    """Return models and scikit-learn's checks of them, those of some names if given."""
+    """Return pairs of a model and a check of scikit-learn, of some names if given."""
     found = []
     for model in models:
         for _, check in estimator_checks_generator(model):

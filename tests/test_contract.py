@@ -42,8 +42,8 @@ every_model = over(MODELS)
 weighted_model = over(WEIGHTED)
 # Decided by `skgen.base`, and by nothing else.
 one_of_each = over(DENSITIES)
-# Decided by `skgen.base`, with a part in the code of a model that its parameters
-# choose: the other variants in the thorough selection.
+# Decided by `skgen.base`, but for code that a parameter of the model chooses: the other
+# variants in the thorough selection.
 one_of_each_then_all = over(MODELS, default=DENSITIES)
 WEIGHTED_DENSITIES = [model for model in DENSITIES if model in WEIGHTED]
 one_of_each_weighted = over(WEIGHTED_DENSITIES)
@@ -57,10 +57,11 @@ in_more_dimensions = over(
 
 
 def is_estimate(model):
-    """Tell whether a model, fitted or not, is one whose log-density is an estimate."""
-    return name(model) in map(name, ESTIMATED)
+    """Return whether the log-density of a model, fitted or not, is an estimate."""
+    return name(model) in ESTIMATES
 
 
+ESTIMATES = set(map(name, ESTIMATED))
 # Draws to average over, and points on a line: of the others, of these.
 N_DRAWS = 60_000, 8_000
 N_ON_A_LINE = 8001, 1001

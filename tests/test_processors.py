@@ -1,7 +1,7 @@
 """No result depends on the processor: numerical tests again, as on an older one.
 
 NumPy, OpenBLAS, PyTorch, MKL and oneDNN choose their instructions by the processor, and
-another choice rounds otherwise. Here they take those of a processor without AVX-512.
+other instructions round otherwise. Here all of them do without AVX-512.
 """
 
 import json
@@ -14,7 +14,8 @@ import pytest
 from numpy._core._multiarray_umath import __cpu_dispatch__ as dispatched
 from numpy._core._multiarray_umath import __cpu_features__ as features
 
-# NumPy 2.4 calls the first of them X86_V4, and refuses names that it does not know.
+# X86_V4 is the first group of AVX-512 in NumPy 2.4. Names from other versions of NumPy
+# are an error.
 NEWER = [
     name
     for name in dispatched
