@@ -28,6 +28,16 @@ class AbstractGaussianMixture(
     `precisions_cholesky_` and `_fitted_covariance_type`.
     """
 
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    precisions_: FloatArray
+    precisions_cholesky_: FloatArray
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
+
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
         """Return the component with the highest probability for each row.
 
