@@ -55,7 +55,7 @@ def non_numeric_columns(X):
 def non_finite_columns(X, *, nan, names=None):
     """Return the columns of X that hold NaN, or else infinity, such as "column 3".
 
-    `names` are those of the columns of an array.
+    `names` holds the names of the columns of an array.
     """
     is_bad = np.isnan if nan else np.isinf
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":

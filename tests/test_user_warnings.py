@@ -90,7 +90,7 @@ def test_an_error_is_raised_each_time():
 
 
 def warned(n_records):
-    """Return how many warnings each of some records has, all of one line."""
+    """Return the number of warnings of one line in each of several records."""
     numbers = []
     for _ in range(n_records):
         with warnings.catch_warnings(record=True) as caught:
