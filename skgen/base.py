@@ -29,7 +29,7 @@ from skgen._parameters import (
 )
 from skgen._persistence import Persistent
 from skgen._ties import warn_about_ties
-from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._validation import (
     column_names,
     float_type,
@@ -71,6 +71,9 @@ class GenerativeModel(
     ``_log_density``, ``_draw``, ``_posterior_mean``, ``_conditional_mean``,
     ``_n_fit_tasks``, ``_n_latent`` and ``_bytes_per_row``, and override nothing else.
     """
+
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
 
     # scikit-learn would offer to route every other argument as metadata.
     __metadata_request__inverse_transform = {"Z": UNUSED}  # noqa: RUF012 (read only)

@@ -5,10 +5,12 @@ import sys
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
+from estimators import rows
 
 import skgen
-from skgen import _warnings
+from skgen import EMGaussianMixture, _warnings
 from skgen._warnings import warn_user
 
 ROOT = Path(skgen.__file__).parent.parent
@@ -88,7 +90,7 @@ def test_an_error_is_raised_each_time():
 
 
 def warned(n_records):
-    """Return how many warnings each of some records has, all of one line."""
+    """Return the number of warnings of one line in each of several records."""
     numbers = []
     for _ in range(n_records):
         with warnings.catch_warnings(record=True) as caught:
@@ -123,3 +125,16 @@ def test_a_cell_of_a_notebook_shows_its_warnings_each_time_that_it_runs():
         [sys.executable, "-c", CELLS], capture_output=True, text=True, check=True
     )
     assert done.stderr.count("cell:1: UserWarning: of a model") == 2
+
+
+@pytest.mark.usefixtures("nothing_shown")
+def test_components_that_collapse_are_one_warning_in_a_search():
+    X = np.round(rows(60, 2))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for n_components in (3, 2):  # all of them, and some
+            reg_covar = 0.2 if n_components == 3 else 0.3
+            model = EMGaussianMixture(n_components, reg_covar=reg_covar, random_state=0)
+            model.set_params(max_iter=3).fit(X)
+    texts = [str(warning.message) for warning in caught]
+    assert sum("collapsed" in text for text in texts) == 1

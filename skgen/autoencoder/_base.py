@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -53,6 +53,9 @@ _DRAWN_AT_ONCE = 4096
 
 class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     """Abstract autoencoder, with the density of rows that its decoder defines."""
+
+    noise_variance_: Any  # a number or an array
+    latent_density_: Any
 
     # Whether training updates the noise variances, and whether a normal prior is fitted
     # to the codes after training.

@@ -96,6 +96,12 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
     (2, 4)
     """
 
+    classes_: NDArray[Any]
+    estimators_: list[Any]
+    priors_: FloatArray
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+
     _methods = ("fit", "score_samples")
 
     def __init__(self, estimator: Any, priors: ArrayLike | None = None) -> None:

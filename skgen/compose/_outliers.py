@@ -65,6 +65,11 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     array([ 1,  1,  1,  1,  1,  1, -1])
     """
 
+    estimator_: Any
+    offset_: float
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+
     _methods = ("fit", "score_samples")
 
     def __init__(self, estimator: Any, contamination: float = 0.1) -> None:

@@ -138,6 +138,8 @@ class GenerativePipeline(AbstractPipeline):
     (3, 4)
     """
 
+    steps_: list[tuple[str, Any]]
+
     def __init__(self, steps: list[tuple[str, Any]], *, memory: Any = None) -> None:
         self.steps = steps
         self.memory = memory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
@@ -17,7 +17,7 @@ from skgen._parameters import (
 )
 from skgen._tensors import check_device
 from skgen._ties import list_columns
-from skgen._typing import ArrayLike, RandomState
+from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen._validation import column_names
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
 from skgen.kde._blocks import boxes
@@ -208,6 +208,13 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     >>> kde.sample(2, random_state=0).shape
     (2, 1)
     """
+
+    bandwidth_: Any  # a number or an array, as are the next
+    covariance_: Any
+    algorithm_: str
+    loo_score_: float | None
+    X_train_: FloatArray
+    weights_: FloatArray
 
     def __init__(
         self,

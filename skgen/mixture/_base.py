@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._blockwise import is_dask
 from skgen._parameters import invalid_parameter
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._validation import rows_to_answer
+from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._joint import Parameters
@@ -25,6 +27,16 @@ class AbstractGaussianMixture(
     `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
     `precisions_cholesky_` and `_fitted_covariance_type`.
     """
+
+    weights_: FloatArray
+    means_: FloatArray
+    covariances_: FloatArray
+    precisions_: FloatArray
+    precisions_cholesky_: FloatArray
+    converged_: bool
+    n_iter_: int
+    lower_bound_: float
+    lower_bounds_: list[float]
 
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
         """Return the component label of each row.
@@ -122,19 +134,23 @@ class AbstractGaussianMixture(
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
 
-    def _collapsed(self, at_floor):
-        """Return the warning for components at the floor: (K,) bool."""
+    def _warn_if_collapsed(self, at_floor):
+        """Warn of components at the floor: (K,) bool."""
+        if not at_floor.any():
+            return
         least = (
             f"the minimum, reg_covar={self.reg_covar:g} times the variance of the data"
         )
         if self.reg_covar == 0:
             least = "the minimum that rounding allows (reg_covar=0)"
         # A higher `reg_covar` is no remedy: it raises more components to the minimum.
-        return (
+        warn_user(
             f"{'All' if at_floor.all() else 'Some'} components of "
             f"{type(self).__name__} collapsed (see covariances_): their variance in "
             f"some direction was raised to {least}. Use fewer components, a simpler "
-            "covariance_type, or skgen.dequantize if columns are tied."
+            "covariance_type, or skgen.dequantize if columns are tied.",
+            ConvergenceWarning,
+            kind="collapsed components",
         )
 
     def _log_likelihood(self, X, sample_weight):

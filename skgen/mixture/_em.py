@@ -459,11 +459,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "initialisation.": run.reseeded,
             f"Some components of {name} are empty, with a weight of 0 (see weights_). "
             "Use fewer components or another initialisation.": run.abandoned,
-            self._collapsed(run.at_floor): run.at_floor.any(),
         }
         for message, happened in messages.items():
             if happened:
                 warn_user(message, ConvergenceWarning)
+        self._warn_if_collapsed(run.at_floor)
 
 
 class NoTask:

@@ -413,11 +413,11 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             f"Some components of {name} became empty and were re-initialised at rows "
             "of low density. net_.module_.revived marks them. Use fewer components or "
             "another initialisation.": bool(module.revived.any()),
-            self._collapsed(at_floor): at_floor.any(),
         }
         for message, happened in messages.items():
             if happened:
                 warn_user(message, ConvergenceWarning)
+        self._warn_if_collapsed(at_floor)
 
 
 def _chunks(X):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from contextlib import contextmanager
 from functools import partial
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -59,6 +59,10 @@ class GradientModel(GenerativeModel):
     ``_check_own``, ``_new_module``, ``_encoded``, ``_adopted``, ``_loss_offset``,
     ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and ``_warn``.
     """
+
+    n_iter_: int
+    history_: list[dict[str, Any]]
+    net_: Any  # skorch has no types
 
     def fit(self, X: MatrixLike, y: None = None) -> Self:
         """Fit the model to `X`.

@@ -159,3 +159,24 @@ def searches(X: FloatArray) -> None:
     models: list[GaussianKDE | EMGaussianMixture] = [GaussianKDE(), EMGaussianMixture()]
     for model in models:
         assert_type(log_likelihood(model.fit(X), X), float)
+
+
+def means(mixture: EMGaussianMixture | SGDGaussianMixture) -> FloatArray:
+    assert_type(mixture.n_iter_, int)
+    assert_type(mixture.lower_bounds_, list[float])
+    return mixture.means_
+
+
+def losses(model: VAE | SWAE | AutoEncoder) -> list[float]:
+    assert_type(model.n_features_in_, int)
+    return [epoch["train"] for epoch in model.history_]
+
+
+def fitted(
+    kde: GaussianKDE,
+    classifier: GenerativeClassifier,
+    detector: DensityOutlierDetector,
+    pipeline: GenerativePipeline,
+) -> tuple[float | None, FloatArray, float, str]:
+    assert_type(kde.X_train_, FloatArray)
+    return kde.loo_score_, classifier.priors_, detector.offset_, pipeline.steps_[0][0]
