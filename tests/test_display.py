@@ -907,3 +907,12 @@ def test_some_rows_are_chosen_from_all_of_the_table():
 def test_a_page_of_few_images_is_no_wider_than_they_are():
     display = SampleDisplay(rows(2, 6).reshape(2, 2, 3)).plot()
     assert display.image_.get_array().shape == (2 + 2, 2 * 3 + 3)
+
+
+def test_a_narrow_model_leaves_the_limits_of_a_wide_one():
+    X = rows(60, 3)
+    _, ax = plt.subplots()
+    wide = density(GaussianKDE(5.0).fit(X), X, ax=ax, random_state=0, n_draws=200)
+    ends = wide.axes_[2, 1].get_xlim()
+    density(GaussianKDE(0.1).fit(X), X, ax=ax, random_state=0, n_draws=200)
+    np.testing.assert_allclose(wide.axes_[2, 1].get_xlim(), ends)
