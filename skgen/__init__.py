@@ -44,7 +44,7 @@ Contents of the package:
 
 from typing import TYPE_CHECKING
 
-from skgen._lazy import lazy_names
+from skgen._lazy import importable, lazy_names
 
 if TYPE_CHECKING:
     from skgen import autoencoder as autoencoder
@@ -94,6 +94,7 @@ __version__ = "0.1.0"
 
 # Hidden from type checkers, for which a module with `__getattr__` has every name.
 if not TYPE_CHECKING:
+    __all__ = importable(__all__)
     __getattr__, __dir__ = lazy_names(
         __name__,
         {

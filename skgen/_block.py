@@ -2,9 +2,8 @@
 
 import numpy as np
 from sklearn.utils import check_array
-from sklearn.utils.validation import assert_all_finite
 
-from skgen._parameters import InvalidParameterError, numbers_only
+from skgen._parameters import InvalidParameterError, check_finite, numbers_only
 from skgen._threads import one_of_many
 from skgen._validation import check_magnitude, present
 
@@ -67,12 +66,12 @@ def added(parts):
     return total
 
 
-def answers_of_block(X, *, function, dtype_of_rows, estimator, answer):
+def answers_of_block(X, *, function, dtype_of_rows, estimator, names, answer):
     """Return ``function(X)`` in the dtype of `answer`, which is for an empty block."""
     if not X.shape[0]:
         return answer
     X = numbers(X, dtype_of_rows, estimator)
-    assert_all_finite(X, estimator_name=estimator, input_name="X")
+    check_finite(X, estimator, names)
     check_magnitude(f"The 'X' argument of {estimator}", X)
     with one_of_many(), np.errstate(over="ignore"):  # -inf below the range of float32
         answers = function(np.ascontiguousarray(X, np.float64))

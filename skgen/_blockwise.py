@@ -18,7 +18,7 @@ from skgen._parameters import (
     is_real,
     wrong_argument,
 )
-from skgen._validation import validated_rows, validated_weight
+from skgen._validation import column_names, validated_rows, validated_weight
 
 da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
@@ -129,6 +129,7 @@ def answers_on_dask(model, X, function, shape, dtype=None):
         function=dask.delayed(function, traverse=False),
         dtype_of_rows=row_meta.dtype,
         estimator=name,
+        names=column_names(model),
         answer=np.empty((0, *shape), dtype),
         dtype=dtype,
         meta=np.empty((0,) * (1 + len(shape)), dtype),

@@ -52,14 +52,17 @@ def non_numeric_columns(X):
     return " and ".join(parts) or None
 
 
-def non_finite_columns(X, *, nan):
-    """Return the columns of X that hold NaN, or else infinity, such as "column 3"."""
+def non_finite_columns(X, *, nan, names=None):
+    """Return the columns of X that hold NaN, or else infinity, such as "column 3".
+
+    `names` are the column names of an array.
+    """
     is_bad = np.isnan if nan else np.isinf
     if isinstance(X, np.ndarray) and X.ndim == 2 and X.dtype.kind == "f":
         bad = np.zeros(X.shape[1], dtype=bool)
         for rows in gen_batches(X.shape[0], max(1, _SEARCHED // max(1, X.shape[1]))):
             bad |= is_bad(X[rows]).any(axis=0)
-        labels = np.flatnonzero(bad).tolist()
+        labels = [label_of(j, names) for j in np.flatnonzero(bad)]
     else:
         labels = [
             label for label, values in _columns(X) if is_bad(_floats(values)).any()
@@ -120,11 +123,12 @@ def _floats(values):
 
 
 def _converts(values):
+    """Return whether (n,) values convert to floats; sequences do not."""
     try:
-        np.asarray(np.asarray(values, dtype=object), dtype=np.float64)
+        floats = np.asarray(np.asarray(values, dtype=object), dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return False
-    return True
+    return floats.ndim == 1
 
 
 def _listed(labels):

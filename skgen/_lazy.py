@@ -18,6 +18,9 @@ _INSTALL = {
 }
 _NAMES = {"torch": "PyTorch and skorch", "skorch": "PyTorch and skorch"}
 
+# Public names that need PyTorch and skorch.
+_NEURAL = ("AutoEncoder", "GradientModel", "SGDGaussianMixture", "SWAE", "VAE")
+
 
 def missing_package(package, what):
     """Return the ImportError for `what`, which needs a missing package."""
@@ -41,6 +44,15 @@ def origin_of(package):
         return None
     # A folder of that name on the path is a package without an origin.
     return None if spec is None else spec.origin
+
+
+def importable(names):
+    """Return the public names without those whose packages are missing, a list.
+
+    Thus star imports, `help` and `inspect.getmembers` raise no error.
+    """
+    complete = is_installed("torch") and is_installed("skorch")
+    return [name for name in names if complete or name not in _NEURAL]
 
 
 class LazyModule(ModuleType):
@@ -86,7 +98,7 @@ def lazy_names(package, names):
 
     def __dir__():  # noqa: N807
         own = {name for name in vars(sys.modules[package]) if name.startswith("__")}
-        return sorted(own.union(names))
+        return sorted(own.union(importable(names)))
 
     return __getattr__, __dir__
 

@@ -8,6 +8,7 @@ import re
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn.utils import assert_all_finite
 
 from skgen._columns import has_times, non_finite_columns, non_numeric_columns
 
@@ -128,19 +129,29 @@ def numbers_only(what, check, *arguments, **options):
         raise InvalidParameterError(explained) from None
 
 
+def check_finite(X, estimator, names=None):
+    """Raise for NaN or infinity in (n, d) numbers; the error names the columns."""
+    try:
+        assert_all_finite(X, estimator_name=estimator, input_name="X")
+    except ValueError as error:
+        what = f"The 'X' argument of {estimator}"
+        raise InvalidParameterError(_explained(str(error), what, X, names)) from None
+
+
 # Messages of scikit-learn's checks, and of Python's and NumPy's conversions.
 _NOT_FINITE = re.compile(r"Input (?:\w+ )?contains (?:NaN|infinity[^\n]*(?=\.))")
 _NO_MISSING = re.compile(r"\n(\w+) does not accept missing values")
 _NO_FLOAT = re.compile(
     "could not convert string|argument must be a string or a real number"
     "|too large to convert|could not be promoted"
+    "|array element with a sequence(?!.* after 1 dim)"  # rows of different lengths
 )
 
 
-def _explained(message, what, X):
+def _explained(message, what, X, names=None):
     """Return the message of a failed check with the columns; None for other errors."""
     if found := _NOT_FINITE.match(message):
-        where = non_finite_columns(X, nan=found[0].endswith("NaN"))
+        where = non_finite_columns(X, nan=found[0].endswith("NaN"), names=names)
         if where is None:
             return None
         estimator = _NO_MISSING.search(message)
@@ -160,5 +171,5 @@ def _not_numbers(what, X, message):
     if got is None:
         return None
     # scikit-learn's estimator checks look for Python's words about other types.
-    reason = f": {message}" if "values of type" in got else ""
+    reason = f": {message.rstrip('.')}" if "values of type" in got else ""
     return f"{what} must hold numbers only. Got {got} instead{reason}."

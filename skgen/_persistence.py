@@ -18,6 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 
 import skgen
+from skgen._frames import frame_kind
 from skgen._lazy import lazy_module
 
 _torch_values = lazy_module("skgen.neural._packing", "This file")
@@ -85,7 +86,8 @@ _KEYS = ("skgen_format", "skgen_version", "text", "arrays", "objects", "checksum
 # Kinds of values in the text; PyTorch adds its kinds in `neural/_packing.py`.
 _KINDS = (
     *("again", "array", "dict", "dtype", "few", "foreign", "items", "object"),
-    *("object_array", "routed", "scalar", "set", "slice", "tuple"),
+    *("object_array", "routed", "scalar", "set", "single"),
+    *("slice", "tuple"),
 )
 
 # Arrays of up to this many numbers are part of the text: an array file has a header of
@@ -205,6 +207,8 @@ def _parts(value):
         yield from _parts(list(value.values()))
     elif isinstance(value, np.random.RandomState):
         yield from _parts(value.get_state(legacy=False))
+    elif isinstance(value, np.random.Generator):
+        yield from _parts(value.bit_generator.state)
     else:
         yield type(value).__name__.encode()
         # Other models have checksums of their own, and an estimator with its own
@@ -212,6 +216,10 @@ def _parts(value):
         setstate = getattr(type(value), "__setstate__", None)
         if setstate is BaseEstimator.__setstate__:
             yield from _parts(vars(value))
+        elif setstate and not isinstance(value, BaseEstimator):
+            state = type(value).__getstate__(value)
+            # Of a class in C, such as the trees of scikit-learn's KernelDensity.
+            yield from _parts(state if isinstance(state, tuple) else None)
 
 
 def private_name(cls):
@@ -223,6 +231,11 @@ def private_class(name):
     """Return the private class of skgen that has this name in files."""
     module, _, attribute = _PRIVATE[name].rpartition(".")
     return getattr(import_module(module), attribute)
+
+
+def _is_plain(dtype):
+    """Return whether JSON holds the numbers of a data type without loss."""
+    return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
 def _few(array):
@@ -269,13 +282,13 @@ class Packer:
             if value.dtype == object:
                 items = [self.pack(item) for item in value.ravel()]
                 return {"object_array": [list(value.shape), items]}
-            plain = value.dtype.kind in "biuf" and value.dtype.itemsize <= 8
-            if plain and value.ndim and value.size <= _FEW:
+            if _is_plain(value.dtype) and value.ndim and value.size <= _FEW:
                 return self.once(value, lambda: {"few": _few(value)})
             return {"array": self.position(value, self.arrays)}
-        if isinstance(value, np.generic) and value.dtype.kind in "biufU":
-            if value.dtype.itemsize <= 8 or value.dtype.kind == "U":
+        if isinstance(value, np.generic) and value.dtype.kind in "biufcmMSU":
+            if _is_plain(value.dtype) or value.dtype.kind == "U":
                 return {"scalar": [value.dtype.str, value.item()]}
+            return {"single": self.position(np.asarray(value), self.arrays)}
         if isinstance(value, np.dtype):
             return {"dtype": value.str}
         if kind is slice:
@@ -284,6 +297,8 @@ class Packer:
             packed = _torch_values.packed(value, self)
             if packed is not None:
                 return packed
+        if frame_kind(value) and getattr(value, "shape", ()):  # skops cannot save it
+            return self.pack(np.asarray(value))
         name = private_name(kind)
         if name is not None:
             return self.once(value, lambda: {"object": [name, self._state_of(value)]})
@@ -373,12 +388,16 @@ class Unpacker:
     def _object_array(self, content):
         shape, items = content
         array = np.empty(len(items), dtype=object)
-        array[:] = self.unpack(items)
+        for i, item in enumerate(items):  # which may be a list
+            array[i] = self.unpack(item)
         return array.reshape(shape)
 
     def _scalar(self, content):
         dtype, value = content
         return np.dtype(dtype).type(value)
+
+    def _single(self, position):
+        return self.arrays[position][()]
 
     def _dtype(self, name):
         return np.dtype(name)

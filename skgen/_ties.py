@@ -105,6 +105,8 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
     X = numbers_only(
         "The 'X' argument of dequantize", check_array, X, copy=True, input_name="X"
     )
+    if not X.flags.writeable:  # a dataframe of booleans, in pandas 3
+        X = X.copy()
     rng = (
         random_state
         if isinstance(random_state, np.random.RandomState)

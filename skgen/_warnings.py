@@ -32,6 +32,13 @@ _FILES = frozenset(Path(str(module.__file__)).as_posix() for module in _BETWEEN)
 # scikit-learn changes filters for every fit of a search.
 _shown: set[tuple] = set()
 
+# The latest list of `catch_warnings(record=True)`, and the warnings that it was shown.
+_recorded: tuple[list | None, set[tuple]] = (None, set())
+
+# Name under which Python notes in a module which warnings it showed there. IPython
+# deletes it before it runs a cell, which then shows its warnings anew.
+_REGISTRY = "__warningregistry__"
+
 # Parts of a warning and its place that decide whether it was shown before.
 _SHOWN_ONCE = {
     "default": ("kind", "category", "file", "line"),
@@ -58,10 +65,27 @@ def warn_user(message, category=UserWarning, *, kind=None):
     action = _action(message, category, frame)
     if action in _SHOWN_ONCE:
         key = (action, *(place[part] for part in _SHOWN_ONCE[action]))
-        if key in _shown:
+        shown = _shown_in(frame)
+        if key in shown:
             return
-        _shown.add(key)
+        shown.add(key)
     warnings.warn(message, category, stacklevel=level)
+
+
+def _shown_in(frame):
+    """Return the keys of the warnings that were shown where a frame's are shown."""
+    global _recorded
+    # `catch_warnings(record=True)` has to record what was shown before.
+    show = getattr(warnings, "_showwarnmsg_impl", None)
+    record = getattr(show, "__self__", None)
+    if isinstance(record, list):
+        if record is not _recorded[0]:
+            _recorded = record, set()
+        return _recorded[1]
+    if _REGISTRY not in frame.f_globals:
+        file = frame.f_code.co_filename
+        _shown.difference_update([key for key in tuple(_shown) if file in key])
+    return _shown
 
 
 def _action(message, category, frame):

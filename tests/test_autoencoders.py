@@ -462,7 +462,7 @@ def test_rows_in_the_unit_cube(model, likelihood):
         assert np.exp(model.score_samples(every)).sum() == pytest.approx(1, abs=0.01)
     else:
         # Most of the mass is near 0 and 1, as is that of the arcsine density.
-        x = np.sin(0.5 * np.pi * rng.uniform(size=(6000, 5))) ** 2
+        x = np.sin(0.5 * np.pi * rng.uniform(size=(20_000, 5))) ** 2
         x = x.clip(1e-9, 1 - 1e-9)
         log_q = -np.log(np.pi * np.sqrt(x * (1 - x))).sum(axis=1)
         ratio = np.exp(model.score_samples(x) - log_q)
@@ -545,11 +545,11 @@ def test_a_stream_of_blocks_is_learned(model):
 @every_model
 @pytest.mark.parametrize("first", ["blocks", "fit"])
 def test_a_small_block_does_not_set_noise_and_density_alone(model, first):
-    X, held_out = plane(800), plane(200, seed=0) + 0.1
+    X, held_out = plane(400), plane(200, seed=0) + 0.1
     model = clone(model).set_params(lr=1e-2)
     if first == "fit":
         model.fit(X)
-    for block in np.split(X, 8) if first == "blocks" else []:
+    for block in np.split(X, 4) if first == "blocks" else []:
         model.partial_fit(block)
     before = model.score(held_out)
     model.partial_fit(X[:1])

@@ -103,7 +103,7 @@ def test_scikit_learn_checks_of_variants(model, check):
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 @pytest.mark.parametrize("check", NOT_YIELDED)
-@over(DENSITIES, default=[model for model in DENSITIES if model not in SIBLINGS])
+@over([model for model in DENSITIES if model not in SIBLINGS])
 def test_scikit_learn_checks_of_its_own_estimators(model, check):
     getattr(estimator_checks, check)(type(model).__name__, clone(model))
 

@@ -337,7 +337,7 @@ def spoiled(value):
 @pytest.mark.parametrize(
     ("X", "message"),
     [
-        (spoiled(np.nan), r"Input X contains NaN.\sEMGaussianMixture"),
+        (spoiled(np.nan), r"Input X contains NaN in column 1\. EMGaussianMixture"),
         (spoiled(np.inf), "Input X contains infinity"),
         (spoiled(1e200), "The 'X' argument of EMGaussianMixture must lie within"),
         (LAZY[:, 0], "'X' .* two-dimensional.* Got shape \\(60,\\) instead"),
@@ -399,7 +399,7 @@ def test_errors_of_answers(method):
     with pytest.raises(ValueError, match="X has 2 features, but EMGaussianMixture"):
         answer(LAZY[:, :2])
     lazy = answer(spoiled(np.nan))  # known to nobody yet
-    with pytest.raises(ValueError, match=r"Input X contains NaN.\sEMGaussianMixture"):
+    with pytest.raises(ValueError, match=r"Input X contains NaN in column 1\. EM"):
         lazy.compute()
     with pytest.raises(ValueError, match="not fitted"):
         getattr(mixture(), method)(LAZY)
@@ -435,3 +435,16 @@ def test_one_weight_for_all_rows_counts():
     for weight in (0.5, 3.0):
         expected = model.bic(X, sample_weight=weight)
         assert model.bic(lazy, sample_weight=weight) == pytest.approx(expected)
+
+
+def test_columns_of_a_dataframe_with_nan_are_named():
+    frame = pd.DataFrame(rows(60), columns=["width", "height", "age"])
+    table = dd.from_pandas(frame, npartitions=3)
+    model = mixture().fit(table)
+    for value, words in ((np.nan, "contains NaN"), (np.inf, "contains infinity")):
+        frame.loc[45, "height"] = value
+        bad = dd.from_pandas(frame, npartitions=3)
+        message = f"^Input X {words}.* in column 'height'"
+        for answer in (mixture().fit, lambda X: model.transform(X).compute()):
+            with pytest.raises(ValueError, match=message):
+                answer(bad)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
@@ -408,7 +408,7 @@ def test_draws_follow_their_seed_and_no_other(model):
     assert getattr(model, "random_state", None) in (None, 3)
 
 
-@pytest.mark.parametrize("n_features", [1, 2, 3])
+@pytest.mark.parametrize("n_features", [1, 2, thorough(3)])
 @pytest.mark.parametrize("library", [pd, pl])
 @pytest.mark.parametrize("fitted_with_names", [True, False])
 @pytest.mark.parametrize(
@@ -916,3 +916,21 @@ def test_a_narrow_model_leaves_the_limits_of_a_wide_one():
     ends = wide.axes_[2, 1].get_xlim()
     density(GaussianKDE(0.1).fit(X), X, ax=ax, random_state=0, n_draws=200)
     np.testing.assert_allclose(wide.axes_[2, 1].get_xlim(), ends)
+
+
+def test_long_names_of_columns_do_not_overlap(tmp_path):
+    names = ["od280/od315_of_diluted_wines", "price of a litre (dollars)", r"$\mu$ _ b"]
+    X = pd.DataFrame(rows(60, 3) * [1e-6, 1, 1], columns=names)
+    display = DensityDisplay.from_estimator(GaussianKDE().fit(X), X, random_state=0)
+    figure = display.figure_
+    figure.savefig(tmp_path / "corner.png")
+    labels = [ax.xaxis.label for ax in display.axes_[-1]]
+    assert labels[0].get_text() == "od280/od315_\nof_diluted_\nwines"
+    assert labels[2].get_text() == names[2]
+    boxes = [label.get_window_extent() for label in labels]
+    for left, right in pairwise(boxes):
+        assert left.x1 < right.x0
+    assert boxes[0].x0 > 0
+    offset = display.axes_[-1, 0].xaxis.get_offset_text()
+    assert offset.get_text()
+    assert not offset.get_window_extent().overlaps(boxes[0])

@@ -264,3 +264,30 @@ def test_text_among_latents_and_weights_is_named():
         model.inverse_transform(pd.DataFrame({"a": CITIES, "b": CITIES}))
     with pytest.raises(ValueError, match=r"Got text \(for example 'a'\) instead\."):
         model.fit(frame(), sample_weight=["a"] * 60)
+
+
+@pytest.mark.parametrize(
+    ("X", "column"),
+    [
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [[1.0], [2.0]]}), "list in column 'b'"),
+        (pl.DataFrame({"a": [1.0, 2.0], "b": [[1.0], [2.0]]}), "Series in column 'b'"),
+        (np.array([[1.0, (2, 3)]], dtype=object), "tuple in column 1"),
+        ([[1.0, [2.0, 3.0]], [1.0, 2.0]], "list in column 1"),
+    ],
+    ids="pandas polars objects lists".split(),
+)
+def test_columns_of_sequences_are_named(X, column):
+    with pytest.raises(ValueError, match=f"of type {column} instead: [^.]*sequence"):
+        clone(KDE).fit(X)
+
+
+def test_rows_of_different_lengths_are_the_error_of_numpy():
+    with pytest.raises(ValueError, match=r"^setting an array .* inhomogeneous shape"):
+        clone(KDE).fit([[1.0, 2.0], [3.0]])
+
+
+def test_a_dataframe_of_booleans_is_dequantised():
+    X = frame() > 1
+    noisy = dequantize(X, random_state=0)
+    np.testing.assert_array_equal(noisy > 0.5, X)
+    assert np.unique(noisy).size == noisy.size

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 import skops.io
 import torch
@@ -20,6 +21,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.frozen import FrozenEstimator
+from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 from skops.io.exceptions import UntrustedTypesFoundException
 from skorch.callbacks import GradientNormClipping
@@ -143,7 +145,10 @@ def test_values_keep_their_types_and_identity():
     values = {
         "plain": [None, True, 3, -0.0, np.inf, "ü", 2**70],
         "containers": ((), {1: "a", (2, 3): "b"}, {"c"}, {"dict": {"x": 1}}),
-        "scalars": [np.float32(0.1), np.int8(3), np.True_, np.str_("s")],
+        "scalars": [
+            *(np.float32(0.1), np.int8(3), np.True_, np.str_("s")),
+            *(np.longdouble(1) / 3, np.complex64(1j), np.datetime64("2026-01-01")),
+        ],
         "arrays": [
             matrix,
             matrix[:3, :3].T,
@@ -151,7 +156,7 @@ def test_values_keep_their_types_and_identity():
             np.array(["a", "bc"]),
             np.ones(2, "g"),
         ],
-        "objects": np.array([["x", None], [1, 2.5]], dtype=object),
+        "objects": np.array([["x", None], [1, (2, 3)]], dtype=object),
         "numpy": [np.dtype("f4"), slice(1, None, np.int64(2))],
         "tensors": [
             torch.arange(6.0).reshape(2, 3).T,
@@ -260,6 +265,18 @@ def test_pickle_and_copy_take_the_attributes_as_they_are(monkeypatch):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         assert_same(model, pickle.loads(pickle.dumps(model, protocol)), X)
     assert_same(model, copy.deepcopy(model), X)
+
+
+@pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
+def test_parameters_that_are_dataframes_are_saved_as_arrays(frame):
+    prior = frame(X[:20, :1], columns=["z"]) if frame is pd.DataFrame else frame(X[:20])
+    model = SWAE(prior.shape[1], prior=prior, **SMALL).fit(X)
+    found = copied(model)
+    assert_same(model, found, X)
+    np.testing.assert_array_equal(found.prior, np.asarray(prior))
+    assert_same(model.partial_fit(X), found.partial_fit(X), X)
+    bandwidth = pd.Series([0.1, 0.2, 0.3], index=list("abc"))
+    assert copied(GaussianKDE(bandwidth)).bandwidth.tolist() == [0.1, 0.2, 0.3]
 
 
 # -- modules of the user -----------------------------------------------------------
@@ -434,6 +451,35 @@ def test_altered_transformers_are_named():
         file = altered(file_of(GenerativePipeline), change)
         with pytest.raises(ValueError, match="is damaged: its content"):
             loaded(file)
+
+
+def test_altered_trees_are_named():
+    steps = [("scale", StandardScaler()), ("kde", KernelDensity(metric="manhattan"))]
+    model = GenerativePipeline(steps).fit(X)
+    file = skops.io.dumps(model)
+    types = skops.io.get_untrusted_types(data=file)
+    with zipfile.ZipFile(io.BytesIO(file)) as members:
+        names = [one for one in members.namelist() if one.endswith(".npy")]
+    n_altered = 0
+    for one in names:
+
+        def change(members, one=one):
+            array = np.load(io.BytesIO(members[one]))
+            if array.size and array.dtype.kind in "if":
+                array = array + array.dtype.type(1)
+            buffer = io.BytesIO()
+            np.save(buffer, array)
+            members[one] = buffer.getvalue()
+
+        altered_file = altered(file, change)
+        if altered_file == altered(file, lambda members: None):
+            continue
+        n_altered += 1
+        with pytest.raises(ValueError, match="is damaged: its content"):
+            loaded(altered_file, *types)
+    assert n_altered > 5
+    found = loaded(file, *types)
+    np.testing.assert_array_equal(found.score_samples(X), model.score_samples(X))
 
 
 def test_a_file_of_a_later_version_is_named():

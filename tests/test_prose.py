@@ -9,6 +9,7 @@ import io
 import re
 import sys
 import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,7 @@ def _sections(docstring):
     return re.findall(r"^\s*(\w[\w ]+)\n\s*-{3,}\s*$", docstring, re.MULTILINE)
 
 
+@cache
 def public_lines():
     """Return (file, line) of the definitions whose docstrings users read."""
     import skgen

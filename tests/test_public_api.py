@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from estimators import ONE_OF_EACH, over, rows
+from estimators import ONE_OF_EACH, VARIANTS, WRAPPERS, over, rows
 from numpydoc.docscrape import ClassDoc, FunctionDoc
 from sklearn.base import BaseEstimator, clone
 
@@ -61,6 +61,7 @@ def test_classes_document_their_parameters_in_order(cls):
 def test_every_estimator_is_in_the_table_of_one_of_each():
     estimators = [cls for cls in CLASSES if issubclass(cls, BaseEstimator)]
     assert sorted(map(str, estimators)) == sorted(str(type(m)) for m in ONE_OF_EACH)
+    assert {type(model) for model in VARIANTS + WRAPPERS} == set(estimators)
 
 
 @over(ONE_OF_EACH)
@@ -128,6 +129,12 @@ def test_models_override_only_hooks(cls):
     }
     dunder = {name for name in concrete if name.startswith("__")}
     assert not (set(vars(cls)) & concrete) - dunder
+    for between in cls.__mro__[1 : cls.__mro__.index(GenerativeModel)]:
+        public = {name for name in concrete if not name.startswith("_")}
+        # Answers to Dask collections; all others go on to the base class.
+        dask = {"score", "score_samples", "transform"}
+        known = dask if between.__name__ == "DaskAnswersMixin" else set()
+        assert set(vars(between)) & public <= known
 
 
 def test_the_version_is_the_one_of_the_distribution():

@@ -196,14 +196,14 @@ def test_low_rank_of_full_rank_fits_as_well_as_full(rng):
 
 
 def test_low_rank_needs_no_square_matrix():
-    # A dense covariance of this many features would take 2 x 3.2 GB.
-    X = np.random.RandomState(0).standard_normal((64, 20_000)).astype(np.float32)
+    # A dense covariance of this many features would take 2 x 0.8 GB.
+    X = np.random.RandomState(0).standard_normal((64, 10_000)).astype(np.float32)
     model = SGDGaussianMixture(2, covariance_type="lowrank", rank=2, max_epochs=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(X)
     assert np.isfinite(model.score_samples(X[:2])).all()
-    assert model.covariances_.shape == (2, 20_000, 3)
+    assert model.covariances_.shape == (2, 10_000, 3)
 
 
 # -- the answers of EM -----------------------------------------------------------

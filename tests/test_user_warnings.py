@@ -85,3 +85,41 @@ def test_an_error_is_raised_each_time():
     for _ in range(2):
         with pytest.raises(UserWarning, match="of a model"):  # as all tests have it
             warn_user("of a model")
+
+
+def warned(n_records):
+    """Return how many warnings each of some records has, all of one line."""
+    numbers = []
+    for _ in range(n_records):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+            for _ in range(3):
+                warnings.filterwarnings("ignore", "a filter that changes", append=True)
+                warn_user("of a model")
+        numbers.append(len(caught))
+    return numbers
+
+
+@pytest.mark.usefixtures("nothing_shown")
+def test_each_record_has_the_warning_once():
+    assert warned(3) == [1, 1, 1]
+
+
+CELLS = """
+import warnings
+from skgen._warnings import warn_user
+cell = compile("for _ in range(3): warn_user('of a model')", "cell", "exec")
+for run in range(2):
+    globals().pop("__warningregistry__", None)  # as IPython does
+    exec(cell)
+    with warnings.catch_warnings():  # forgets what was shown
+        warnings.simplefilter("default")
+        exec(cell)
+"""
+
+
+def test_a_cell_of_a_notebook_shows_its_warnings_each_time_that_it_runs():
+    done = subprocess.run(
+        [sys.executable, "-c", CELLS], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("cell:1: UserWarning: of a model") == 2

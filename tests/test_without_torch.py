@@ -132,3 +132,21 @@ for model in (skgen.GaussianKDE(device="cuda"), skgen.EMGaussianMixture(device="
     )
     assert printed.count("pip install torch skorch") == 2
     assert printed.count("\n") == 2
+
+
+def test_introspection_leaves_out_what_is_missing():
+    printed = run(
+        BLOCK_TORCH
+        + """
+import inspect, pydoc
+import skgen, skgen.autoencoder, skgen.mixture, skgen.neural
+for package in (skgen, skgen.autoencoder, skgen.mixture, skgen.neural):
+    names = [name for name, _ in inspect.getmembers(package) if name[0] != "_"]
+    assert set(package.__all__) <= set(names)
+    print(*set(names) & {"AutoEncoder", "GradientModel", "SGDGaussianMixture", "VAE"})
+    pydoc.render_doc(package)
+from skgen import *
+print(GaussianKDE.__name__, "VAE" in globals())
+"""
+    )
+    assert printed == 4 * "\n" + "GaussianKDE False\n"

@@ -1,5 +1,7 @@
 """A corner plot: marginals of draws over marginals of the data."""
 
+import re
+
 import numpy as np
 
 from skgen._lazy import lazy_module
@@ -21,6 +23,20 @@ pyplot = lazy_module("matplotlib.pyplot", "DensityDisplay.plot")
 ticker = lazy_module("matplotlib.ticker", "DensityDisplay.plot")
 
 MAX_DOTS = 1000  # of the data, and of draws, in one panel
+
+
+def wrapped(name, ends):
+    """Return a name in lines that fit a panel, broken after spaces and the like."""
+    if "$" in name:  # TeX
+        return name
+    # In characters. At very small or large numbers, "1e-6" stands beside the name.
+    width = 18 if 1e-4 < np.abs(ends).max() < 1e6 else 14
+    lines = [""]
+    for part in re.findall("[^ _/-]*[ _/-]*", name):
+        if lines[-1] and len((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.strip() for line in lines)
 
 
 def corner_axes(ax, n_shown):
@@ -94,6 +110,8 @@ def corner(axes, display, ends, label, color, data_color, show_data):
     n_dots = min(data.shape[0], draws.shape[0], MAX_DOTS)
     some_data, some_draws = some_rows(data, n_dots), some_rows(draws, n_dots)
     last = len(ends) - 1
+    if last > 0:
+        names = [wrapped(*pair) for pair in zip(names, ends, strict=True)]
     for (i, j), ax in np.ndenumerate(axes):
         if ax is None:
             continue

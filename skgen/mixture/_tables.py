@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 from functools import partial
 
 import numpy as np
-from sklearn.utils import assert_all_finite
 
+from skgen._parameters import check_finite
 from skgen._spread import spread_of
 from skgen._ties import warn_about_ties
 from skgen._validation import check_magnitude, column_names, float_type
@@ -42,7 +42,8 @@ class AbstractTable(ABC):
 
     def spread(self, *, full):
         """Return the moments of the rows; raise for invalid rows."""
-        return self.total(partial(_checked_spread, name=self.name, full=full))
+        checked = partial(_checked_spread, name=self.name, names=self.names)
+        return self.total(partial(checked, full=full))
 
     def counted(self, spread):
         """Return the number of rows and the sum of their weights."""
@@ -136,8 +137,8 @@ class TableProblem(AbstractProblem):
         )
 
 
-def _checked_spread(X, sample_weight, *, name, full):
-    assert_all_finite(X, estimator_name=name, input_name="X")
+def _checked_spread(X, sample_weight, *, name, names, full):
+    check_finite(X, name, names)
     check_magnitude(f"The 'X' argument of {name}", X)
     return spread_of(X, sample_weight, full=full)
 
