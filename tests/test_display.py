@@ -909,6 +909,15 @@ def test_a_page_of_few_images_is_no_wider_than_they_are():
     assert display.image_.get_array().shape == (2 + 2, 2 * 3 + 3)
 
 
+def test_a_narrow_model_leaves_the_limits_of_a_wide_one():
+    X = rows(60, 3)
+    _, ax = plt.subplots()
+    wide = density(GaussianKDE(5.0).fit(X), X, ax=ax, random_state=0, n_draws=200)
+    ends = wide.axes_[2, 1].get_xlim()
+    density(GaussianKDE(0.1).fit(X), X, ax=ax, random_state=0, n_draws=200)
+    np.testing.assert_allclose(wide.axes_[2, 1].get_xlim(), ends)
+
+
 def test_long_names_of_columns_do_not_overlap(tmp_path):
     names = ["od280/od315_of_diluted_wines", "price of a litre (dollars)", r"$\mu$ _ b"]
     X = pd.DataFrame(rows(60, 3) * [1e-6, 1, 1], columns=names)
