@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -886,3 +887,11 @@ def test_draws_of_a_model_without_a_seed_follow_that_of_the_command(
         draws.append(pd.read_csv(out))
     pd.testing.assert_frame_equal(draws[0], draws[1])
     assert not draws[0].equals(draws[2])
+
+
+def test_the_documentation_has_every_option():
+    page = Path(__file__).parent.parent / "docs" / "command_line.md"
+    text = page.read_text(encoding="utf-8")
+    for action in command._parser()._actions:
+        for option in action.option_strings:
+            assert re.search(rf"`{option}\b", text), option
