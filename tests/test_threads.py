@@ -52,7 +52,7 @@ def test_training_leaves_the_number_of_threads_as_it_was():
 @pytest.mark.parametrize("model", [EMGaussianMixture(), GaussianKDE()])
 def test_a_number_beyond_the_devices_is_named(model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(InvalidParameterError, match="one of the 2 CUDA devices"):
+    with pytest.raises(InvalidParameterError, match="finds 2 CUDA devices"):
         model.set_params(device="cuda:2").fit(rows(9, 2))
 
 
