@@ -135,6 +135,7 @@ def test_copies_but_for_rounding_are_told_of():
     assert np.isfinite(kde.score(rows(20, 2, seed=1)))
 
 
+@pytest.mark.thorough
 def test_many_rows_are_judged_by_some_of_them():
     X = rows(6000, 2)
     kde = GaussianKDE("likelihood").fit(X)

@@ -651,6 +651,7 @@ sys.exit(main({list(map(str, arguments))!r}))
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("fast", [["--fast"], []])
 def test_without_torch_the_other_models_are_compared(tmp_path, fast):
     path = wide(tmp_path / "t.csv", 120, 4)
@@ -668,6 +669,7 @@ def test_without_torch_the_other_models_are_compared(tmp_path, fast):
     assert picture.stat().st_size > 5000
 
 
+@pytest.mark.process
 def test_without_torch_the_digits_and_the_help_are_there():
     help_ = run_without(["torch", "skorch"], ["--help"])
     assert help_.returncode == 0
@@ -678,6 +680,7 @@ def test_without_torch_the_digits_and_the_help_are_there():
     assert "PCA(20) + GaussianKDE()" in labels(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("package", "options", "start"),
     [
@@ -695,6 +698,7 @@ def test_a_missing_package_is_one_line(tmp_path, package, options, start):
     assert done.stderr == f"skgen: error: {start} {install}\n"
 
 
+@pytest.mark.process
 def test_a_table_is_compared_without_rich_and_matplotlib(tmp_path):
     done = run_without(["rich", "matplotlib"], [table(tmp_path / "t.csv"), "--fast"])
     assert done.returncode == 0
@@ -743,6 +747,7 @@ def test_a_terminal_shows_a_bar(monkeypatch):
     assert "fits done" not in terminal.getvalue()
 
 
+@pytest.mark.process
 def test_a_picture_chooses_no_backend_and_keeps_no_figure(tmp_path, capsys):
     path, out = table(tmp_path / "t.csv"), tmp_path / "o.png"
     code = f"""

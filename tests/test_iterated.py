@@ -66,6 +66,7 @@ def test_blocks_may_be_frames_and_float32_and_empty():
     assert model.sample().dtype == np.float32
 
 
+@pytest.mark.thorough
 def test_the_rows_are_never_all_in_memory(monkeypatch):
     monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
     n, d = 200_000, 4

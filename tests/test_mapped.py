@@ -88,6 +88,7 @@ def warnings_of_ties(expected):
     return config_context()
 
 
+@pytest.mark.thorough
 def test_the_rows_are_never_all_in_memory(mapped, monkeypatch):
     monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
     X = mapped(table(200_000, 4))

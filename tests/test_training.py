@@ -176,6 +176,7 @@ def test_the_seed_decides_every_bit_whatever_the_settings_of_torch():
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.thorough
 def test_fits_in_threads_leave_the_generator_of_torch_as_it_was():
     before = torch.random.get_rng_state()
     with ThreadPoolExecutor(4) as threads:
@@ -262,6 +263,7 @@ def test_a_first_epoch_that_fails_leaves_what_was_fitted(act, method):
     assert state(mixture) == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "hook", [hook if hook.endswith("end") else thorough(hook) for hook in HOOKS]
 )

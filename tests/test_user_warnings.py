@@ -26,6 +26,7 @@ GridSearchCV(GaussianKDE(), {"bandwidth": ["scott", "silverman"]}, cv=5).fit(dig
 """
 
 
+@pytest.mark.process
 def test_a_search_shows_a_warning_once_at_the_users_line():
     done = subprocess.run(
         [sys.executable, "-c", SEARCH],
