@@ -153,3 +153,4 @@ if __name__ == "__main__":
         if path.suffix == ".py":
             problems += long_private_docstrings(path, public)
     sys.stdout.write("\n".join([*problems, f"{len(problems)} found", ""]))
+    sys.exit(bool(problems))
