@@ -91,7 +91,7 @@ def warnings_of_ties(expected):
 @pytest.mark.thorough
 def test_the_rows_are_never_all_in_memory(mapped, monkeypatch):
     monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
-    X = mapped(table(200_000, 4))
+    X = mapped(table(250_000, 4))
     tracemalloc.start()
     try:
         EMGaussianMixture(3, tol=9.0, random_state=0).fit(X)

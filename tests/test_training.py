@@ -180,8 +180,8 @@ def test_the_seed_decides_every_bit_whatever_the_settings_of_torch():
 def test_fits_in_threads_leave_the_generator_of_torch_as_it_was():
     before = torch.random.get_rng_state()
     with ThreadPoolExecutor(4) as threads:
-        fits = threads.map(lambda _: state(model().fit(X)), range(16))
-    assert list(fits) == [state(model().fit(X))] * 16
+        fits = threads.map(lambda _: state(model().fit(X)), range(8))
+    assert list(fits) == [state(model().fit(X))] * 8
     assert torch.equal(before, torch.random.get_rng_state())
 
 
