@@ -574,7 +574,11 @@ def test_a_file_of_an_earlier_version_answers_as_then(file):
         # that processors differ by rounding: 1e-16, times a condition number of far
         # less than a million.
         if found[key].dtype.kind == "f":
-            np.testing.assert_allclose(found[key], values, rtol=1e-9, atol=1e-12)
+            # The points of an importance sample are those of SciPy's scrambled Sobol
+            # sequence, which other versions of SciPy scramble otherwise.
+            estimated = hasattr(model, "n_importance_samples") and "score" in key
+            atol = 1e-3 if estimated else 1e-12
+            np.testing.assert_allclose(found[key], values, rtol=1e-9, atol=atol)
         else:
             assert found[key].tolist() == values
     if hasattr(model, "partial_fit"):
