@@ -1,9 +1,9 @@
 """Times of fits and answers, of this checkout and of another one in turn.
 
-``python -m benchmarks.times`` prints seconds of this checkout, and with ``--against
-FOLDER`` those of another one beside them: each runs in a process of its own, in turn,
-so that a noisy machine slows both. Seconds are of the processor, on one thread, the
-least of the runs.
+``python -m benchmarks.times`` prints the seconds of this checkout. ``--against FOLDER``
+adds the seconds of another checkout: each runs in a process of its own, in turn, so
+that a noisy machine slows both. Seconds are processor time on one thread, the minimum
+of the runs.
 """
 
 import argparse

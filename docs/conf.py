@@ -41,7 +41,7 @@ autodoc_typehints = "none"
 numpydoc_show_class_members = False
 default_role = "py:obj"
 
-# Every name must resolve, those of scikit-learn and SciPy too.
+# Every name must resolve, including names of scikit-learn and SciPy.
 intersphinx_mapping = mapping(Path(__file__).parent / "_build" / "inventories")
 intersphinx_timeout = 5
 nitpicky = True
