@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from skgen import SampleDisplay
-from skgen._tensors import seeded
+from skgen._torch import seeded
 
 _BATCH, _RATE, _EPOCHS = 100, 3e-3, 3
 

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import torch
 
-from skgen._tensors import without_tf32
+from skgen._torch import without_tf32
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._device import DeviceProblem, Place
 from skgen.mixture._device_rows import DeviceRows

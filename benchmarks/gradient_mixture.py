@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 
 from benchmarks._harness import Row, compare_once, main
 from skgen import EMGaussianMixture, SGDGaussianMixture, dequantize
-from skgen._comparison._candidates import Standardised
+from skgen.cli._candidates import Standardised
 
 # The tables, and whether they lie on a grid.
 _TABLES = {"cover": True, "pendigits": True, "satimage-2": True, "mammography": False}

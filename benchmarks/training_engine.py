@@ -16,10 +16,10 @@ import torch
 from skorch import NeuralNet
 
 from benchmarks._harness import compare, main
-from skgen._tensors import seeded, threads_for
+from skgen._torch import seeded, threads_for
 from skgen.neural import GradientModel
+from skgen.neural._build import build_net
 from skgen.neural._net import LossModule
-from skgen.neural._training import build_net
 
 _RATE = 1e-3
 

@@ -54,14 +54,14 @@ if TYPE_CHECKING:
     from skgen import kde as kde
     from skgen import mixture as mixture
     from skgen import neural as neural
+    from skgen._dequantize import dequantize
     from skgen._persistence import TRUSTED_TYPES
-    from skgen._ties import dequantize
     from skgen.autoencoder._autoencoder import AutoEncoder
     from skgen.autoencoder._distance import sliced_wasserstein_distance
     from skgen.autoencoder._swae import SWAE
     from skgen.autoencoder._vae import VAE
+    from skgen.compose._changes import register_log_det
     from skgen.compose._classifier import GenerativeClassifier
-    from skgen.compose._log_det import register_log_det
     from skgen.compose._make import make_generative_pipeline
     from skgen.compose._outliers import DensityOutlierDetector
     from skgen.compose._pipeline import GenerativePipeline
@@ -110,9 +110,9 @@ if not TYPE_CHECKING:
             "GenerativePipeline": "skgen.compose._pipeline",
             "SGDGaussianMixture": "skgen.mixture._sgd",
             "SampleDisplay": "skgen.display._sample",
-            "dequantize": "skgen._ties",
+            "dequantize": "skgen._dequantize",
             "make_generative_pipeline": "skgen.compose._make",
-            "register_log_det": "skgen.compose._log_det",
+            "register_log_det": "skgen.compose._changes",
             "sliced_wasserstein_distance": "skgen.autoencoder._distance",
             "autoencoder": "skgen.autoencoder",
             "base": "skgen.base",

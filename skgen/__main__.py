@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 
 from skgen import __version__
-from skgen._comparison._candidates import (
+from skgen.cli._candidates import (
     candidates,
     legend,
     most_components,
     principal_components,
 )
-from skgen._comparison._cross_validation import cross_validate
-from skgen._comparison._data import digits_table, read_table
-from skgen._comparison._progress import progress
-from skgen._comparison._reading import LEAST_ROWS, TableError, count, require
-from skgen._comparison._report import (
+from skgen.cli._cross_validation import cross_validate
+from skgen.cli._data import digits_table, read_table
+from skgen.cli._progress import progress
+from skgen.cli._reading import LEAST_ROWS, TableError, count, require
+from skgen.cli._report import (
     N_DRAWS,
     PICTURES,
     format_results,

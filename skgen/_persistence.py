@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.metadata_routing import MetadataRequest
 
 import skgen
-from skgen._frames import frame_kind
+from skgen._interop import frame_kind
 from skgen._lazy import lazy_module
 
 _torch_values = lazy_module("skgen.neural._packing", "This file")
@@ -46,12 +46,12 @@ FORMAT = 1
 
 # Private classes by their names in files, which stay when a class moves or is renamed.
 _PRIVATE = {
-    "AnyDensity": "skgen.autoencoder._priors.AnyDensity",
+    "AnyDensity": "skgen.autoencoder._prior.AnyDensity",
     "Bernoulli": "skgen.autoencoder._likelihood.Bernoulli",
     "Boxes": "skgen.kde._blocks.Boxes",
     "ContinuousBernoulli": "skgen.autoencoder._likelihood.ContinuousBernoulli",
     "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
-    "Cube": "skgen.autoencoder._priors.Cube",
+    "Cube": "skgen.autoencoder._prior.Cube",
     "DeviceSum": "skgen.kde._device_sum.DeviceSum",
     "DiagonalModule": "skgen.mixture._modules.DiagonalModule",
     "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
@@ -63,17 +63,17 @@ _PRIVATE = {
     "Kernel": "skgen.kde._kernel.Kernel",
     "KernelSum": "skgen.kde._kernel_sum.KernelSum",
     "LowRankModule": "skgen.mixture._modules.LowRankModule",
-    "NormalMixture": "skgen.autoencoder._priors.NormalMixture",
+    "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
     "Pool": "skgen.autoencoder._modules.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
     "Reconstruction": "skgen.autoencoder._modules.Reconstruction",
     "Reservoir": "skgen.autoencoder._reservoir.Reservoir",
-    "Ring": "skgen.autoencoder._priors.Ring",
-    "RoundMixture": "skgen.autoencoder._priors.RoundMixture",
+    "Ring": "skgen.autoencoder._prior.Ring",
+    "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
     "Shell": "skgen.autoencoder._modules.Shell",
     "Sliced": "skgen.autoencoder._modules.Sliced",
     "SphericalModule": "skgen.mixture._modules.SphericalModule",
-    "Spread": "skgen._spread.Spread",
+    "Spread": "skgen.rows._moments.Spread",
     "TiedModule": "skgen.mixture._modules.TiedModule",
     "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
     "Uniform": "skgen.autoencoder._modules.Uniform",

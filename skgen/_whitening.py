@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
-from skgen._spread import spread_of
-from skgen._ties import list_columns
+from skgen._dequantize import list_columns
 from skgen._warnings import warn_user
+from skgen.rows._moments import spread_of
 
 # Variance of a direction without variance, as a fraction of the feature's variance. For
 # a constant feature, it is a fraction of the largest variance of a feature.

@@ -20,26 +20,24 @@ from sklearn.utils import check_array, gen_batches
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._frames import as_set_output
-from skgen._parameters import (
+from skgen._checks import (
     Described,
     check_random_state_parameter,
-    invalid_argument,
-    numbers_only,
-)
-from skgen._persistence import Persistent
-from skgen._ties import warn_about_ties
-from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
-from skgen._validation import (
     column_names,
     float_type,
     generator,
     generator_of_draws,
+    invalid_argument,
+    numbers_only,
     present,
     rows_to_answer,
     validated_rows,
     validated_weight,
 )
+from skgen._dequantize import warn_about_ties
+from skgen._interop import as_set_output
+from skgen._persistence import Persistent
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 
 # Address of the page of a class in the reference documentation.
 REFERENCE = (

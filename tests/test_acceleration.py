@@ -10,17 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skgen import EMGaussianMixture
-from skgen.mixture._acceleration import (
+from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._init import initial_shares
+from skgen.mixture._iterations import Run
+from skgen.mixture._joint import Parameters
+from skgen.mixture._lbfgs import (
     Acceleration,
     flat,
     in_metric,
     in_own_units,
     lbfgs,
 )
-from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import initial_shares
-from skgen.mixture._iterations import Run
-from skgen.mixture._joint import Parameters
 from skgen.mixture._problem import Problem
 
 every_type = pytest.mark.parametrize("kind", list(COVARIANCES))

@@ -18,14 +18,9 @@ from skgen.autoencoder import sliced_wasserstein_distance
 from skgen.autoencoder._blocks import by_blocks
 from skgen.autoencoder._calibration import linear_em
 from skgen.autoencoder._coordinates import Coordinates
-from skgen.autoencoder._divergences import (
-    directions,
-    kl_to_standard_normal,
-    sliced_distance,
-    sliced_distance_to_normal,
-)
+from skgen.autoencoder._importance import Proposal, with_control
 from skgen.autoencoder._jacobian import with_jacobian
-from skgen.autoencoder._latent import fit_latent_density, normal_components
+from skgen.autoencoder._latent_density import fit_latent_density, normal_components
 from skgen.autoencoder._likelihood import (
     Bernoulli,
     ContinuousBernoulli,
@@ -55,7 +50,7 @@ from skgen.autoencoder._networks import (
     last_layer,
 )
 from skgen.autoencoder._posterior import Posterior
-from skgen.autoencoder._priors import (
+from skgen.autoencoder._prior import (
     Cube,
     NormalMixture,
     Ring,
@@ -63,7 +58,12 @@ from skgen.autoencoder._priors import (
     quasi_noise,
     standard_normal,
 )
-from skgen.autoencoder._proposal import Proposal, with_control
+from skgen.autoencoder._sliced_wasserstein import (
+    directions,
+    kl_to_standard_normal,
+    sliced_distance,
+    sliced_distance_to_normal,
+)
 
 SIZES = [0, 1e-8, 1e-3, 0.0999, 0.1001, 1, 30, 500]
 LOGITS = sorted({sign * size for size in SIZES for sign in (-1, 1)})

@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from skgen import GaussianKDE, make_generative_pipeline
-from skgen.compose._range import mass_inside
+from skgen.compose._truncation import mass_inside
 from skgen.kde._bounds import fold, folded_means, image_maps, n_images
 
 INF = np.inf

@@ -21,19 +21,19 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen.__main__ as command
 from skgen import GaussianKDE
-from skgen._comparison import _progress as progress
-from skgen._comparison._candidates import (
+from skgen.cli import _progress as progress
+from skgen.cli._candidates import (
     Candidate,
     candidates,
     epochs,
 )
-from skgen._comparison._cross_validation import (
+from skgen.cli._cross_validation import (
     Result,
     cross_validate,
     mean_and_error,
 )
-from skgen._comparison._data import Table, digits_table, read_table
-from skgen._comparison._report import format_results
+from skgen.cli._data import Table, digits_table, read_table
+from skgen.cli._report import format_results
 
 NETWORKS = ("AutoEncoder", "VAE", "SWAE")
 

@@ -15,7 +15,7 @@ dd = pytest.importorskip("dask.dataframe")
 pd = pytest.importorskip("pandas")
 
 from skgen import EMGaussianMixture, SGDGaussianMixture  # noqa: E402
-from skgen.mixture._race import level_sizes  # noqa: E402
+from skgen.mixture._restarts import level_sizes  # noqa: E402
 
 FITTED = ("weights_", "means_", "covariances_", "lower_bound_", "n_iter_", "converged_")
 ANSWERS = ("score_samples", "predict", "predict_proba", "transform")
@@ -126,7 +126,7 @@ def test_rows_of_weight_zero_are_absent():
 
 
 def test_large_blocks_are_summed_in_parts(monkeypatch):
-    monkeypatch.setattr("skgen._block._AT_ONCE", 100)
+    monkeypatch.setattr("skgen.rows._dask._AT_ONCE", 100)
     X, w = rows(600), weights(600)
     w[100:300] = 0.0
     model = mixture().fit(

@@ -17,7 +17,7 @@ from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
 
 from skgen import EMGaussianMixture
-from skgen._tensors import without_tf32
+from skgen._torch import without_tf32
 from skgen._whitening import DiagonalWhitening
 from skgen.mixture import _device, _device_rows, _device_sums, _em
 from skgen.mixture._covariance import COVARIANCES

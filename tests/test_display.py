@@ -19,7 +19,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
 
 from skgen import AutoEncoder, EMGaussianMixture, GaussianKDE
-from skgen._parameters import InvalidParameterError
+from skgen._checks import InvalidParameterError
 from skgen.display import DensityDisplay, SampleDisplay
 from skgen.display._panels import some_rows
 

@@ -11,7 +11,7 @@ from sklearn import config_context
 from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
-from skgen.mixture import _race
+from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
 
 N = 12_000
@@ -68,7 +68,7 @@ def test_blocks_may_be_frames_and_float32_and_empty():
 
 @pytest.mark.thorough
 def test_the_rows_are_never_all_in_memory(monkeypatch):
-    monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
+    monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 4_000)
     n, d = 200_000, 4
 
     def blocks():

@@ -11,11 +11,11 @@ from sklearn.exceptions import UndefinedMetricWarning
 from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
-from skgen._spread import spread_of
-from skgen.mixture import _mapped, _race
+from skgen.mixture import _mapped, _restarts
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._mapped import MappedTable, is_mapped
-from skgen.mixture._sample import sample_of
+from skgen.rows._mapped import MappedTable, is_mapped
+from skgen.rows._moments import spread_of
+from skgen.rows._sketch import sample_of
 
 every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
 
@@ -90,7 +90,7 @@ def warnings_of_ties(expected):
 
 @pytest.mark.thorough
 def test_the_rows_are_never_all_in_memory(mapped, monkeypatch):
-    monkeypatch.setattr(_race, "_MOST_NUMBERS", 4_000)
+    monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 4_000)
     X = mapped(table(250_000, 4))
     tracemalloc.start()
     try:

@@ -44,8 +44,8 @@ from skgen import (
     make_generative_pipeline,
     register_log_det,
 )
-from skgen.compose._log_det import change_of
-from skgen.compose._range import mass_inside, normal_components, normal_mass
+from skgen.compose._changes import change_of
+from skgen.compose._truncation import mass_inside, normal_components, normal_mass
 
 QUANTILES = {"n_quantiles": 40, "random_state": 0}
 ONE_TO_ONE = [

@@ -9,12 +9,13 @@ from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
 from skgen._whitening import estimate_whitening, whitening_of
-from skgen.mixture import _race
+from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import INIT_PARAMS
 from skgen.mixture._iterations import Run
 from skgen.mixture._problem import Problem
-from skgen.mixture._race import (
+from skgen.mixture._problem_of import problem_of
+from skgen.mixture._restarts import (
     Levels,
     advance,
     candidates,
@@ -24,7 +25,7 @@ from skgen.mixture._race import (
     race,
     ranked,
 )
-from skgen.mixture._tables import AbstractTable, ArrayTable
+from skgen.rows._source import AbstractTable, ArrayTable
 
 NOTHING = (None, None, None)
 
@@ -46,8 +47,8 @@ def whitened(X, kind="full"):
 @pytest.fixture
 def small_levels(monkeypatch):
     """Levels of 100, 400, ... rows."""
-    monkeypatch.setattr(_race, "_LEAST_ROWS", 100)
-    monkeypatch.setattr(_race, "_ROWS_FOR_FEATURE", 1)
+    monkeypatch.setattr(_restarts, "_LEAST_ROWS", 100)
+    monkeypatch.setattr(_restarts, "_ROWS_FOR_FEATURE", 1)
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def levels_of(X, weights, kind="full"):
     table, covariance = ArrayTable(model, X, weights), COVARIANCES[kind]
     spread = table.spread(full=covariance.whitening == "full")
     family = whitening_of(spread, covariance.whitening), covariance, 1e-6
-    return Levels(table, table.problem(*family), spread, family)
+    return Levels(table, problem_of(table, *family), spread, family)
 
 
 def test_each_level_holds_the_rows_of_those_before(small_levels):
@@ -102,7 +103,7 @@ def test_few_rows_are_one_level():
 
 
 def test_levels_hold_few_numbers(small_levels, monkeypatch):
-    monkeypatch.setattr(_race, "_MOST_NUMBERS", 2_000)
+    monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 2_000)
     assert level_sizes(10**9, 3, 2) == [100, 400]
     assert level_sizes(10**9, 3_000, 2) == [6_000]
 
@@ -118,7 +119,7 @@ def test_few_rows_that_are_elsewhere_are_no_reason_to_bring_them_all():
 
 
 def test_a_table_elsewhere_brings_no_more_than_may_be_in_memory(monkeypatch):
-    monkeypatch.setattr(_race, "_MOST_NUMBERS", 3_000)
+    monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 3_000)
     X, brought = clusters(4_000), []
     original = AbstractTable.sample
 
@@ -243,7 +244,7 @@ def test_order_changes_not_one_bit_of_a_fit_by_levels(kind, small_levels, rng):
 def test_levels_end_as_high_as_all_rows(small_levels, monkeypatch):
     X = clusters(4000, seed=5)
     by_levels = EMGaussianMixture(4, n_init=5, random_state=0).fit(X).lower_bound_
-    monkeypatch.setattr(_race, "_LEAST_ROWS", 10**6)
+    monkeypatch.setattr(_restarts, "_LEAST_ROWS", 10**6)
     at_once = EMGaussianMixture(4, n_init=5, random_state=0).fit(X).lower_bound_
     # A hundred rows know the optima of thousands only roughly.
     assert by_levels >= at_once - 0.05
@@ -254,7 +255,7 @@ def test_more_starts_race_where_rows_cost_more_than_calls(monkeypatch):
     model = EMGaussianMixture(4)
     rest = data, NOTHING, whitening, np.random.RandomState(0)
     assert len(list(candidates(model, *rest))) == 2
-    monkeypatch.setattr(_race, "_WORTH_TWO", 400 * 3 * 4)
+    monkeypatch.setattr(_restarts, "_WORTH_TWO", 400 * 3 * 4)
     assert len(list(candidates(model, *rest))) == 4
 
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from estimators import rows
 
-from skgen import EMGaussianMixture, GaussianKDE, _tensors, _threads
-from skgen._parameters import InvalidParameterError
-from skgen._tensors import resolved_device, threads_for
+from skgen import EMGaussianMixture, GaussianKDE, _threads, _torch
+from skgen._checks import InvalidParameterError
 from skgen._threads import in_parallel, most_threads
+from skgen._torch import resolved_device, threads_for
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_number_beyond_the_devices_is_named(model, monkeypatch):
 )
 def test_workers_spread_over_the_devices(name, identity, device, monkeypatch):
     process = SimpleNamespace(name=name, _identity=identity)
-    monkeypatch.setattr(_tensors.multiprocessing, "current_process", lambda: process)
+    monkeypatch.setattr(_torch.multiprocessing, "current_process", lambda: process)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
     assert resolved_device("auto") == torch.device(device)
     assert resolved_device("cpu") == torch.device("cpu")

@@ -7,7 +7,7 @@ import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 
 from skgen import EMGaussianMixture, GaussianKDE, dequantize
-from skgen._ties import grid_step, list_columns, tied_columns
+from skgen._dequantize import grid_step, list_columns, tied_columns
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from skorch import NeuralNet, callbacks
 from skorch.callbacks import Callback, EarlyStopping
 
 from skgen import SGDGaussianMixture
-from skgen.neural._base import _same
 from skgen.neural._batches import Batches
+from skgen.neural._build import build_net
+from skgen.neural._model import _same
 from skgen.neural._net import LossModule, StopTraining
 from skgen.neural._schedule import Patience, Plateau
-from skgen.neural._training import build_net
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

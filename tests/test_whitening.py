@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from estimators import rows
 
-from skgen._spread import weighted_mean
 from skgen._whitening import DEGENERATE_VARIANCE, estimate_whitening
+from skgen.rows._moments import weighted_mean
 
 TYPES = ["full", "diag", "spherical"]
 

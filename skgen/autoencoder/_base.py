@@ -14,22 +14,24 @@ from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._parameters import (
+from skgen._checks import (
     InvalidParameterError,
     check_choice,
     check_integer,
+    generator,
+    generator_of_draws,
     invalid_parameter,
     is_integer,
+    validated_rows,
 )
-from skgen._tensors import float64_copy, threads_for, torch_seed
 from skgen._threads import one_blas_thread
+from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import FloatArray, MatrixLike, RandomState
-from skgen._validation import generator, generator_of_draws, validated_rows
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE
 from skgen.autoencoder._calibration import calibrate, posterior_draws
 from skgen.autoencoder._coordinates import Coordinates
-from skgen.autoencoder._latent import (
+from skgen.autoencoder._latent_density import (
     LEAST_DRAWS,
     MOST_ROWS,
     as_prior,

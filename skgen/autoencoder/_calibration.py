@@ -9,7 +9,7 @@ codes and not the encoder's codes, because the encoder's codes contain noise.
 import torch
 
 from skgen.autoencoder._likelihood import Gaussian
-from skgen.autoencoder._priors import NormalMixture
+from skgen.autoencoder._prior import NormalMixture
 
 # Limits on the entries of the Jacobians of all rows: with a variance for each feature,
 # and with one variance for all features.

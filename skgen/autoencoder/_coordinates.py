@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from skgen._parameters import InvalidParameterError
-from skgen._validation import column_names
+from skgen._checks import InvalidParameterError, column_names
 from skgen._whitening import DiagonalWhitening, estimate_whitening
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils import check_array
 
-from skgen._parameters import (
+from skgen._checks import (
     RANDOM_STATE_RULE,
     Described,
+    generator,
     is_integer,
     is_random_state,
     is_real,
@@ -15,7 +16,6 @@ from skgen._parameters import (
     wrong_argument,
 )
 from skgen._typing import MatrixLike, RandomState
-from skgen._validation import generator
 
 _NAME = "sliced_wasserstein_distance"
 

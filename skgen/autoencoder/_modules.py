@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from skgen.autoencoder._divergences import (
+from skgen.autoencoder._sliced_wasserstein import (
     directions,
     kl_to_standard_normal,
     sliced_distance,

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from skgen._parameters import Described, invalid_parameter
+from skgen._checks import Described, invalid_parameter
 from skgen.autoencoder._jacobian import with_jacobian
 
 ACTIVATIONS = {

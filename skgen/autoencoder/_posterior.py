@@ -19,11 +19,11 @@ from skgen.autoencoder._blocks import (
     BLOCK_WORK,
     by_blocks,
 )
+from skgen.autoencoder._importance import Points, Proposal, with_control
 from skgen.autoencoder._jacobian import is_linear, widest, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian
 from skgen.autoencoder._modes import LOW_DIMENSION, Items, Modes
-from skgen.autoencoder._priors import NormalMixture, quasi_noise
-from skgen.autoencoder._proposal import Points, Proposal, with_control
+from skgen.autoencoder._prior import NormalMixture, quasi_noise
 
 # Number of codes, or points of the prior, from which initial values are chosen.
 _BANK = 4096

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from skgen._parameters import (
+from skgen._checks import (
     Described,
     check_integer,
     check_nonnegative,
@@ -17,7 +17,7 @@ from skgen._parameters import (
 )
 from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
-from skgen.autoencoder._latent import as_prior, check_prior, is_density
+from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
 from skgen.autoencoder._modules import Sliced
 from skgen.autoencoder._swae_prior import (
     NAMED,

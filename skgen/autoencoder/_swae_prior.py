@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from skgen.autoencoder._latent import as_prior
+from skgen.autoencoder._latent_density import as_prior
 from skgen.autoencoder._modules import Pool, Shell, Uniform
-from skgen.autoencoder._priors import Cube, Ring, standard_normal
+from skgen.autoencoder._prior import Cube, Ring, standard_normal
 from skgen.kde import GaussianKDE
 
 NAMED = ("normal", "uniform", "ring")

@@ -9,11 +9,11 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from skgen._parameters import check_integer, check_nonnegative
+from skgen._checks import check_integer, check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder, check_latent_density
 from skgen.autoencoder._modules import Variational
-from skgen.autoencoder._priors import standard_normal
+from skgen.autoencoder._prior import standard_normal
 
 
 class VAE(AbstractAutoencoder):

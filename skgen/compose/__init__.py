@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from skgen.compose._changes import register_log_det
     from skgen.compose._classifier import GenerativeClassifier
-    from skgen.compose._log_det import register_log_det
     from skgen.compose._make import make_generative_pipeline
     from skgen.compose._outliers import DensityOutlierDetector
     from skgen.compose._pipeline import GenerativePipeline
@@ -28,6 +28,6 @@ if not TYPE_CHECKING:
             "GenerativeClassifier": "skgen.compose._classifier",
             "GenerativePipeline": "skgen.compose._pipeline",
             "make_generative_pipeline": "skgen.compose._make",
-            "register_log_det": "skgen.compose._log_det",
+            "register_log_det": "skgen.compose._changes",
         },
     )

@@ -15,15 +15,16 @@ from sklearn.utils.validation import (
     has_fit_parameter,
 )
 
-from skgen._drawing import draw
-from skgen._frames import as_set_output
-from skgen._parameters import (
+from skgen._checks import (
     Described,
+    generator_of_draws,
     invalid_argument,
     invalid_parameter,
+    seed_of,
+    validated_weight,
 )
+from skgen._interop import as_set_output, draw
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
-from skgen._validation import generator_of_draws, seed_of, validated_weight
 from skgen.compose._wrapper import DensityWrapper
 
 # Maximum deviation of the sum of the priors from one.

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.pipeline import Pipeline
 
-from skgen._ties import TIES
+from skgen._dequantize import TIES
 
 
 def fit_within(estimator, X, y, params, caller, subtask):

@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.pipeline import make_pipeline
 
-from skgen._parameters import InvalidParameterError
+from skgen._checks import InvalidParameterError
 from skgen.compose._pipeline import GenerativePipeline
 
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn.base import OutlierMixin, clone
 
-from skgen._parameters import invalid_parameter, is_real
+from skgen._checks import invalid_parameter, is_real
 from skgen._typing import FloatArray, MatrixLike, NDArray
 from skgen.compose._wrapper import DensityWrapper
 

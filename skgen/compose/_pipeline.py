@@ -14,21 +14,19 @@ from sklearn.utils.validation import (
     check_memory,
 )
 
+from skgen._checks import InvalidParameterError, validated_rows
 from skgen._columns import non_finite_columns
-from skgen._drawing import draw
-from skgen._frames import frame_kind, framed
-from skgen._parameters import InvalidParameterError
+from skgen._interop import draw, frame_kind, framed
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
-from skgen._validation import validated_rows
 from skgen._whitening import rounding_resolution
 from skgen.compose import _principal
-from skgen.compose._constants import scale_constants, without_jitter
+from skgen.compose._changes import change_of
+from skgen.compose._constant import scale_constants, without_jitter
 from skgen.compose._fitting import fit_within, ties_told_of
-from skgen.compose._log_det import change_of
 from skgen.compose._quantiles import TiedQuantilesError
-from skgen.compose._range import inside, mass_inside
 from skgen.compose._rounding import RoundingTrace
 from skgen.compose._steps import AbstractPipeline, flat, passes
+from skgen.compose._truncation import inside, mass_inside
 
 # Without a formula, the mass of a density in a range is estimated from samples, until
 # its logarithm has this standard error in nats.

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import DataDimensionalityWarning
 
-from skgen._frames import frame_kind, framed
+from skgen._interop import frame_kind, framed
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
 

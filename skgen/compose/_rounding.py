@@ -8,9 +8,9 @@ floor applies.
 
 import numpy as np
 
-from skgen._frames import frame_kind, framed
+from skgen._interop import frame_kind, framed
 from skgen.compose import _principal
-from skgen.compose._log_det import change_of
+from skgen.compose._changes import change_of
 
 
 class RoundingTrace:

@@ -14,16 +14,17 @@ from sklearn.utils.metadata_routing import MetadataRouter, process_routing
 from sklearn.utils.metaestimators import _BaseComposition
 from sklearn.utils.validation import _check_feature_names_in, check_is_fitted
 
-from skgen._frames import framed
-from skgen._parameters import (
+from skgen._checks import (
     RANDOM_STATE_RULE,
     InvalidParameterError,
+    column_names,
     has_methods,
     invalid_parameter,
     is_random_state,
+    seed_of,
 )
+from skgen._interop import framed
 from skgen._typing import ArrayLike, NDArray
-from skgen._validation import column_names, seed_of
 from skgen.base import GenerativeModel
 from skgen.compose._fitting import innermost, is_continuous
 

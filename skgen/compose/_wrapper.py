@@ -8,11 +8,10 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._frames import frame_kind, framed
-from skgen._parameters import has_methods, invalid_parameter
+from skgen._checks import column_names, has_methods, invalid_parameter, validated_rows
+from skgen._dequantize import warn_about_ties
+from skgen._interop import frame_kind, framed
 from skgen._persistence import Persistent
-from skgen._ties import warn_about_ties
-from skgen._validation import column_names, validated_rows
 from skgen.base import DocumentationLinkMixin, restored_on_error
 from skgen.compose._fitting import fit_within, is_continuous, ties_told_of
 

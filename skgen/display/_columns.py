@@ -1,6 +1,6 @@
 """The columns that a display shows, and their names."""
 
-from skgen._parameters import Described, is_integer, wrong_argument
+from skgen._checks import Described, is_integer, wrong_argument
 
 MAX_SHOWN = 4  # columns of a corner plot, unless the caller chooses columns
 

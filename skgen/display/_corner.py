@@ -4,8 +4,8 @@ import re
 
 import numpy as np
 
+from skgen._checks import Described, wrong_argument
 from skgen._lazy import lazy_module
-from skgen._parameters import Described, wrong_argument
 from skgen.display._layers import data_on, legend_style, mark_model, models_on
 from skgen.display._panels import (
     data_points,

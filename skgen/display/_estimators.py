@@ -4,19 +4,19 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._drawing import draw
-from skgen._frames import frame_kind, framed
-from skgen._lazy import is_installed, missing_package
-from skgen._parameters import (
+from skgen._checks import (
     RANDOM_STATE_RULE,
     Described,
+    generator,
     has_methods,
     is_integer,
     is_random_state,
     numbers_only,
+    seed_of,
     wrong_argument,
 )
-from skgen._validation import generator, seed_of
+from skgen._interop import draw, frame_kind, framed
+from skgen._lazy import is_installed, missing_package
 
 
 def check_matplotlib(method):

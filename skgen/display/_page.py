@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skgen._parameters import Described, is_integer, wrong_argument
+from skgen._checks import Described, is_integer, wrong_argument
 
 BORDER = 0.85  # grey, between images
 

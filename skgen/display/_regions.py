@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from skgen._parameters import is_real, wrong_argument
+from skgen._checks import is_real, wrong_argument
 from skgen.display._panels import limits
 
 

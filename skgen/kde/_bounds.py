@@ -15,7 +15,7 @@ from itertools import product
 import numpy as np
 from scipy.special import ndtr
 
-from skgen._parameters import invalid_parameter, is_real
+from skgen._checks import invalid_parameter, is_real
 
 # Images are ignored if their kernels are smaller than the kernels of the point itself
 # by this number of nats: they contribute less than rounding.

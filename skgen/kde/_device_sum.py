@@ -3,7 +3,7 @@
 import numpy as np
 
 from skgen._lazy import lazy_module
-from skgen._tensors import resolved_device
+from skgen._torch import resolved_device
 from skgen.kde._kernel_sum import fill_in
 
 torch = lazy_module("torch", "The 'device' parameter")

@@ -9,16 +9,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
-from skgen._parameters import (
+from skgen._checks import (
     InvalidParameterError,
     check_choice,
     check_nonnegative,
+    column_names,
     invalid_parameter,
 )
-from skgen._tensors import check_device
-from skgen._ties import list_columns
+from skgen._dequantize import list_columns
+from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
-from skgen._validation import column_names
 from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
 from skgen.kde._blocks import boxes
 from skgen.kde._bounds import (

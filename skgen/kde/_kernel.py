@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skgen._parameters import invalid_parameter
-from skgen._spread import weighted_mean
-from skgen._validation import column_names
+from skgen._checks import column_names, invalid_parameter
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
@@ -15,6 +13,7 @@ from skgen._whitening import (
 from skgen.kde._bandwidth import RULES
 from skgen.kde._improved_sheather_jones import improved_sheather_jones
 from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
+from skgen.rows._moments import weighted_mean
 
 _RULES = *RULES, "likelihood", "isj"
 

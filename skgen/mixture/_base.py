@@ -7,16 +7,15 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._blockwise import is_dask
-from skgen._parameters import invalid_parameter
+from skgen._checks import invalid_parameter, rows_to_answer
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
-from skgen._validation import rows_to_answer
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._joint import Parameters
 from skgen.mixture._lazy import DaskAnswersMixin
 from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.rows._dask import is_dask
 
 
 class AbstractGaussianMixture(

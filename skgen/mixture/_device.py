@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skgen._lazy import is_installed, lazy_module
-from skgen._tensors import resolved_device, without_tf32
+from skgen._torch import resolved_device, without_tf32
 from skgen.mixture._device_rounding import left_out
 from skgen.mixture._device_rows import DeviceRows
 from skgen.mixture._device_sums import (

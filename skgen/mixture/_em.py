@@ -9,31 +9,32 @@ from typing import Self
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from skgen._parameters import (
+from skgen._checks import (
     Described,
     check_boolean,
     check_choice,
     check_integer,
     check_nonnegative,
+    column_names,
     wrong_argument,
 )
-from skgen._tensors import check_device
 from skgen._threads import one_blas_thread
+from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
-from skgen._validation import column_names
 from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
 from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._elsewhere import table_elsewhere
 from skgen.mixture._init import INIT_PARAMS
 from skgen.mixture._iterations import Run
-from skgen.mixture._race import Levels, first_run
+from skgen.mixture._problem_of import problem_of
+from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._start import completed, start_array, user_start
 from skgen.mixture._stepwise import Stepwise, step_size
-from skgen.mixture._tables import ArrayTable
+from skgen.rows import table_elsewhere
+from skgen.rows._source import ArrayTable
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -325,7 +326,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             self._check_rows(n_rows, weight)
             whitening = self._coordinates(spread, covariance)
             family = whitening, covariance, self.reg_covar
-            problem = table.problem(*family)
+            problem = problem_of(table, *family)
             levels = Levels(table, problem, spread, family)
             run = first_run(self, levels, start, whitening, rng)
             self._run(run, problem, whitening, task)
@@ -358,7 +359,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 raise wrong_argument(type(self).__name__, "sample_weight", rule, got)
             self._spread += spread.rescaled(weight / spread.weight)
             whitening = self._coordinates(self._spread, covariance)
-            block = table.problem(whitening, covariance, self.reg_covar)
+            block = problem_of(table, whitening, covariance, self.reg_covar)
             before = completed(start, None, block, whitening)
             problem = Stepwise(block, before, step_size(weight, self._spread.weight))
             collected = problem.statistics(before)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skgen.mixture._acceleration import Acceleration
 from skgen.mixture._joint import Parameters
+from skgen.mixture._lbfgs import Acceleration
 from skgen.mixture._precision import LEAST_LOSS
 from skgen.mixture._statistics import Statistics
 

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._blockwise import DaskRows, answers_on_dask, is_dask
 from skgen._typing import ArrayLike, FloatArray, MatrixLike
 from skgen.mixture._answers import log_density, posterior
 from skgen.mixture._joint import Parameters
+from skgen.rows._dask import DaskRows, answers_on_dask, is_dask
 
 if TYPE_CHECKING:
     from skgen.base import GenerativeModel as _Model

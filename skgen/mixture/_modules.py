@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.functional import softplus
 
-from skgen._tensors import float64_copy
+from skgen._torch import float64_copy
 from skgen.mixture._covariance import floored, inverse_transpose
 from skgen.mixture._likelihood import (
     dense_distances,

@@ -6,15 +6,15 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
-from skgen._parameters import (
+from skgen._checks import (
     check_choice,
     check_integer,
     check_nonnegative,
+    column_names,
     invalid_parameter,
     is_integer,
 )
 from skgen._typing import RandomState
-from skgen._validation import column_names
 from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
@@ -22,7 +22,7 @@ from skgen.mixture._init import INIT_PARAMS
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._modules import MODULES
 from skgen.mixture._sgd_start import first_values, start_rows
-from skgen.neural._base import GradientModel
+from skgen.neural._model import GradientModel
 from skgen.neural._schedule import Plateau
 
 # Number of rows whitened at once.

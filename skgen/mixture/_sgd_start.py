@@ -6,7 +6,7 @@ from sklearn.utils.extmath import randomized_svd
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import initial_shares
 from skgen.mixture._problem import Problem
-from skgen.mixture._rows import canonical_rows
+from skgen.rows._source import canonical_rows
 
 # Maximum number of rows in the sample: the larger of a total and of a number per
 # component.

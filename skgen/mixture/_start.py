@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_array
 
-from skgen._parameters import Described, invalid_parameter
+from skgen._checks import Described, invalid_parameter
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._joint import Parameters
 

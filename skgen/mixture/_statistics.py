@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skgen._block import added
 from skgen.mixture._covariance import AbstractEstimatedCovariance
 from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
 from skgen.mixture._moments import Collector, Moments
 from skgen.mixture._precision import DOUBLE
 from skgen.mixture._products import AbstractProducts
+from skgen.rows._dask import added
 
 # Responsibilities below this multiple of the component weight, times the allowed
 # rounding error, are ignored. The error that this causes is smaller than the rounding

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from skgen._lazy import importable, lazy_names
 
 if TYPE_CHECKING:
-    from skgen.neural._base import GradientModel
+    from skgen.neural._model import GradientModel
 
 __all__ = ["GradientModel"]
 
@@ -14,5 +14,5 @@ if not TYPE_CHECKING:
     __all__ = importable(__all__)
     __getattr__, __dir__ = lazy_names(
         __name__,
-        {"GradientModel": "skgen.neural._base"},
+        {"GradientModel": "skgen.neural._model"},
     )

@@ -28,7 +28,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from skgen._parameters import InvalidParameterError, wrong_argument
+from skgen._checks import InvalidParameterError, wrong_argument
 from skgen._typing import ArrayLike
 from skgen.compose import _principal
 from skgen.compose._quantiles import log_slopes, quantile_range

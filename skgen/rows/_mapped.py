@@ -3,11 +3,11 @@
 import numpy as np
 from sklearn.utils.validation import validate_data
 
-from skgen._block import added
+from skgen._checks import present, validated_weight
 from skgen._threads import in_parallel
-from skgen._validation import present, validated_weight
 from skgen.base import working_memory
-from skgen.mixture._tables import AbstractTable, scaled_weights
+from skgen.rows._dask import added
+from skgen.rows._source import AbstractTable, scaled_weights
 
 # Number of values in a block (a few megabytes per thread), and of tasks. Blocks of a
 # task are summed sequentially.

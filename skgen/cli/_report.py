@@ -11,8 +11,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from skgen._comparison._cross_validation import mean_and_error
 from skgen._lazy import lazy_module
+from skgen.cli._cross_validation import mean_and_error
 from skgen.display import DensityDisplay, SampleDisplay
 from skgen.display._page import contrast
 from skgen.display._panels import points

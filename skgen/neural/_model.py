@@ -10,14 +10,15 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from skgen._parameters import (
+from skgen._checks import (
     check_boolean,
     check_integer,
     invalid_parameter,
     is_integer,
     is_real,
 )
-from skgen._tensors import (
+from skgen._threads import one_blas_thread
+from skgen._torch import (
     check_device,
     resolved_device,
     seeded,
@@ -25,17 +26,16 @@ from skgen._tensors import (
     torch_seed,
     usable_device,
 )
-from skgen._threads import one_blas_thread
 from skgen._typing import MatrixLike
 from skgen.base import FitStopped, GenerativeModel
 from skgen.neural._batches import placed
-from skgen.neural._net import DivergedError
-from skgen.neural._progress import Progress
-from skgen.neural._training import (
+from skgen.neural._build import (
     build_net,
     check_net_parameters,
     restored_net,
 )
+from skgen.neural._net import DivergedError
+from skgen.neural._progress import Progress
 
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5

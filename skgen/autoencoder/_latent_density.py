@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 from sklearn.frozen import FrozenEstimator
 
-from skgen.autoencoder._priors import AnyDensity, NormalMixture, RoundMixture
+from skgen.autoencoder._prior import AnyDensity, NormalMixture, RoundMixture
 from skgen.kde import GaussianKDE
 from skgen.mixture import EMGaussianMixture
 

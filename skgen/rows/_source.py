@@ -9,16 +9,10 @@ from functools import partial
 
 import numpy as np
 
-from skgen._parameters import check_finite
-from skgen._spread import spread_of
-from skgen._ties import warn_about_ties
-from skgen._validation import check_magnitude, column_names, float_type
-from skgen.mixture._device import DeviceExpectation, device_problem, place_of
-from skgen.mixture._problem import AbstractProblem, Problem
-from skgen.mixture._products import pays, products_of
-from skgen.mixture._rows import canonical_rows
-from skgen.mixture._sample import sample_of
-from skgen.mixture._statistics import Family
+from skgen._checks import check_finite, check_magnitude, column_names, float_type
+from skgen._dequantize import warn_about_ties
+from skgen.rows._moments import spread_of
+from skgen.rows._sketch import sample_of
 
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
@@ -70,10 +64,6 @@ class AbstractTable(ABC):
         sums = self.total(partial(_weighted_sum, function=function))
         return float(sums[0] / sums[1])
 
-    def problem(self, whitening, covariance, floor):
-        """Return the EM problem of the rows in whitened coordinates."""
-        return TableProblem(self, whitening, covariance, floor)
-
 
 class ArrayTable(AbstractTable):
     """Distinct rows in memory, in canonical order."""
@@ -89,21 +79,8 @@ class ArrayTable(AbstractTable):
     def total(self, function):
         return function(self.X, self.sample_weight)
 
-    def problem(self, whitening, covariance, floor):
-        rows, rest = (self.X, self.sample_weight), (whitening, covariance, floor)
-        place = place_of(self.device, self.dtype)
-        if place is not None:
-            return device_problem(*rows, *rest, place)
-        return problem_in_memory(*rows, *rest)
-
     def sample(self, size, spread):
         return self._sample(size, spread)  # the model has already warned of ties
-
-
-def problem_in_memory(X, sample_weight, whitening, covariance, floor):
-    """Return the EM problem of rows in memory, given in the units of the data."""
-    rows = whitening.whiten(X), sample_weight
-    return Problem(*rows, covariance, floor, whitening.degenerate)
 
 
 def scaled_weights(sample_weight):
@@ -112,40 +89,55 @@ def scaled_weights(sample_weight):
     return np.ldexp(sample_weight, -exponent)
 
 
-class TableProblem(AbstractProblem):
-    """EM problem of the rows of a table, which are whitened block by block."""
-
-    def __init__(self, table, whitening, covariance, floor):
-        products = products_of(covariance)
-        products = products if pays(products, table.n_features) else None
-        self.table, self.whitening = table, whitening
-        self.family = Family(covariance, products, floor, whitening.degenerate)
-        self.place = place_of(table.device, table.dtype)
-        if self.place is not None:
-            self.precision = self.place.precision
-
-    def expectation(self, parameters, loss, moved):
-        if self.place is None:
-            return super().expectation(parameters, loss, moved)
-        # Blocks are copied to the device one by one.
-        rest = self.family, loss, moved
-        return DeviceExpectation(parameters, *rest, place=self.place)
-
-    def sums(self, expectation):
-        return self.table.total(
-            partial(_whitened_sums, whitening=self.whitening, expectation=expectation)
-        )
-
-
 def _checked_spread(X, sample_weight, *, name, names, full):
     check_finite(X, name, names)
     check_magnitude(f"The 'X' argument of {name}", X)
     return spread_of(X, sample_weight, full=full)
 
 
-def _whitened_sums(X, sample_weight, *, whitening, expectation):
-    return expectation.sums(whitening.whiten(X), sample_weight)
-
-
 def _weighted_sum(X, sample_weight, *, function):
     return np.array([sample_weight @ function(X), sample_weight.sum()])
+
+
+def canonical_rows(X, sample_weight):
+    """Return the distinct rows (m, d) in canonical order, and their weights (m,)."""
+    # Shuffled rows, and a row given twice or once with a weight of 2, then lead to the
+    # same fit to the last bit. The projection is scaled and oriented by its skewness:
+    # shifted and rescaled data keep their order.
+    key = _generic_projection(X)  # (n,)
+    order = np.argsort(key, kind="stable")
+    differs = key[order[1:]] != key[order[:-1]]  # (n - 1,)
+    alike = np.flatnonzero(~differs)  # few rows are left to compare
+    differs[alike] = (X[order[alike + 1]] != X[order[alike]]).any(axis=1)
+    if differs[alike].any():
+        # With a far outlier, rounding may remove small columns from the key.
+        order = np.lexsort((*X.T[::-1], key))
+        differs = (X[order[1:]] != X[order[:-1]]).any(axis=1)
+    X, key = X[order], key[order]
+    first = np.append(True, differs)
+    starts = np.flatnonzero(first)
+    if starts.size == X.shape[0]:
+        weights = sample_weight[order]
+    else:
+        # Sort the weights as well, so that their sums are rounded equally.
+        group = np.cumsum(first)
+        weights = sample_weight[order]
+        weights = np.add.reduceat(weights[np.lexsort((weights, group))], starts)
+        X, key = X[starts], key[starts]
+    centred = key - np.average(key, weights=weights)
+    if weights @ centred**3 < 0:
+        return X[::-1].copy(), weights[::-1].copy()
+    return X, weights
+
+
+def _generic_projection(X):
+    """Return a projection (n,) of rows that rarely maps distinct rows to one value."""
+    low, high = X.min(axis=0), X.max(axis=0)
+    span = np.where(high > low, high - low, 1.0)
+    # Any fixed direction without structure will do.
+    direction = np.random.RandomState(0).uniform(1.0, 2.0, size=X.shape[1])
+    key = np.zeros(X.shape[0])
+    # A loop, not a matrix product: equal rows must have equal keys.
+    for j in range(X.shape[1]):
+        key += (X[:, j] - low[j]) / span[j] * direction[j]
+    return key

@@ -9,16 +9,24 @@ import sys
 import uuid
 
 import numpy as np
+from sklearn.utils import check_array
 
-from skgen._block import added, answers_of_block, numbers, sum_of_block
-from skgen._lazy import lazy_module
-from skgen._parameters import (
+from skgen._checks import (
     Described,
     InvalidParameterError,
+    check_finite,
+    check_magnitude,
+    column_names,
     is_real,
+    numbers_only,
+    present,
+    validated_rows,
+    validated_weight,
     wrong_argument,
 )
-from skgen._validation import column_names, validated_rows, validated_weight
+from skgen._lazy import lazy_module
+from skgen._threads import one_of_many
+from skgen.rows._source import AbstractTable
 
 da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
@@ -197,3 +205,94 @@ def _aligned(name, sizes, weights):
         got = Described(f"{weights.numblocks[0]} blocks")
         raise wrong_argument(name, "sample_weight", rule, got)
     return weights
+
+
+# Number of values that a worker converts to float64 at once.
+_AT_ONCE = 2**19
+
+
+def numbers(X, dtype, name):
+    """Return a block or partition as a numeric array; values may be infinite or NaN."""
+    if not X.shape[0]:
+        return np.empty(X.shape, dtype)
+    rest = {"ensure_all_finite": False, "input_name": "X", "estimator": name}
+    X = numbers_only(f"The 'X' argument of {name}", check_array, X, **rest)
+    return X.astype(dtype, copy=False)
+
+
+def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
+    """Return the sum of `function` over a block, or None if all weights are 0."""
+    X = numbers(X, dtype_of_rows, estimator)
+    weights = _checked_weights(weights, X.shape[0], estimator)
+    size = max(1, _AT_ONCE // X.shape[1])
+
+    def parts():
+        for start in range(0, X.shape[0], size):
+            some, w = present(X[start : start + size], weights[start : start + size])
+            if w.size:
+                yield function(np.ascontiguousarray(some, np.float64), w)
+
+    with one_of_many():
+        return added(parts())
+
+
+def _checked_weights(weights, n, name):
+    """Return the weights of a block as a float64 array of shape (n,)."""
+    if np.ndim(weights) == 0:
+        return np.full(n, weights)
+    what = f"The 'sample_weight' argument of {name}"
+    if weights.shape != (n,):
+        raise InvalidParameterError(
+            f"{what} must have blocks of the same lengths as 'X'. Got "
+            f"{weights.shape[0]} weights for a block of {n} rows instead."
+        )
+    if not n:
+        return np.empty(0)
+    given = {"input_name": "sample_weight", "estimator": name, "ensure_2d": False}
+    weights = numbers_only(what, check_array, weights, **given).astype(np.float64)
+    if weights.min() < 0:
+        raise InvalidParameterError(
+            f"{what} must be nowhere negative. Got {weights.min()} instead."
+        )
+    return weights
+
+
+def added(parts):
+    """Return the sum of an iterable, in order; skip None, return None if empty."""
+    total = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
+
+
+def answers_of_block(X, *, function, dtype_of_rows, estimator, names, answer):
+    """Return ``function(X)`` in the dtype of `answer`, which is for an empty block."""
+    if not X.shape[0]:
+        return answer
+    X = numbers(X, dtype_of_rows, estimator)
+    check_finite(X, estimator, names)
+    check_magnitude(f"The 'X' argument of {estimator}", X)
+    with one_of_many(), np.errstate(over="ignore"):  # -inf below the range of float32
+        answers = function(np.ascontiguousarray(X, np.float64))
+        return answers.astype(answer.dtype, copy=False)
+
+
+class DaskTable(AbstractTable):
+    """A Dask array or dataframe (n, d); each pass recomputes rows not persisted."""
+
+    def __init__(self, model, X, sample_weight):
+        self._rows = DaskRows(model, X, sample_weight, reset=True)
+        super().__init__(model, self._rows.n_features, self._rows.dtype)
+
+    def total(self, function):
+        return self._rows.total(function)
+
+    def spread(self, *, full):
+        spread = super().spread(full=full)
+        if not np.isfinite(spread.weight):
+            raise InvalidParameterError(
+                f"The 'sample_weight' argument of {self.name} must be of a finite "
+                f"sum. Got {spread.weight} instead."
+            )
+        return spread

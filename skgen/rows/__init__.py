@@ -1,9 +1,8 @@
 """Sources of rows that are not arrays in memory."""
 
-from skgen._blockwise import is_dask
-from skgen.mixture._distributed import DaskTable
-from skgen.mixture._iterated import IteratedTable, is_iterated
-from skgen.mixture._mapped import MappedTable, is_mapped
+from skgen.rows._dask import DaskTable, is_dask
+from skgen.rows._iterator import IteratedTable, is_iterated
+from skgen.rows._mapped import MappedTable, is_mapped
 
 
 def table_elsewhere(model, X, sample_weight):

@@ -5,8 +5,8 @@ import copy
 import torch
 from skorch.callbacks import Callback
 
-from skgen._parameters import Described, invalid_parameter
-from skgen._tensors import resolved_device, usable_device
+from skgen._checks import Described, invalid_parameter
+from skgen._torch import resolved_device, usable_device
 from skgen.neural._net import Net
 
 OPTIMIZERS = {

@@ -12,9 +12,9 @@ import numpy as np
 from skgen.mixture._init import initial_shares
 from skgen.mixture._iterations import Run
 from skgen.mixture._problem import Problem
-from skgen.mixture._rows import canonical_rows
+from skgen.mixture._problem_of import problem_in_memory
 from skgen.mixture._start import completed
-from skgen.mixture._tables import ArrayTable, problem_in_memory
+from skgen.rows._source import ArrayTable, canonical_rows
 
 # Minimum number of rows of the first level, in all and per feature and component.
 _LEAST_ROWS, _ROWS_FOR_FEATURE = 2**12, 80

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from scipy import special
 
-from skgen._drawing import draw
+from skgen._interop import draw
 from skgen._quasi_random import uniform_points
 
 # Distance from the border of a bounded prior at which codes are clipped: a probability

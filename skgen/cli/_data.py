@@ -5,15 +5,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from sklearn.datasets import load_digits
 
-from skgen._comparison._reading import (
+from skgen._checks import LARGEST
+from skgen._dequantize import column_step, dequantize, list_columns
+from skgen.cli._reading import (
     TableError,
     complete_rows,
     count,
     numeric_columns,
     read_frame,
 )
-from skgen._ties import column_step, dequantize, list_columns
-from skgen._validation import LARGEST
 
 
 @dataclass

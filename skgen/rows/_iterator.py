@@ -2,10 +2,15 @@
 
 import numpy as np
 
-from skgen._block import added
-from skgen._parameters import Described, wrong_argument
-from skgen._validation import present, validated_rows, validated_weight
-from skgen.mixture._tables import AbstractTable
+from skgen._checks import (
+    Described,
+    present,
+    validated_rows,
+    validated_weight,
+    wrong_argument,
+)
+from skgen.rows._dask import added
+from skgen.rows._source import AbstractTable
 
 _RULE = (
     "rows, or a function without arguments that returns an iterator over blocks of "

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from skgen._checks import invalid_parameter
 from skgen._lazy import is_installed, lazy_module, missing_package
-from skgen._parameters import invalid_parameter
 
 torch = lazy_module("torch", "The 'device' parameter")
 

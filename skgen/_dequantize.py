@@ -12,13 +12,13 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
-from skgen._frames import framed_like
-from skgen._parameters import (
+from skgen._checks import (
     RANDOM_STATE_RULE,
     is_random_state,
     numbers_only,
     wrong_argument,
 )
+from skgen._interop import framed_like
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
 
