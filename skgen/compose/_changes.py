@@ -43,20 +43,6 @@ from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
 
 
-def _everywhere(step):
-    """Return no bounds, for a map that is onto."""
-
-
-def _forward(step, X):
-    """Return the transformed rows."""
-    return step.transform(X)
-
-
-def _inverse(step, Y):
-    """Return the rows whose transform is `Y`."""
-    return step.inverse_transform(Y)
-
-
 @dataclass(frozen=True)
 class Change:
     """The change of variables of a class of transformers."""
@@ -64,11 +50,11 @@ class Change:
     # (step, X, Y) -> (n,): log |det J| plus the log-density of the noise of X given Y.
     log_det: Callable | None
     # step -> None or the smallest and the largest value of each column of Y, (k,) each.
-    bounds: Callable = _everywhere
+    bounds: Callable = lambda step: None
     # (step, X) -> Y.
-    forward: Callable = _forward
+    forward: Callable = lambda step, X: step.transform(X)
     # (step, Y) -> X.
-    invert: Callable = _inverse
+    invert: Callable = lambda step, Y: step.inverse_transform(Y)
     # None or (step, n, rng) -> (n, d): samples of the noise of X given Y.
     noise: Callable | None = None
 
@@ -286,62 +272,6 @@ def warn_without_noise(step):
 # -- functions -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class FunctionChange:
-    """The change of variables of a function of rows."""
-
-    # X -> (n,)
-    log_det: Callable
-    lower: float = -math.inf
-    upper: float = math.inf
-
-
-def _sum(log_slope):
-    """Return the function that sums the log-slopes of (n, d) values: (n,)."""
-    return lambda X: log_slope(X).sum(axis=1)
-
-
-# Functions for a FunctionTransformer: common ones, and those that users register.
-_FUNCTIONS = {
-    None: FunctionChange(lambda X: np.zeros(X.shape[0])),
-    np.log: FunctionChange(_sum(lambda X: -np.log(X))),
-    np.log2: FunctionChange(_sum(lambda X: -np.log(X * math.log(2)))),
-    np.log10: FunctionChange(_sum(lambda X: -np.log(X * math.log(10)))),
-    np.log1p: FunctionChange(_sum(lambda X: -np.log1p(X))),
-    np.exp: FunctionChange(_sum(lambda X: X), lower=0.0),
-    np.expm1: FunctionChange(_sum(lambda X: X), lower=-1.0),
-    np.sqrt: FunctionChange(_sum(lambda X: -np.log(4 * X) / 2), lower=0.0),
-    np.arcsinh: FunctionChange(_sum(lambda X: -np.log1p(X**2) / 2)),
-    np.sinh: FunctionChange(_sum(lambda X: np.logaddexp(X, -X) - math.log(2))),
-    special.logit: FunctionChange(_sum(lambda X: -np.log(X) - np.log1p(-X))),
-    special.expit: FunctionChange(
-        _sum(lambda X: special.log_expit(X) + special.log_expit(-X)), 0.0, 1.0
-    ),
-}
-
-
-def of_function(step):
-    """Return the registered change of a FunctionTransformer, or None."""
-    change = _FUNCTIONS.get(step.func)
-    if change is not None and step.kw_args and step.func is not None:
-        return None  # its arguments can change the function
-    return change
-
-
-def function_log_det(step, X, Y):
-    """Return the registered log |det J| of a FunctionTransformer: (n,)."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(of_function(step).log_det(X), dtype=np.float64)
-
-
-def function_range(step):
-    """Return the registered bounds of a FunctionTransformer, (d,) each, or None."""
-    change = of_function(step)
-    if change is None or (change.lower, change.upper) == (-math.inf, math.inf):
-        return None
-    return _same_bounds(step, change.lower, change.upper)
-
-
 def function_inverse(step, Y):
     """Return the rows whose transform is `Y`; raise without an inverse function."""
     if step.func is not None and step.inverse_func is None:
@@ -353,6 +283,45 @@ def function_inverse(step, Y):
     return step.inverse_transform(Y)
 
 
+def _function(log_det, lower=-math.inf, upper=math.inf):
+    """Return the change of variables of a function, with log_det(X) of shape (n,)."""
+
+    def of_rows(step, X, Y):
+        with np.errstate(divide="ignore"):
+            return np.asarray(log_det(X), dtype=np.float64)
+
+    def bounds(step):
+        if (lower, upper) == (-math.inf, math.inf):
+            return None
+        return _same_bounds(step, lower, upper)
+
+    return Change(of_rows, bounds, invert=function_inverse)
+
+
+def _elementwise(log_slope, *bounds):
+    """Return the change of variables of a function of single values."""
+    return _function(lambda X: log_slope(X).sum(axis=1), *bounds)
+
+
+# Functions for a FunctionTransformer: common ones, and those that users register.
+_FUNCTIONS = {
+    None: _function(lambda X: np.zeros(X.shape[0])),
+    np.log: _elementwise(lambda X: -np.log(X)),
+    np.log2: _elementwise(lambda X: -np.log(X * math.log(2))),
+    np.log10: _elementwise(lambda X: -np.log(X * math.log(10))),
+    np.log1p: _elementwise(lambda X: -np.log1p(X)),
+    np.exp: _elementwise(lambda X: X, 0.0),
+    np.expm1: _elementwise(lambda X: X, -1.0),
+    np.sqrt: _elementwise(lambda X: -np.log(4 * X) / 2, 0.0),
+    np.arcsinh: _elementwise(lambda X: -np.log1p(X**2) / 2),
+    np.sinh: _elementwise(lambda X: np.logaddexp(X, -X) - math.log(2)),
+    special.logit: _elementwise(lambda X: -np.log(X) - np.log1p(-X)),
+    special.expit: _elementwise(
+        lambda X: special.log_expit(X) + special.log_expit(-X), 0.0, 1.0
+    ),
+}
+
+
 # -- the table -----------------------------------------------------------------------
 
 _CHANGES = {
@@ -360,9 +329,6 @@ _CHANGES = {
     MinMaxScaler: Change(multiplied, clipped_range),
     PowerTransformer: Change(power, power_range),
     QuantileTransformer: Change(log_slopes, quantile_range),
-    FunctionTransformer: Change(
-        function_log_det, function_range, invert=function_inverse
-    ),
     **dict.fromkeys(
         PRINCIPAL,
         Change(
@@ -381,9 +347,12 @@ _DISCRETE = Binarizer, KBinsDiscretizer, OneHotEncoder, OrdinalEncoder
 def change_of(step):
     """Return the `Change` of a fitted transformer; its `log_det` is None if unknown."""
     for cls in type(step).__mro__:
+        if cls is FunctionTransformer:
+            # Its arguments can change the function.
+            known = step.func is None or not step.kw_args
+            unknown = Change(None, invert=function_inverse)
+            return _FUNCTIONS.get(step.func, unknown) if known else unknown
         if cls in _CHANGES:
-            if cls is FunctionTransformer and of_function(step) is None:
-                return Change(None, invert=function_inverse)
             return _CHANGES[cls]
     return Change(None)
 
@@ -484,19 +453,14 @@ def register_log_det(
     if not callable(log_det):
         raise wrong_argument("register_log_det", "log_det", "callable", log_det)
     if inspect.isclass(transformer):
-        if bounds is not None and not callable(bounds):
-            pair = _pair(bounds)
-
-            def bounds(step):
-                return pair
-
+        pair = bounds if bounds is None or callable(bounds) else _pair(bounds)
         _CHANGES[transformer] = Change(
             lambda step, X, Y: np.asarray(log_det(step, X), dtype=np.float64),
-            bounds or _everywhere,
+            bounds if callable(bounds) else lambda step: pair,
         )
     else:
-        lower, upper = (-math.inf, math.inf) if bounds is None else _pair(bounds)
-        _FUNCTIONS[transformer] = FunctionChange(log_det, lower, upper)
+        pair = () if bounds is None else _pair(bounds)
+        _FUNCTIONS[transformer] = _function(log_det, *pair)
 
 
 def _pair(bounds):

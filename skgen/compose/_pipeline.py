@@ -46,7 +46,7 @@ from skgen.compose._wrapper import (
     fit_within,
     innermost,
     is_continuous,
-    ties_told_of,
+    without_tie_warnings,
 )
 
 # Without a formula, the mass of a density in a range is estimated from samples, until
@@ -198,7 +198,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         self._validate_names([name for name, _ in self.steps])
         what = f"of {type(self).__name__} must be"
         for name, step in self.steps[:-1]:
-            if not (passes(step) or has_methods(step, "fit", "transform")):
+            if not (is_passthrough(step) or has_methods(step, "fit", "transform")):
                 raise InvalidParameterError(
                     f"The step {name!r} {what} a transformer, with 'fit' and "
                     f"'transform', or 'passthrough'. Got {step!r} instead."
@@ -252,7 +252,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         self.steps_ = []
         for name, step in self.steps[:-1]:
             subtask = task.subcontext(task_name=f"fit {name}")
-            if not passes(step):
+            if not is_passthrough(step):
                 step = cached(
                     clone(step), _spared(step, codes), y, routed[name], self, subtask
                 )
@@ -293,7 +293,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         """Fit the density to the transformed rows (n, k)."""
         name, density = self.steps[-1]
         subtask = task.subcontext(task_name=f"fit {name}")
-        with ties_told_of():  # the columns of X were checked
+        with without_tie_warnings():  # the columns of X were checked
             density = fit_within(clone(density), codes, y, routed[name], self, subtask)
         self.steps_.append((name, density))
 
@@ -657,11 +657,11 @@ def unnested(steps):
     for step in steps:
         if isinstance(step, Pipeline):
             yield from unnested(inner for _, inner in step.steps)
-        elif not passes(step):
+        elif not is_passthrough(step):
             yield step
 
 
-def passes(step):
+def is_passthrough(step):
     """Return whether a step is a placeholder for no transformer."""
     return step is None or (isinstance(step, str) and step == "passthrough")
 

@@ -48,7 +48,7 @@ def is_continuous(density):
 
 
 @contextmanager
-def ties_told_of():
+def without_tie_warnings():
     """Silence warnings of densities about ties in data that were checked before."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", TIES, UndefinedMetricWarning)
@@ -77,7 +77,7 @@ class DensityWrapper(
         rows = validated_rows(self, X, reset=True)
         if is_continuous(self.estimator):
             warn_about_ties(rows, column_names(self))
-        with ties_told_of():
+        with without_tie_warnings():
             self._fit(rows, *more)
         return self
 
