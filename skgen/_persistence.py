@@ -48,11 +48,11 @@ FORMAT = 1
 _PRIVATE = {
     "AnyDensity": "skgen.autoencoder._prior.AnyDensity",
     "Bernoulli": "skgen.autoencoder._likelihood.Bernoulli",
-    "Boxes": "skgen.kde._blocks.Boxes",
+    "Boxes": "skgen.kde._kernel_sum.Boxes",
     "ContinuousBernoulli": "skgen.autoencoder._likelihood.ContinuousBernoulli",
     "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
     "Cube": "skgen.autoencoder._prior.Cube",
-    "DeviceSum": "skgen.kde._device_sum.DeviceSum",
+    "DeviceSum": "skgen.kde._kernel_sum.DeviceSum",
     "DiagonalModule": "skgen.mixture._modules.DiagonalModule",
     "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
     "FourierSum": "skgen.kde._fourier.FourierSum",
@@ -75,7 +75,7 @@ _PRIVATE = {
     "SphericalModule": "skgen.mixture._modules.SphericalModule",
     "Spread": "skgen.rows._moments.Spread",
     "TiedModule": "skgen.mixture._modules.TiedModule",
-    "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
+    "ToleratedSum": "skgen.kde._fourier.ToleratedSum",
     "Uniform": "skgen.autoencoder._modules.Uniform",
     "Variational": "skgen.autoencoder._modules.Variational",
 }

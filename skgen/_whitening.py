@@ -46,7 +46,10 @@ class DiagonalWhitening:
         return (X - self.mean) / self.scale
 
     def unwhiten(self, Z):
-        return self.mean + Z * self.scale
+        return self.mean + self.displacements(Z)
+
+    def displacements(self, Z):
+        return Z * self.scale
 
     @property
     def log_det(self):
@@ -76,7 +79,10 @@ class FullWhitening:
         return (X - self.mean) @ self.inverse.T
 
     def unwhiten(self, Z):
-        return self.mean + Z @ self.factor.T
+        return self.mean + self.displacements(Z)
+
+    def displacements(self, Z):
+        return Z @ self.factor.T
 
     @property
     def log_det(self):

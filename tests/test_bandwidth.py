@@ -12,7 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from skgen import GaussianKDE
 from skgen._whitening import estimate_whitening
 from skgen.kde import _leave_one_out
-from skgen.kde._improved_sheather_jones import improved_sheather_jones
+from skgen.kde._bandwidth import improved_sheather_jones
 from skgen.kde._leave_one_out import SHAPES, LeftOut, choose_by_likelihood
 
 
@@ -247,17 +247,17 @@ def test_the_likelihood_counts_rows_not_lines(n):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_blocks_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
+def test_cells_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
     X, weights = rows(300, 2), np.ones(300)
     X[::20] *= 30.0  # far from all others
     whitening = estimate_whitening(X, weights, shape, ddof=1)
     expected = LeftOut(X, weights, whitening, 300).scores(1.0, 9)
-    monkeypatch.setattr(_leave_one_out, "_BLOCK", 8)
+    monkeypatch.setattr(_leave_one_out, "_CELL", 8)
     left_out = LeftOut(X, weights, whitening, 300)
     near = [
-        left_out._near(b, some, 0.05).size for b, some in enumerate(left_out.left_out)
+        left_out._near(c, some, 0.05).size for c, some in enumerate(left_out.left_out)
     ]
-    assert min(near) < len(left_out.blocks)  # some are left out
+    assert min(near) < len(left_out.cells)  # some are left out
     scores = left_out.scores(1.0, 9)
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
 
