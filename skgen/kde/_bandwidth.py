@@ -32,7 +32,7 @@ def silverman_factor(n, d):
 
 
 def rule_factor(rule, X, sample_weight, whitening):
-    """Return the factor of a rule for (n, d) rows; that of "likelihood" is Scott's."""
+    """Return the factor of a rule for (n, d) rows; "likelihood" takes Scott's."""
     n = sample_weight.sum()
     if rule == "isj" and not whitening.degenerate.any():
         z = whitening.whiten(X)[:, 0]
