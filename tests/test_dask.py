@@ -126,7 +126,7 @@ def test_rows_of_weight_zero_are_absent():
 
 
 def test_large_blocks_are_summed_in_parts(monkeypatch):
-    monkeypatch.setattr("skgen.rows._dask._AT_ONCE", 100)
+    monkeypatch.setattr("skgen.rows._source._BLOCK", 100)
     X, w = rows(600), weights(600)
     w[100:300] = 0.0
     model = mixture().fit(

@@ -13,14 +13,11 @@ from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._joint import Parameters
-from skgen.mixture._lazy import DaskAnswersMixin
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.rows._dask import is_dask
+from skgen.rows._dask import is_dask, lazy_answers
 
 
-class AbstractGaussianMixture(
-    DaskAnswersMixin, ClassNamePrefixFeaturesOutMixin, GenerativeModel
-):
+class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     """Abstract base class of the Gaussian mixtures.
 
     `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
@@ -53,7 +50,7 @@ class AbstractGaussianMixture(
         """
         check_is_fitted(self)
         if is_dask(X):
-            return self._lazy(X, most_probable, (), np.intp)
+            return lazy_answers(self, "predict", X, dtype=np.intp)
         return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
     def predict_proba(self, X: MatrixLike) -> FloatArray:
@@ -151,13 +148,6 @@ class AbstractGaussianMixture(
             ConvergenceWarning,
             kind="collapsed components",
         )
-
-    def _log_likelihood(self, X, sample_weight):
-        """Return the log-likelihood of all rows and the sum of their weights."""
-        if is_dask(X):
-            return self._sums_on_dask(X, sample_weight)
-        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
-        return float(sample_weight @ log_density), float(sample_weight.sum())
 
     def _n_parameters(self):
         """Return the number of free parameters."""

@@ -6,15 +6,14 @@ from skgen.mixture._device import DeviceExpectation, device_problem, place_of
 from skgen.mixture._problem import AbstractProblem, Problem
 from skgen.mixture._products import pays, products_of
 from skgen.mixture._statistics import Family
-from skgen.rows._source import ArrayTable
 
 
-def problem_of(table, whitening, covariance, floor):
+def problem_of(table, whitening, covariance, floor, device="cpu"):
     """Return the EM problem of the rows of a table in whitened coordinates."""
-    if not isinstance(table, ArrayTable):
-        return TableProblem(table, whitening, covariance, floor)
+    if not table.in_memory:
+        return TableProblem(table, whitening, covariance, floor, device)
     rows, rest = (table.X, table.sample_weight), (whitening, covariance, floor)
-    place = place_of(table.device, table.dtype)
+    place = place_of(device, table.dtype)
     if place is not None:
         return device_problem(*rows, *rest, place)
     return problem_in_memory(*rows, *rest)
@@ -23,12 +22,12 @@ def problem_of(table, whitening, covariance, floor):
 class TableProblem(AbstractProblem):
     """EM problem of the rows of a table, which are whitened block by block."""
 
-    def __init__(self, table, whitening, covariance, floor):
+    def __init__(self, table, whitening, covariance, floor, device):
         products = products_of(covariance)
         products = products if pays(products, table.n_features) else None
         self.table, self.whitening = table, whitening
         self.family = Family(covariance, products, floor, whitening.degenerate)
-        self.place = place_of(table.device, table.dtype)
+        self.place = place_of(device, table.dtype)
         if self.place is not None:
             self.precision = self.place.precision
 

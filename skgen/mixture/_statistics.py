@@ -14,7 +14,7 @@ from skgen.mixture._joint import Blocks, Joint, Parameters, normalise
 from skgen.mixture._moments import Collector, Moments
 from skgen.mixture._precision import DOUBLE
 from skgen.mixture._products import AbstractProducts
-from skgen.rows._dask import added
+from skgen.rows._source import added
 
 # Responsibilities below this multiple of the component weight, times the allowed
 # rounding error, are ignored. The error that this causes is smaller than the rounding
