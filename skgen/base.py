@@ -41,7 +41,7 @@ from skgen._persistence import Persistent
 from skgen._threads import working_memory
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.rows import as_rows
-from skgen.rows._dask import DaskRows, frozen, is_dask, lazy_answers
+from skgen.rows._dask import DaskRows, frozen, is_dask, lazy_on_dask
 from skgen.rows._source import weighted_sum
 
 # Address of the page of a class in the reference documentation.
@@ -158,6 +158,7 @@ class GenerativeModel(
 
     # -- public methods --------------------------------------------------------
 
+    @lazy_on_dask()
     def score_samples(self, X: MatrixLike) -> FloatArray:
         r"""Return the log-density of each row, in nats and in the units of `X`.
 
@@ -174,8 +175,6 @@ class GenerativeModel(
             Dask array.
         """
         check_is_fitted(self)
-        if is_dask(X):
-            return lazy_answers(self, "score_samples", X)
         X = rows_to_answer(self, X, "score_samples")
         log_density = self._log_densities(X)
         with np.errstate(over="ignore"):  # below the range of float32 it is -inf
@@ -234,6 +233,7 @@ class GenerativeModel(
         draws = self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
         return as_set_output(self, draws)
 
+    @lazy_on_dask(lambda model: model._n_latent)
     def transform(self, X: MatrixLike) -> FloatArray:
         r"""Return the posterior mean of the latent, :math:`E[z | x]`.
 
@@ -272,6 +272,9 @@ class GenerativeModel(
         """
         return self.fit(X, y, **fit_params).transform(X)
 
+    @lazy_on_dask(
+        lambda model: model.n_features_in_, check=lambda model: model._validated_latents
+    )
     def inverse_transform(self, Z: MatrixLike) -> FloatArray:
         r"""Return the conditional mean of the data given latents, :math:`E[x | z]`.
 
@@ -289,10 +292,6 @@ class GenerativeModel(
             dataframe `Z` is kept. For Dask input, always a lazy Dask array.
         """
         check_is_fitted(self)
-        if is_dask(Z):
-            shape = (self.n_features_in_,)
-            check = self._validated_latents
-            return lazy_answers(self, "inverse_transform", Z, shape, check=check)
         latents, Z = Z, self._validated_latents(Z)
         means = self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
         return as_set_output(self, means, like=latents)
@@ -331,8 +330,6 @@ class GenerativeModel(
     def _posterior(self, X):
         """Return E[z | x] of unchecked rows: (n, n_latent), in the precision of X."""
         check_is_fitted(self)
-        if is_dask(X):
-            return lazy_answers(self, "transform", X, (self._n_latent,))
         X = rows_to_answer(self, X)
         means = self._by_chunks(self._posterior_mean, X)
         return means.astype(float_type(X.dtype), copy=False)

@@ -1,5 +1,6 @@
 """Fits of memory-mapped files, block by block, against fits in memory."""
 
+import re
 import tracemalloc
 from itertools import pairwise
 
@@ -127,6 +128,39 @@ def test_numbers_that_are_none_are_named(mapped):
         EMGaussianMixture(3).fit(mapped(X, "far.npy"))
     with pytest.raises(ValueError, match=r"shape \(20000,\)"):
         EMGaussianMixture(3).fit(mapped(table(20_000)), sample_weight=np.ones(3))
+
+
+def test_a_row_of_weight_0_is_checked(mapped):
+    X = table(20_000)
+    X[-1, 2] = np.nan
+    w = np.append(np.ones(19_999), 0.0)
+    for source in (X, mapped(X), lambda: iter([(X, w)])):
+        given = None if callable(source) else w
+        with pytest.raises(ValueError, match="X contains NaN in column 2"):
+            EMGaussianMixture(3).fit(source, sample_weight=given)
+
+
+def test_warnings_are_those_in_memory(mapped, rng):
+    values = rng.randint(0, 40, 8_000).astype(float)
+    tied = values[:, None]
+    constant = np.column_stack([rng.standard_normal(8_000), np.full(8_000, 7.1)])
+    two = {"weights_init": [0.5, 0.5], "means_init": [[10.0], [30.0]]}
+    two["precisions_init"] = np.full((2, 1, 1), 0.01)
+    for X, options, message in (
+        (tied, {}, "Most values occur more than once in the columns [0]"),
+        (tied, two, "Most values occur more than once in the columns [0]"),
+        (constant, {}, "Constant features have no density to estimate: [1]"),
+    ):
+        model = EMGaussianMixture(2, tol=9.0, random_state=0, **options)
+        for source in (X, mapped(X), lambda X=X: iter(np.array_split(X, 3))):
+            with pytest.warns(UserWarning, match=re.escape(message)):
+                model.fit(source)
+
+
+def test_rows_that_repeat_seldom_are_not_tied(mapped, rng):
+    X = rng.standard_normal(8_000)
+    X[4_100:] = X[:3_900]
+    EMGaussianMixture(2, tol=9.0, random_state=0).fit(mapped(X[:, None]))
 
 
 def test_a_failure_leaves_the_mixture_as_it_was(mapped):

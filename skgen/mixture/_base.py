@@ -14,7 +14,7 @@ from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._joint import Parameters
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.rows._dask import is_dask, lazy_answers
+from skgen.rows._dask import lazy_on_dask
 
 
 class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
@@ -34,6 +34,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     lower_bound_: float
     lower_bounds_: list[float]
 
+    @lazy_on_dask(dtype=lambda model: np.intp)
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
         """Return the component label of each row.
 
@@ -49,10 +50,9 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             input, a lazy Dask array.
         """
         check_is_fitted(self)
-        if is_dask(X):
-            return lazy_answers(self, "predict", X, dtype=np.intp)
         return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
+    @lazy_on_dask(lambda model: model._n_latent)
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probability of each component given each row.
 

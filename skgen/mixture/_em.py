@@ -323,6 +323,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             moments = table.moments(full=covariance.whitening == "full")
             n_rows, weight = table.counted(moments)
             self._check_rows(n_rows, weight)
+            if all(part is not None for part in start):
+                table.warn_of_ties(moments)
             whitening = self._coordinates(moments, covariance)
             family = whitening, covariance, self.reg_covar
             problem = problem_of(table, *family, self.device)

@@ -8,12 +8,15 @@ import copy
 import math
 import sys
 import uuid
+from functools import partial, wraps
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
     Described,
     InvalidParameterError,
+    column_names,
     is_real,
     present,
     validated_rows,
@@ -66,9 +69,8 @@ class DaskRows(Rows):
 
     def __init__(self, model, X, sample_weight, *, reset=False):
         name, self._weighted = type(model).__name__, sample_weight is not None
-        rows, meta = checked_on_dask(
-            name, X, lambda probe: validated_rows(model, probe, reset=reset)
-        )
+        check = partial(validated_rows, model, reset=reset)
+        rows, meta = checked_on_dask(name, X, check)
         super().__init__(model, meta.shape[1], meta.dtype)
         self._checks = _checking(model)
         if _is_frame(rows, "DataFrame"):
@@ -126,18 +128,48 @@ class DaskRows(Rows):
         )
 
 
+def lazy_on_dask(width=None, dtype=None, check=None):
+    """Decorate a row-wise method of a fitted model to answer Dask input lazily.
+
+    `width` and `dtype` map the model to the number of columns of the answer and to its
+    data type, which are by default none and the data type of the rows. `check` maps the
+    model to the check of one row.
+    """
+
+    def decorated(method):
+        @wraps(method)
+        def answer(self, X):
+            if not is_dask(X):
+                return method(self, X)
+            check_is_fitted(self)
+            return lazy_answers(
+                self,
+                method.__name__,
+                X,
+                () if width is None else (width(self),),
+                None if dtype is None else dtype(self),
+                check=None if check is None else check(self),
+            )
+
+        return answer
+
+    return decorated
+
+
 def lazy_answers(model, method, X, shape=(), dtype=None, *, check=None):
     """Return a row-wise method of a fitted model as a lazy Dask array (n, *shape).
 
     Later changes of the model do not change it. `dtype` is by default the data type of
     the rows; `check` replaces the check of one row.
     """
-    check = check or (lambda probe: validated_rows(model, probe))
-    rows, meta = checked_on_dask(type(model).__name__, X, check)
+    rows, meta = checked_on_dask(
+        type(model).__name__, X, check or partial(validated_rows, model)
+    )
     dtype = np.dtype(meta.dtype if dtype is None else dtype)
     options = {
         "model": dask.delayed(frozen(model), traverse=False),
         "method": method,
+        "names": None if check else column_names(model),
         "empty": np.empty((0, *shape), dtype),
     }
     if _is_frame(rows, "DataFrame"):
@@ -150,6 +182,11 @@ def lazy_answers(model, method, X, shape=(), dtype=None, *, check=None):
         chunks=(rows.chunks[0], *((length,) for length in shape)),
         drop_axis=None if shape else 1,
     )
+
+
+def computed(*values):
+    """Return Dask collections as arrays, and other values as they are."""
+    return dask.compute(*values)
 
 
 def frozen(model):
@@ -247,11 +284,11 @@ def sum_of_block(X, weights, *, function, checks):
         return added(parts())
 
 
-def answers_of_block(X, *, model, method, empty):
+def answers_of_block(X, *, model, method, names, empty):
     """Return what a method of the model answers to a block, as `empty` (0, ...)."""
     if not X.shape[0]:
         return empty
     if isinstance(X, np.ndarray):  # errors name the columns
-        X = framed(X, getattr(model, "feature_names_in_", None), None)
+        X = framed(X, names, None)
     with one_of_many():
         return np.asarray(getattr(model, method)(X)).astype(empty.dtype, copy=False)

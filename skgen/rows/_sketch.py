@@ -33,6 +33,12 @@ class BottomK:
             np.concatenate([self.sample_weight, other.sample_weight]),
         )
 
+    @property
+    def n_distinct(self):
+        """Return an estimate of the number of distinct rows that were sampled."""
+        m = self.keys.size
+        return m if m < self.size else m / self.keys[-1]
+
 
 def sample_of(X, sample_weight, *, size, moments, limit=1.0):
     """Return the `BottomK` of a block (n, d), of rows with hashes up to `limit`.

@@ -30,6 +30,9 @@ _TASKS = 64
 # Number of float64 copies of the rows that a fit in memory needs.
 _COPIES = 3
 
+# Number of distinct rows in which ties are searched for.
+_SEARCHED = 4096
+
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
 _LIMIT = 1.5
@@ -75,8 +78,15 @@ class Rows(ABC):
         if sample.keys.size < size < moments.n_rows:
             sample = self.total(draw)  # repeated rows
         if not self.in_memory:
-            warn_about_ties(sample.X, self.names)
+            # A single feature is tied if its values repeat, which are distinct here.
+            repeats = self.n_features == 1 and sample.n_distinct < moments.n_rows / 2
+            warn_about_ties(np.repeat(sample.X, 1 + 2 * repeats, axis=0), self.names)
         return sample.X, sample.sample_weight
+
+    def warn_of_ties(self, moments):
+        """Warn of tied columns of rows that the model has not seen."""
+        if not self.in_memory:
+            self.sample(_SEARCHED, moments)
 
     def mean(self, function):
         """Return the weighted mean of ``function(rows)``, of shape (b,)."""
