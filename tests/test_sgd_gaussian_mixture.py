@@ -18,10 +18,10 @@ from skgen import (
     dequantize,
     make_generative_pipeline,
 )
-from skgen.mixture import _likelihood as formulas
+from skgen.mixture import _module as formulas
+from skgen.mixture._initialize import _factors, first_values
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._modules import MODULES
-from skgen.mixture._sgd_start import _factors, first_values
+from skgen.mixture._module import MODULES
 
 every_type = pytest.mark.parametrize("kind", list(MODULES))
 K, D, R = 3, 4, 2
