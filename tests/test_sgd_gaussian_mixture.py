@@ -137,19 +137,16 @@ def test_float32_keeps_the_digits_of_narrow_components(kind, width, rng):
     )
 
 
-def test_products_and_differences_are_the_same_distances(rng):
+@pytest.mark.parametrize("shape", [(K, D), (K, D, D), (K, D, R)])
+def test_products_and_differences_are_the_same_distances(shape, rng):
     X, means = (torch.tensor(rng.standard_normal(s)) for s in ((9, D), (K, D)))
-    scales = torch.tensor(rng.uniform(0.5, 2, size=(K, D)))
-    roots = torch.tensor(rng.standard_normal((K, D, D)))
-    offsets = torch.einsum("kd,kde->ke", means, roots)
-    torch.testing.assert_close(
-        formulas.scaled_distances_by_product(X, scales, means),
-        formulas.scaled_distances(X, scales, means),
-    )
-    torch.testing.assert_close(
-        formulas.dense_distances_by_product(X, roots @ roots.mT, means),
-        formulas.dense_distances(X, roots, offsets),
-    )
+    roots = torch.tensor(rng.standard_normal(shape))
+    matrices = roots if roots.ndim == 3 else torch.diag_embed(roots)
+    offsets = torch.einsum("kd,kde->ke", means, matrices)
+    expected = torch.einsum("nkd,kde->nke", X[:, None] - means, matrices)
+    expected = expected.square().sum(dim=2)
+    for function in (formulas.distances, formulas.distances_by_product):
+        torch.testing.assert_close(function(X, roots, offsets), expected)
 
 
 def test_shares_never_become_denormal_numbers():
