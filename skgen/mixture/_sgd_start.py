@@ -5,7 +5,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._init import initial_shares
-from skgen.mixture._problem import Problem
+from skgen.mixture._pass import Problem
 from skgen.rows._source import canonical_rows
 
 # Maximum number of rows in the sample: the larger of a total and of a number per
@@ -36,7 +36,8 @@ def first_values(X, n_components, covariance_type, rank, method, floor, rng):
     problem = Problem(X, sample_weight, covariance, floor, regular)
     shares = initial_shares(X, sample_weight, K, method, rng)
     found = problem.from_shares(shares, K)
-    weights, means, covariances = found.weights, found.means, found.covariances
+    weights, means = found.weights, found.means
+    covariances = covariance.public(found.covariances)
     # With fewer distinct rows than components, some components are empty.
     for k in np.flatnonzero(weights == 0):
         means[k] = X[rng.randint(X.shape[0])]

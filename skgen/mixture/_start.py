@@ -4,8 +4,7 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skgen._checks import Described, invalid_parameter
-from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._joint import Parameters
+from skgen.mixture._covariance import COVARIANCES, Parameters
 
 
 def start_array(model, name, shape):
@@ -49,7 +48,11 @@ def user_start(model, d):
     if precisions is None:
         return weights, means, None
     try:
-        return weights, means, covariance.factors_of_precisions(precisions)
+        return (
+            weights,
+            means,
+            covariance.factors_of_precisions(covariance.stacked(precisions, d)),
+        )
     except np.linalg.LinAlgError:
         rule = "None, or symmetric and positive definite"
         given = model.precisions_init
