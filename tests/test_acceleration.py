@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skgen import EMGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import initial_shares
+from skgen.mixture._initialize import initial_shares
 from skgen.mixture._iterations import Run
 from skgen.mixture._joint import Parameters
 from skgen.mixture._lbfgs import (

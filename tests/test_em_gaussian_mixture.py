@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen import EMGaussianMixture, dequantize
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS, initial_shares
+from skgen.mixture._initialize import INIT_PARAMS, initial_shares
 from skgen.rows._source import canonical_rows
 
 every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))

@@ -11,7 +11,7 @@ from skgen import EMGaussianMixture
 from skgen._whitening import estimate_whitening, whitening_of
 from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._iterations import Run
 from skgen.mixture._problem import Problem
 from skgen.mixture._problem_of import problem_of

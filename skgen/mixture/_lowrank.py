@@ -13,6 +13,9 @@ Arrays have the shape (K, d, r + 1), with the columns of a matrix followed by a
 diagonal: `A` and `D` for covariances; `C` and :math:`D^{-1}` with
 :math:`\Sigma^{-1} = D^{-1} - C C^\top` for precisions; :math:`V \sqrt{S}` and
 :math:`D^{-1/2}` for factors.
+
+Drton, M., Sturmfels, B. and Sullivant, S. (2007). Algebraic factor analysis: tetrads,
+pentads and beyond. Probability Theory and Related Fields 138, 463-493.
 """
 
 import numpy as np
@@ -28,8 +31,9 @@ class LowRank(AbstractCovariance):
     def n_parameters(self, covariances):
         K, d, columns = covariances.shape
         r = columns - 1
-        # The covariance is invariant to rotations of the columns of A.
-        return K * (d * r - r * (r - 1) // 2 + d)
+        # The covariance is invariant to rotations of the columns of A, and a symmetric
+        # matrix has no more than d (d + 1) / 2 entries (Drton et al., 2007).
+        return K * min(d * r - r * (r - 1) // 2 + d, d * (d + 1) // 2)
 
     def public(self, array):
         return array

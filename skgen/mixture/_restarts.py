@@ -9,10 +9,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from skgen.mixture._init import initial_shares
+from skgen.mixture._initialize import completed, initial_shares
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import Problem, problem_in_memory
-from skgen.mixture._start import completed
 from skgen.rows._source import ArrayTable, canonical_rows
 
 # Minimum number of rows of the first level, in all and per feature and component.

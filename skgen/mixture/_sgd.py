@@ -18,10 +18,9 @@ from skgen._typing import RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._initialize import INIT_PARAMS, first_values, start_rows
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._modules import MODULES
-from skgen.mixture._sgd_start import first_values, start_rows
+from skgen.mixture._module import MODULES
 from skgen.neural._model import GradientModel
 from skgen.neural._schedule import Plateau
 
