@@ -7,9 +7,8 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import randomized_svd
 
 from skgen._checks import Described, invalid_parameter
-from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._joint import Parameters
-from skgen.mixture._problem import Problem
+from skgen.mixture._covariance import COVARIANCES, Parameters
+from skgen.mixture._pass import Problem
 from skgen.rows._source import canonical_rows
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
@@ -87,6 +86,7 @@ def user_start(model, d):
     if precisions is None:
         return weights, means, None
     try:
+        precisions = covariance.stacked(precisions, d)
         return weights, means, covariance.factors_of_precisions(precisions)
     except np.linalg.LinAlgError:
         rule = "None, or symmetric and positive definite"
@@ -136,7 +136,8 @@ def first_values(X, n_components, covariance_type, rank, method, floor, rng):
     problem = Problem(X, sample_weight, covariance, floor, regular)
     shares = initial_shares(X, sample_weight, K, method, rng)
     found = problem.from_shares(shares, K)
-    weights, means, covariances = found.weights, found.means, found.covariances
+    weights, means = found.weights, found.means
+    covariances = covariance.public(found.covariances)
     # With fewer distinct rows than components, some components are empty.
     for k in np.flatnonzero(weights == 0):
         means[k] = X[rng.randint(X.shape[0])]

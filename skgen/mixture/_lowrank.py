@@ -35,14 +35,23 @@ class LowRank(AbstractCovariance):
         # matrix has no more than d (d + 1) / 2 entries (Drton et al., 2007).
         return K * min(d * r - r * (r - 1) // 2 + d, d * (d + 1) // 2)
 
-    def log_det(self, factors, K, d):
+    def public(self, array):
+        return array
+
+    def stacked(self, array, d):
+        return array
+
+    def by_products(self, d):
+        return False
+
+    def log_det(self, factors, K):
         shrinkage = (factors[:, :, :-1] ** 2).sum(axis=1)  # (K, r): S
         return np.log(factors[:, :, -1]).sum(axis=1) + np.log1p(-shrinkage).sum(axis=1)
 
-    def standardise(self, diff, factors, k):
-        z = diff * factors[k, :, -1]  # (n, d)
+    def standardise(self, backend, difference, factors, k):
+        z = difference * factors[k, :, -1:]  # (s, d, c)
         P = factors[k, :, :-1]  # (d, r)
-        return z - (z @ P) @ P.T
+        return z - backend.product(P, backend.product(P.T, z))
 
     def colour(self, noise, factors, k):
         P = factors[k, :, :-1]  # (d, r)

@@ -11,8 +11,7 @@ import numpy as np
 
 from skgen.mixture._initialize import completed, initial_shares
 from skgen.mixture._iterations import Run
-from skgen.mixture._problem import Problem
-from skgen.mixture._problem_of import problem_in_memory
+from skgen.mixture._pass import Problem, problem_in_memory
 from skgen.rows._source import ArrayTable, canonical_rows
 
 # Minimum number of rows of the first level, in all and per feature and component.

@@ -383,15 +383,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         d = self._varying.size
         means = np.zeros((weights.size, d))
         means[:, self._varying] = moved + self._shift
-        wide = self._covariance.widened(covariances, self._varying)
-        covariances, factors = self._covariance.to_data(wide, self._whitening)
+        covariance = self._covariance
+        covariances = covariance.stacked(covariances, self._shift.size)
+        wide = covariance.widened(covariances, self._varying)
+        covariances, factors = covariance.to_data(wide, self._whitening)
         history = self._losses()
         return {
             "weights_": weights / weights.sum(),
             "means_": self._whitening.unwhiten(means),
-            "covariances_": covariances,
-            "precisions_": self._covariance.precisions(factors),
-            "precisions_cholesky_": factors,
+            "covariances_": covariance.public(covariances),
+            "precisions_": covariance.public(covariance.precisions(factors)),
+            "precisions_cholesky_": covariance.public(factors),
             "converged_": False,
             "n_iter_": len(history),
             "lower_bound_": -history[-1]["train"],
@@ -403,7 +405,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         name, module = type(self).__name__, self.net_.module_
         at_floor = np.zeros(1, dtype=bool)
         if self._varying.any():
-            least = self._covariance.least_variances(module.values()[2])
+            covariance, covariances = self._covariance, module.values()[2]
+            covariances = covariance.stacked(covariances, self._shift.size)
+            least = covariance.least_variances(covariances)
             at_floor = least <= 1.01 * module.floor
         messages = {
             f"{name} did not converge within max_epochs epochs: the loss was still "
