@@ -288,15 +288,6 @@ class DiagonalModule(AbstractMixtureModule):
             self._copy(self.loadings, covariances[:, :, :-1] / deviations[:, :, None])
 
 
-MODULES = {
-    "full": DenseModule,
-    "tied": DenseModule,
-    "diag": DiagonalModule,
-    "spherical": DiagonalModule,
-    "lowrank": DiagonalModule,
-}
-
-
 def _positive(change):
     """Map unconstrained changes to positive factors, and 0 to 1."""
     return softplus(change + _UNIT)

@@ -18,9 +18,9 @@ from skgen._typing import RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._initialize import INIT_PARAMS, first_values, start_rows
+from skgen.mixture._initialize import INIT_PARAMS, first_values, sampled_rows
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._module import MODULES
+from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
 from skgen.neural._schedule import Plateau
 
@@ -301,17 +301,18 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _new_module(self, X, training, rng):
         n, d = X.shape
         self._check_rows(n, n)
-        kind, rank = self.covariance_type, self._resolved_rank(d)
-        self._fitted_covariance_type = kind
+        rank = self._resolved_rank(d)
+        self._fitted_covariance_type = self.covariance_type
         self._set_coordinates(X)
-        chosen = start_rows(training.size, self.n_components, rng)
+        chosen = sampled_rows(training.size, self.n_components, rng)
         Z = self._white(X[training[chosen]])
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
-        values = first_values(
-            Z, self.n_components, kind, rank, self.init_params, floor, rng
-        )
-        return MODULES[kind](*values, floor)
+        covariance = self._covariance
+        options = self.n_components, covariance, rank, self.init_params
+        values = first_values(Z, *options, floor, rng)
+        module = DenseModule if covariance.dense else DiagonalModule
+        return module(*values, floor)
 
     def _set_coordinates(self, X):
         """Set the whitened, non-constant and centred coordinates of the module."""
