@@ -54,16 +54,15 @@ _PRIVATE = {
     "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
     "Cube": "skgen.autoencoder._prior.Cube",
     "DeviceSum": "skgen.kde._device_sum.DeviceSum",
-    "DiagonalModule": "skgen.mixture._modules.DiagonalModule",
+    "DiagonalModule": "skgen.mixture._module.DiagonalModule",
     "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
     "FourierSum": "skgen.kde._fourier.FourierSum",
-    "FullModule": "skgen.mixture._modules.FullModule",
+    "FullModule": "skgen.mixture._module.DenseModule",
     "FullWhitening": "skgen._whitening.FullWhitening",
     "Gaussian": "skgen.autoencoder._likelihood.Gaussian",
     "Grid": "skgen.kde._fourier.Grid",
     "Kernel": "skgen.kde._kernel.Kernel",
     "KernelSum": "skgen.kde._kernel_sum.KernelSum",
-    "LowRankModule": "skgen.mixture._modules.LowRankModule",
     "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
     "Pool": "skgen.autoencoder._modules.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
@@ -72,14 +71,19 @@ _PRIVATE = {
     "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
     "Shell": "skgen.autoencoder._modules.Shell",
     "Sliced": "skgen.autoencoder._modules.Sliced",
-    "SphericalModule": "skgen.mixture._modules.SphericalModule",
     "Spread": "skgen.rows._moments.Moments",
-    "TiedModule": "skgen.mixture._modules.TiedModule",
     "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
     "Uniform": "skgen.autoencoder._modules.Uniform",
     "Variational": "skgen.autoencoder._modules.Variational",
 }
 _NAMES = {path: name for name, path in _PRIVATE.items()}
+
+# Names in files of classes that have been merged into another, by its name in files.
+_MERGED = {
+    "LowRankModule": "DiagonalModule",
+    "SphericalModule": "DiagonalModule",
+    "TiedModule": "FullModule",
+}
 
 _KEYS = ("skgen_format", "skgen_version", "text", "arrays", "objects", "checksum")
 
@@ -229,7 +233,7 @@ def private_name(cls):
 
 def private_class(name):
     """Return the private class of skgen that has this name in files."""
-    module, _, attribute = _PRIVATE[name].rpartition(".")
+    module, _, attribute = _PRIVATE[_MERGED.get(name, name)].rpartition(".")
     return getattr(import_module(module), attribute)
 
 

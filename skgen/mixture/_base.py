@@ -11,9 +11,9 @@ from skgen._checks import invalid_parameter, rows_to_answer
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
-from skgen.mixture._answers import log_density, most_probable, posterior
-from skgen.mixture._joint import Parameters
+from skgen.mixture._covariance import Parameters
 from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._pass import log_density, most_probable, posterior
 from skgen.rows._dask import lazy_on_dask
 
 
@@ -152,7 +152,8 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     def _n_parameters(self):
         """Return the number of free parameters."""
         K, d = self.means_.shape
-        return K - 1 + K * d + self._covariance.n_parameters(self.covariances_)
+        covariances = self._parameters.covariances
+        return K - 1 + K * d + self._covariance.n_parameters(covariances)
 
     # Name of the device that computes the densities.
     _answering_device = "cpu"
@@ -164,9 +165,10 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
 
     @property
     def _parameters(self):
-        return Parameters(
-            self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
-        )
+        d, stacked = self.means_.shape[1], self._covariance.stacked
+        covariances = stacked(self.covariances_, d)
+        factors = stacked(self.precisions_cholesky_, d)
+        return Parameters(self.weights_, self.means_, covariances, factors)
 
     def _log_density(self, X):
         return log_density(X, *self._mixture)
@@ -186,14 +188,13 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         return Z @ self.means_
 
     def _draw(self, n_samples, rng):
-        K, d = self.means_.shape
+        (K, d), factors = self.means_.shape, self._parameters.factors
         component = rng.choice(K, size=n_samples, p=self.weights_)
         X = rng.standard_normal((n_samples, d))
         for k in range(K):
             rows = component == k
-            X[rows] = self.means_[k] + self._covariance.colour(
-                X[rows], self.precisions_cholesky_, k
-            )
+            noise = self._covariance.colour(X[rows], factors, k)
+            X[rows] = self.means_[k] + noise
         return X
 
     @property

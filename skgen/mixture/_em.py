@@ -24,14 +24,12 @@ from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
-from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._initialize import INIT_PARAMS, completed, start_array, user_start
 from skgen.mixture._iterations import Run
-from skgen.mixture._problem_of import problem_of
+from skgen.mixture._pass import log_density, problem_of
 from skgen.mixture._restarts import Levels, first_run
-from skgen.mixture._start import completed, start_array, user_start
 from skgen.mixture._stepwise import Stepwise, step_size
 from skgen.rows._source import ArrayRows
 
@@ -406,7 +404,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 f"{self.means_.shape[0]}, {self._fitted_covariance_type!r} and "
                 f"{self.means_.shape[1]}. Use a new estimator instead."
             )
-        return self.weights_, self.means_, self.precisions_cholesky_
+        return self.weights_, self.means_, self._parameters.factors
 
     def _run(self, run, problem, whitening, task):
         """Iterate over all rows and call the callbacks."""
@@ -434,9 +432,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         return {
             "weights_": parameters.weights,
             "means_": whitening.unwhiten(parameters.means),
-            "covariances_": covariances,
-            "precisions_": covariance.precisions(factors),
-            "precisions_cholesky_": factors,
+            "covariances_": covariance.public(covariances),
+            "precisions_": covariance.public(covariance.precisions(factors)),
+            "precisions_cholesky_": covariance.public(factors),
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
             # From whitened coordinates to the units of the data.
