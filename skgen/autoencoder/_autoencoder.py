@@ -12,7 +12,17 @@ from torch import nn
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder, check_latent_density
 from skgen.autoencoder._calibration import normal_density_of
-from skgen.autoencoder._modules import Reconstruction
+from skgen.autoencoder._networks import AutoencoderModule
+
+
+class Reconstruction(AutoencoderModule):
+    """Negative mean log-likelihood of rows given their codes."""
+
+    def forward(self, x):
+        x = self.likelihood.seen(x, self.generator)
+        return -self.likelihood.log_density(
+            self.rows(x), self.decode(self.encoder(x))
+        ).mean()
 
 
 class AutoEncoder(AbstractAutoencoder):

@@ -45,7 +45,7 @@ from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._reservoir import sample_of
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
-from skgen.neural._schedule import Patience
+from skgen.neural._schedule import Plateau
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 
@@ -156,7 +156,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         # For "gaussian" the mean is 0 already, which is the initial bias.
         if self.likelihood == "gaussian" or self.decoder is not None:
             return
-        mean = self._coordinates.inside(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
+        mean = self._coordinates.checked(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
         bias = last_layer(decoder).bias
         if bias.shape == mean.shape:
             with torch.no_grad():
@@ -171,7 +171,8 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return min(128, max(16, n_samples // 40))
 
     def _callbacks(self):
-        return [("schedule", Patience(self.n_iter_no_change))]
+        patience = Plateau(0, self.n_iter_no_change, n_levels=1, watches_training=False)
+        return [("schedule", patience)]
 
     def _loss_offset(self):
         return self._coordinates.loss_offset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from torch import nn
@@ -18,15 +19,52 @@ from skgen._checks import (
 from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
-from skgen.autoencoder._modules import Sliced
-from skgen.autoencoder._swae_prior import (
-    NAMED,
-    is_table_of,
-    named_prior,
-    prior_density,
-    prior_draws,
-    unguided,
+from skgen.autoencoder._networks import AutoencoderModule
+from skgen.autoencoder._prior import Cube, Ring, standard_normal
+from skgen.autoencoder._sliced_wasserstein import (
+    directions,
+    sliced_distance,
+    sliced_distance_to_normal,
 )
+from skgen.kde import GaussianKDE
+
+NAMED = ("normal", "uniform", "ring")
+
+# Radii of "ring".
+RADII = (0.8, 1.2)
+
+# Bandwidth of the kernel at each sample, relative to the standard deviation of the
+# samples.
+_NARROW = 0.05
+
+# Number of stored draws from a density, to which batches are matched.
+_POOL = 20_000
+
+
+class Sliced(AutoencoderModule):
+    """Reconstruction loss plus `weight` * k * sliced-Wasserstein distance to a prior.
+
+    draw: function of a shape (n, k) and a generator that returns codes from the prior;
+    None is the standard normal prior, by its quantiles.
+    """
+
+    def __init__(self, *networks, weight, n_projections, draw):
+        super().__init__(*networks)
+        self.weight, self.n_projections, self.draw = weight, n_projections, draw
+
+    def forward(self, x):
+        x = self.likelihood.seen(x, self.generator)
+        z = self.encoder(x)  # (n, k)
+        fit = self.likelihood.log_density(self.rows(x), self.decode(z)).mean()
+        projections = directions(
+            self.n_projections, z.shape[1], z.detach(), self.generator
+        )
+        if self.draw is None:
+            distance = sliced_distance_to_normal(z, projections)
+        else:
+            prior = self.draw(z.shape, self.generator).to(z.dtype)
+            distance = sliced_distance(z, prior, projections)
+        return self.weight * z.shape[1] * distance - fit
 
 
 class SWAE(AbstractAutoencoder):
@@ -320,3 +358,86 @@ class SWAE(AbstractAutoencoder):
             n_projections=self.n_projections,
             draw=prior_draws(self._prior_density, self.n_components),
         )
+
+
+def is_table_of(value, k):
+    """Return whether a value is a finite array (n, k) with two different rows."""
+    try:
+        table = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    return (
+        table.ndim == 2
+        and table.shape[0] >= 2
+        and table.shape[1] == k
+        and bool(np.isfinite(table).all())
+        and bool((table != table[0]).any())
+    )
+
+
+def prior_density(prior):
+    """Return the name or the fitted density of a prior; samples become a KDE."""
+    if isinstance(prior, str) or hasattr(prior, "score_samples"):
+        return prior
+    samples = np.asarray(prior, dtype=np.float64)
+    width = _NARROW * np.sqrt(samples.var(axis=0).mean())
+    return GaussianKDE(float(width)).fit(samples)
+
+
+def named_prior(name, k):
+    """Return the prior in k dimensions with the given name."""
+    if name == "uniform":
+        return Cube(k)
+    return Ring(k, *RADII) if name == "ring" else standard_normal(k)
+
+
+def unguided(density, k):
+    """Return a fitted density as a prior, without codes for a guide."""
+    return as_prior(density, np.concatenate([np.eye(k), -np.eye(k)]))
+
+
+def prior_draws(density, k):
+    """Return a module that draws codes from a prior, or None for "normal"."""
+    if isinstance(density, str) and density == "normal":
+        return None
+    if isinstance(density, str):
+        return Uniform() if density == "uniform" else Shell(*RADII)
+    pool = unguided(density, k).draw(_POOL, np.random.RandomState(0))
+    return Pool(torch.as_tensor(pool, dtype=torch.float32))
+
+
+class Pool(torch.nn.Module):
+    """Random draws (n, k), with replacement, from stored draws (N, k)."""
+
+    def __init__(self, draws):
+        super().__init__()
+        self.register_buffer("draws", draws)
+
+    def forward(self, shape, generator):
+        chosen = torch.empty(shape[0], dtype=torch.long, device=self.draws.device)
+        return self.draws[chosen.random_(self.draws.shape[0], generator=generator)]
+
+
+class Uniform(torch.nn.Module):
+    """Uniform draws (n, k) from the cube [-1, 1]^k."""
+
+    def forward(self, shape, generator):
+        device = None if generator is None else generator.device
+        return torch.empty(shape, device=device).uniform_(-1, 1, generator=generator)
+
+
+class Shell(torch.nn.Module):
+    """Uniform draws (n, k) from the shell between two spheres."""
+
+    def __init__(self, inner, outer):
+        super().__init__()
+        self.inner, self.outer = inner, outer
+
+    def forward(self, shape, generator):
+        device = None if generator is None else generator.device
+        k = shape[1]
+        low, high = self.inner**k, self.outer**k
+        u = torch.empty(shape[0], 1, device=device).uniform_(generator=generator)
+        noise = torch.empty(shape, device=device).normal_(generator=generator)
+        size = noise.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        return noise * ((low + u * (high - low)) ** (1 / k) / size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -12,8 +13,91 @@ from torch import nn
 from skgen._checks import check_integer, check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder, check_latent_density
-from skgen.autoencoder._modules import Variational
+from skgen.autoencoder._networks import AutoencoderModule
 from skgen.autoencoder._prior import standard_normal
+
+# Bounds of the log-variances of codes, which keep sums and inverses finite.
+_LOG_VARIANCES = (-20.0, 15.0)
+
+# Number of steps until the divergence has its full weight. With full weight from the
+# start, the posterior tends to collapse before the decoder has learned to use codes.
+_WARM_UP = 200
+
+
+def kl_to_standard_normal(mean, log_variance):
+    """Return KL(N(mean, diag(exp(log_variance))) || N(0, I)) in nats: (...).
+
+    mean, log_variance: (..., k).
+    """
+    terms = mean.square() + torch.expm1(log_variance) - log_variance  # (..., k)
+    return 0.5 * terms.sum(-1)
+
+
+class Variational(AutoencoderModule):
+    """Negative ELBO, or negative importance-weighted bound if `n_importance` > 1.
+
+    `beta` is the weight of the divergence.
+    """
+
+    def __init__(self, *networks, beta, n_importance):
+        super().__init__(*networks)
+        self.beta, self.n_importance = beta, n_importance
+        self.register_buffer("n_steps", torch.zeros(()))
+
+    def _weight(self):
+        """Return the weight of the divergence, which increases during the warm-up."""
+        if not self.training:
+            return self.beta
+        self.n_steps += 1
+        return self.beta * (self.n_steps / _WARM_UP).clamp(max=1.0)
+
+    def posterior(self, x):
+        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        return mean, log_variance.clamp(*_LOG_VARIANCES)
+
+    def encode(self, x):
+        return self.posterior(x)[0]
+
+    def forward(self, x):
+        x = self.likelihood.seen(x, self.generator)
+        mean, log_variance = self.posterior(x)  # (n, k)
+        shape = (
+            (self.n_importance, *mean.shape) if self.n_importance > 1 else mean.shape
+        )
+        noise = torch.empty(shape, dtype=mean.dtype, device=mean.device)
+        noise.normal_(generator=self.generator)
+        z = mean + (0.5 * log_variance).exp() * noise  # (m, n, k)
+        weight = self._weight()
+        if self.n_importance > 1:
+            q = (mean.detach(), log_variance.detach())
+            return -self._importance_weighted(self.rows(x), z, q, weight)
+        a = self.decode(z)
+        self.likelihood.follow(self.rows(x), a)
+        divergence = kl_to_standard_normal(mean, log_variance)
+        fit = self.likelihood.log_density(self.rows(x), a)
+        return (weight * divergence - fit).mean()
+
+    def _importance_weighted(self, x, z, q, beta):
+        """Return the bound for rows (n, d') and codes (m, n, k), a scalar."""
+        # Doubly reparameterised gradients (Tucker et al., 2019): gradients reach the
+        # encoder through the codes alone, with the density q held fixed, and the
+        # gradient of each code is weighted a second time.
+        mean, log_variance = q
+        standardised = (z - mean) * (-0.5 * log_variance).exp()
+        log_q = -0.5 * (standardised.square() + log_variance).sum(-1)  # (m, n)
+        log_prior = -0.5 * z.square().sum(-1)
+        a = self.decode(z)
+        self.likelihood.follow(x, a)
+        log_weight = self.likelihood.log_density(x, a) + beta * (log_prior - log_q)
+        weight = torch.softmax(log_weight.detach(), dim=0)  # (m, n)
+        if z.requires_grad:
+            # For a beta other than 1 the second weight is a mixture.
+            again = 1 - beta + beta * weight[..., None]
+            z.register_hook(lambda gradient: gradient * again)
+        surrogate = (weight * log_weight).sum(0).mean()
+        bound = torch.logsumexp(log_weight.detach(), 0).mean() - math.log(z.shape[0])
+        # Value of the bound with the gradient of the surrogate.
+        return surrogate + (bound - surrogate).detach()
 
 
 class VAE(AbstractAutoencoder):

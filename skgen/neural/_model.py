@@ -35,7 +35,7 @@ from skgen.neural._build import (
     restored_net,
 )
 from skgen.neural._net import DivergedError
-from skgen.neural._progress import Progress
+from skgen.neural._schedule import Progress
 
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
