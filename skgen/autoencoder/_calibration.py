@@ -77,6 +77,7 @@ def inverse(H):
 
 def normal_density_of(codes):
     """Return a normal prior with the mean and covariance of codes (n, k)."""
+    codes = torch.from_numpy(codes)
     mean, precision = _normal(codes, torch.zeros(codes.shape[1], dtype=codes.dtype))
     return NormalMixture([1.0], mean[None], precision[None])
 
