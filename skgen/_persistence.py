@@ -64,17 +64,17 @@ _PRIVATE = {
     "Kernel": "skgen.kde._kernel.Kernel",
     "KernelSum": "skgen.kde._kernel_sum.KernelSum",
     "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
-    "Pool": "skgen.autoencoder._modules.Pool",
+    "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
-    "Reconstruction": "skgen.autoencoder._modules.Reconstruction",
+    "Reconstruction": "skgen.autoencoder._autoencoder.Reconstruction",
     "Ring": "skgen.autoencoder._prior.Ring",
     "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
-    "Shell": "skgen.autoencoder._modules.Shell",
-    "Sliced": "skgen.autoencoder._modules.Sliced",
+    "Shell": "skgen.autoencoder._swae.Shell",
+    "Sliced": "skgen.autoencoder._swae.Sliced",
     "Spread": "skgen.rows._moments.Moments",
     "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
-    "Uniform": "skgen.autoencoder._modules.Uniform",
-    "Variational": "skgen.autoencoder._modules.Variational",
+    "Uniform": "skgen.autoencoder._swae.Uniform",
+    "Variational": "skgen.autoencoder._vae.Variational",
 }
 _NAMES = {path: name for name, path in _PRIVATE.items()}
 
