@@ -21,8 +21,7 @@ from numpy.polynomial import Chebyshev
 from scipy import fft
 
 from skgen._lazy import is_installed, lazy_module
-from skgen._threads import most_threads
-from skgen.base import working_memory
+from skgen._threads import most_threads, working_memory
 from skgen.kde._kernel_sum import fill_in
 
 finufft = lazy_module("finufft", "algorithm='fourier'")

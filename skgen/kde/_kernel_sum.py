@@ -17,9 +17,8 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from skgen._lazy import lazy_module
-from skgen._threads import in_parallel
+from skgen._threads import in_parallel, working_memory
 from skgen._torch import resolved_device
-from skgen.base import working_memory
 
 torch = lazy_module("torch", "The 'device' parameter")
 
