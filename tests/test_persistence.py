@@ -38,9 +38,15 @@ from skgen import (
     GenerativePipeline,
     SGDGaussianMixture,
 )
-from skgen._persistence import _PRIVATE, Packer, Unpacker, private_class, private_name
-from skgen.kde._device_sum import DeviceSum
-from skgen.kde._kernel_sum import KernelSum
+from skgen._persistence import (
+    _MERGED,
+    _PRIVATE,
+    Packer,
+    Unpacker,
+    private_class,
+    private_name,
+)
+from skgen.kde._kernel_sum import DeviceSum, KernelSum
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -142,7 +148,7 @@ def test_the_private_classes_are_those_that_fitted_models_hold():
 
 
 def test_a_sum_for_a_gpu_is_restored():
-    exact = KernelSum(X, np.zeros(60))
+    exact = KernelSum(X, np.zeros(60), np.ones(X.shape[1]))
     packer = Packer()
     packed = json.loads(json.dumps(packer.pack(DeviceSum(exact, "cuda", 1e-7))))
     found = Unpacker(packer.arrays, packer.objects).unpack(packed)
@@ -583,6 +589,19 @@ def test_a_file_of_an_earlier_version_answers_as_then(file):
             assert found[key].tolist() == values
     if hasattr(model, "partial_fit"):
         assert np.isfinite(model.partial_fit(table).score(table))
+
+
+@pytest.mark.parametrize("earlier", _MERGED)
+def test_a_module_saved_as_a_class_that_was_merged_is_restored(earlier):
+    kind = earlier.removesuffix("Module").lower()
+    model = SGDGaussianMixture(2, covariance_type=kind, max_epochs=1, random_state=0)
+    module, packer = model.fit(X).net_.module_, Packer()
+    text = json.dumps(packer.pack(module))
+    assert f'"{_MERGED[earlier]}"' in text
+    text = text.replace(f'"{_MERGED[earlier]}"', f'"{earlier}"')
+    found = Unpacker(packer.arrays, packer.objects).unpack(json.loads(text))
+    table = torch.from_numpy(X).float()
+    assert torch.equal(found.log_joint(table), module.log_joint(table))
 
 
 def test_a_frozen_layer_stays_frozen():

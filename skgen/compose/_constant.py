@@ -24,7 +24,7 @@ from sklearn.preprocessing import (
 from skgen._interop import frame_kind, framed
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
 from skgen.compose._changes import PRINCIPAL, whitening_scales
-from skgen.rows._moments import spread_of
+from skgen.rows._moments import moments_of
 
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
 SCALERS = *_DIVIDE, MinMaxScaler
@@ -129,7 +129,7 @@ def deviations_of(X):
     Those of exactly constant columns are 0.
     """
     with np.errstate(over="ignore"):
-        return np.sqrt(spread_of(X, np.ones(X.shape[0]), full=False).variances)
+        return np.sqrt(moments_of(X, np.ones(X.shape[0]), full=False).variances)
 
 
 def scale_constants(step, codes, constant):

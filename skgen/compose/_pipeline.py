@@ -48,6 +48,7 @@ from skgen.compose._wrapper import (
     is_continuous,
     without_tie_warnings,
 )
+from skgen.rows._dask import is_dask, lazy_answers
 
 # Without a formula, the mass of a density in a range is estimated from samples, until
 # its logarithm has this standard error in nats.
@@ -410,12 +411,12 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             Prediction for each row: for a mixture, its most probable component.
         """
         return self._predicted("predict", X)
@@ -426,18 +427,23 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Dask array of shape (n_samples, n_classes)
             Probabilities for each row: for a mixture, its responsibilities.
         """
         return self._predicted("predict_proba", X)
 
     def _predicted(self, method, X):
         check_is_fitted(self)
+        if is_dask(X):
+            last = self._last_with(method)
+            example = self._handed(last, draw(last, 1, np.random.RandomState(0)))
+            answer = getattr(last, method)(example)
+            return lazy_answers(self, method, X, answer.shape[1:], answer.dtype)
         X = validated_rows(self, X).astype(np.float64, copy=False)
         return self._last_answers(method, X)
 
