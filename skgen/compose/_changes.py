@@ -37,7 +37,7 @@ from sklearn.preprocessing import (
 
 from skgen._checks import InvalidParameterError, wrong_argument
 from skgen._columns import label_of
-from skgen._interop import frame_kind, framed
+from skgen._interop import framed_like
 from skgen._typing import ArrayLike
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
@@ -209,7 +209,7 @@ def principal_codes(step, X):
     values = np.array(codes, dtype=np.float64)
     V, scales = step.components_[some], whitening_scales(step)[some]
     values[:, some] = (np.asarray(X) - step.mean_) @ V.T / scales
-    return framed(values, getattr(codes, "columns", None), frame_kind(codes))
+    return framed_like(codes, values)
 
 
 def principal_mean(step, Y):

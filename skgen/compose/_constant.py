@@ -21,7 +21,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
-from skgen._interop import frame_kind, framed
+from skgen._interop import framed_like
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
 from skgen.compose._changes import PRINCIPAL, whitening_scales
 from skgen.rows._moments import moments_of
@@ -119,8 +119,7 @@ class Rounding:
         )
         if (values[:, self.constant] == values[0, self.constant]).all():
             return codes
-        values = np.where(self.constant, values[0], values)
-        return framed(values, getattr(codes, "columns", None), frame_kind(codes))
+        return framed_like(codes, np.where(self.constant, values[0], values))
 
 
 def deviations_of(X):
