@@ -345,7 +345,7 @@ _DISCRETE = Binarizer, KBinsDiscretizer, OneHotEncoder, OrdinalEncoder
 
 
 def change_of(step):
-    """Return the `Change` of a fitted transformer; its `log_det` is None if unknown."""
+    """Return the `Change` of a fitted transformer, which may have no `log_det`."""
     for cls in type(step).__mro__:
         if cls is FunctionTransformer:
             # Its arguments can change the function.

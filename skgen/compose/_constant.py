@@ -123,22 +123,16 @@ class Rounding:
 
 
 def deviations_of(X):
-    """Return the standard deviations of (n, k) columns, accurate far from 0 too: (k,).
-
-    Those of exactly constant columns are 0.
-    """
+    """Return the standard deviations of (n, k) columns, 0 if they are constant: (k,)."""
     with np.errstate(over="ignore"):
         return np.sqrt(moments_of(X, np.ones(X.shape[0]), full=False).variances)
 
 
 def scale_constants(step, codes, constant):
-    """Change the scale of `constant` (d,) columns of a fitted scaler in place.
-
-    scikit-learn's scalers divide a constant feature by 1, so a density would floor its
-    variance at a fraction of the largest scaled variance. With the scale that is set
-    here, this floor is the floor without a scaler. The scaler was fitted to `codes`
-    (n, d).
-    """
+    """Change the scale of `constant` (d,) columns of a scaler fitted to (n, d) codes."""
+    # scikit-learn's scalers divide a constant feature by 1, so a density would floor
+    # its variance at a fraction of the largest scaled variance. With the scale that is
+    # set here, this floor is the floor without a scaler.
     if not constant.any() or constant.all() or getattr(step, "scale_", None) is None:
         return
     deviations = deviations_of(np.asarray(codes, dtype=np.float64))
