@@ -440,6 +440,25 @@ def test_the_floor_of_a_constant_feature_is_that_without_a_scaler(step, jitter):
     assert draws[:, 2].mean() == pytest.approx(0.1, abs=0.1 * np.sqrt(floor))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_jitter_of_single_precision_is_constant(dtype):
+    column = np.full(200, 0.1, dtype)
+    signs = np.random.RandomState(1).randint(-1, 2, size=200).astype(dtype)
+    X = np.column_stack([rows(200, 1), column + signs * np.spacing(column)])
+    X = X.astype(dtype)
+    expected = EMGaussianMixture().fit(X).score(X)
+    for step in (StandardScaler(), PCA(svd_solver="full")):
+        model = make_generative_pipeline(step, EMGaussianMixture()).fit(X)
+        assert model.score(X) == pytest.approx(expected, abs=0.01)
+    collinear_rows = collinear(200, 10.0).astype(dtype)
+    model = make_generative_pipeline(PCA(svd_solver="full"), EMGaussianMixture())
+    model.fit(collinear_rows)
+    expected = EMGaussianMixture().fit(collinear_rows).score(collinear_rows)
+    assert model.score(collinear_rows) == pytest.approx(expected, abs=1.5)
+
+
 # -- ranges --------------------------------------------------------------------------
 
 

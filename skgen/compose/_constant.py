@@ -123,13 +123,13 @@ class Rounding:
 
 
 def deviations_of(X):
-    """Return the standard deviations of (n, k) columns, 0 if they are constant: (k,)."""
+    """Return the standard deviations of columns (n, k), 0 if constant: (k,)."""
     with np.errstate(over="ignore"):
         return np.sqrt(moments_of(X, np.ones(X.shape[0]), full=False).variances)
 
 
 def scale_constants(step, codes, constant):
-    """Change the scale of `constant` (d,) columns of a scaler fitted to (n, d) codes."""
+    """Change the scale of `constant` (d,) columns of a scaler fitted to codes."""
     # scikit-learn's scalers divide a constant feature by 1, so a density would floor
     # its variance at a fraction of the largest scaled variance. With the scale that is
     # set here, this floor is the floor without a scaler.
