@@ -371,7 +371,7 @@ def test_a_column_that_varies_in_a_few_rows_is_not_constant():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_jumps_of_a_transformer_are_no_rounding_errors(dtype):
-    X = np.maximum(rows(300, 2), 0).astype(dtype).astype(np.float64)
+    X = np.maximum(rows(300, 2), 1).astype(dtype).astype(np.float64)
     for output in ("uniform", "normal"):
         step = QuantileTransformer(n_quantiles=300, output_distribution=output).fit(X)
         rounding = Rounding(X, dtype)
@@ -743,6 +743,7 @@ def test_an_unknown_step_still_draws_and_says_what_to_do():
 @pytest.mark.parametrize(
     "step",
     [
+        OneHotEncoder(),
         OneHotEncoder(sparse_output=False),
         OrdinalEncoder(),
         KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf"),

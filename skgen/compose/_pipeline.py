@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn import get_config
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -674,7 +675,8 @@ def is_passthrough(step):
 
 def _transformed(step, codes):
     """Return the output (n, k) of a fitted transformer, an array or a dataframe."""
-    return change_of(step).forward(step, _spared(step, codes))
+    codes = change_of(step).forward(step, _spared(step, codes))
+    return codes.toarray() if issparse(codes) else codes
 
 
 def _inverted(step, codes):
