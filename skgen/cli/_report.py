@@ -14,7 +14,6 @@ from sklearn.preprocessing import StandardScaler
 from skgen._lazy import lazy_module
 from skgen.cli._cross_validation import mean_and_error
 from skgen.display import DensityDisplay, SampleDisplay
-from skgen.display._page import contrast
 from skgen.display._panels import points
 
 figure_module = lazy_module("matplotlib.figure", "--plot")
@@ -102,11 +101,11 @@ def _draw_images(figure, table, draws, side=10):
     """Show a page of images of the data beside a page of draws."""
     figure.set_size_inches(9, 5)
     data, drawn = (table.pixels(rows[: side * side]) for rows in (table.X, draws))
-    vmin, vmax = contrast(data)
-    pages = zip(figure.subplots(1, 2), (data, drawn), ("data", "draws"), strict=True)
-    for axis, images, title in pages:
-        SampleDisplay(images, n_columns=side).plot(axis, vmin=vmin, vmax=vmax)
-        axis.set_title(title)
+    left, right = figure.subplots(1, 2)
+    vmin, vmax = SampleDisplay(data, n_columns=side).plot(left).clim_
+    SampleDisplay(drawn, n_columns=side).plot(right, vmin=vmin, vmax=vmax)
+    left.set_title("data")
+    right.set_title("draws")
 
 
 def _draw_columns(figure, table, draws, n_columns=4):
