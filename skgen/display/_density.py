@@ -303,7 +303,7 @@ class DensityDisplay:
         check_whole(method, "grid_resolution", grid_resolution, 2)
         check_whole(method, "n_draws", n_draws, 1)
         check_seed(method, random_state)
-        masses = checked_masses(method, masses)
+        sorted_masses = checked_masses(method, masses)
         check_estimator(method, estimator, "sample")
         rows = numbers(method, X)
         n_features = rows.shape[1]
@@ -326,7 +326,9 @@ class DensityDisplay:
         )
         if is_joint:
             ends = limits_of(display)
-            display.grid = [np.linspace(*pair, grid_resolution) for pair in ends]
+            display.grid = [
+                np.linspace(low, high, grid_resolution) for low, high in ends
+            ]
             mesh = np.meshgrid(*display.grid)
             # In the order of the features of the estimator.
             points = np.column_stack([mesh[j].ravel() for j in np.argsort(shown)])
@@ -334,6 +336,6 @@ class DensityDisplay:
             display.log_density = scores.reshape(mesh[0].shape)
         if is_joint and n_features == 2:
             # A draw exceeds this level with the probability of the mass.
-            levels = np.quantile(scored(estimator, X, draws), 1.0 - masses)
-            display.masses, display.log_levels = masses, levels
+            levels = np.quantile(scored(estimator, X, draws), 1.0 - sorted_masses)
+            display.masses, display.log_levels = sorted_masses, levels
         return display.plot(ax, **kwargs)
