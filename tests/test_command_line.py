@@ -14,7 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimators import rows, thorough
+from matplotlib.figure import Figure
 from scipy import stats
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
@@ -23,6 +25,7 @@ import skgen.__main__ as command
 from skgen import GaussianKDE
 from skgen.cli import _compare as comparison
 from skgen.cli import _progress as progress
+from skgen.cli import _report as report
 from skgen.cli._cross_validation import (
     Result,
     cross_validate,
@@ -898,6 +901,30 @@ def test_draws_of_a_model_without_a_seed_follow_that_of_the_command(
         draws.append(pd.read_csv(out))
     pd.testing.assert_frame_equal(draws[0], draws[1])
     assert not draws[0].equals(draws[2])
+
+
+def test_a_picture_of_many_columns_has_the_main_directions_too():
+    X, draws = rows(200, 6), rows(300, 6, seed=1) + 1.0
+    found = Table(X, ["$a", "b", "c", "d", "e", "f"])
+    figure = Figure()
+    report._corner(figure, found, draws, "title")
+    panels = {(ax.get_xlabel(), ax.get_ylabel()): ax for ax in figure.axes}
+    assert {r"\$a", "b", "c", "d"} < {x for x, _ in panels}
+    ax = panels["first principal\ncomponent", "second principal\ncomponent"]
+    of_draws, of_data = (np.transpose(line.get_data()) for line in ax.lines)
+    scaler = StandardScaler().fit(X)
+    pca = PCA(2).fit(scaler.transform(X))
+    np.testing.assert_allclose(of_data, pca.transform(scaler.transform(X)))
+    expected = pca.transform(scaler.transform(draws))
+    assert {tuple(row) for row in of_draws} < {tuple(row) for row in expected}
+
+
+def test_pages_of_data_and_of_draws_have_one_scale():
+    digits, figure = digits_table(0), Figure()
+    report._pages(figure, digits, 2.0 * digits.X, "title")
+    data, draws = (ax.images[0] for ax in figure.axes)
+    assert draws.get_clim() == data.get_clim()
+    assert draws.get_array().max() > 1.5 * data.get_array().max()
 
 
 def test_the_documentation_has_every_option():
