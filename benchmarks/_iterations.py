@@ -97,8 +97,8 @@ def in_turn(fits, pairs, few, many):
     Parameters
     ----------
     fits : list of callable
-        Each maps a number of iterations to what was fitted, whose `n_iter_` says how
-        many were done. Each is run once before those that count.
+        Each maps a number of iterations to a fitted mixture, whose `n_iter_` is the
+        number done. Each is run once, untimed, before the others.
     pairs : int
         Number of runs of each.
     few, many : int
