@@ -194,7 +194,7 @@ def _first_lines(path):
     opener = gzip.open if Path(path).suffix.lower() == ".gz" else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
         header = next((line for line in file if line.strip()), "")
-        # csv.Sniffer takes letters for delimiters if a table has one column.
+        # csv.Sniffer fails for a table of one column.
         delimiter = max(_DELIMITERS, key=lambda mark: (header.count(mark), mark == ","))
         file.seek(0)
         filled = (row for row in csv.reader(file, delimiter=delimiter) if any(row))

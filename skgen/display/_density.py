@@ -194,8 +194,7 @@ class DensityDisplay:
         """
         check_matplotlib("DensityDisplay.plot")
         label = self.name if label is None else label
-        is_corner = self.log_density is None
-        if is_corner:
+        if self.log_density is None:
             self.axes_ = corner_axes(ax, self.data.shape[1])
             ax = self.axes_[0, 0]
         elif ax is None:
@@ -204,7 +203,7 @@ class DensityDisplay:
         fill = not models_on(ax) if fill is None else fill
         color = next_color(ax) if color is None else color
         style = label, color, data_color, show_data
-        if is_corner:
+        if self.log_density is None:
             self.limits_ = corner(self.axes_, self, *style)
             return self
         self.ax_ = ax
