@@ -82,4 +82,7 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"development": [], "changelog": [], "benchmarks": [], "index": []}
+html_sidebars = {
+    page: []
+    for page in ("development", "development_log", "changelog", "benchmarks", "index")
+}
