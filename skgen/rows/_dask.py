@@ -8,7 +8,9 @@ import copy
 import math
 import sys
 import uuid
+from collections.abc import Callable
 from functools import partial, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -32,6 +34,8 @@ da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
 dask_core = lazy_module("dask.core", "Dask input")
 dask_delayed = lazy_module("dask.delayed", "Dask input")
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Number of sums that one task adds: a compromise between the data to move to one worker
 # and the depth of the tree.
@@ -140,7 +144,11 @@ class DaskRows(Rows):
         )
 
 
-def lazy_on_dask(width=None, dtype=None, check=None):
+def lazy_on_dask(
+    width: Callable | None = None,
+    dtype: Callable | None = None,
+    check: Callable | None = None,
+) -> Callable[[Method], Method]:
     """Decorate a row-wise method of a fitted model to answer Dask input lazily.
 
     `width` and `dtype` map the model to the number of columns of the answer and to its
