@@ -50,6 +50,7 @@ from skgen.autoencoder._prior import (
     quasi_noise,
     standard_normal,
 )
+from skgen.autoencoder._rae import Regularised
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
     sliced_distance,
@@ -688,6 +689,20 @@ def test_the_reconstruction_loss_is_minus_the_log_likelihood(family, rng):
     a = module.decoder(module.encoder(x))
     expected = -module.likelihood.log_density(x, a).mean()
     torch.testing.assert_close(module(x), expected)
+
+
+def test_the_regularised_loss_adds_the_norms_of_codes_and_decoder(rng):
+    torch.manual_seed(0)
+    networks = dense([D, 5, K], nn.Tanh), dense([K, 5, D], nn.Tanh)
+    varying = torch.ones(D, dtype=torch.bool)
+    given = (*networks, likelihood("gaussian", D), varying)
+    module = Regularised(*given, code_weight=0.3, decoder_decay=0.2).double()
+    x = tensor(rng.standard_normal((N, D)))
+    codes = module.encoder(x).detach().numpy()
+    weights = nn.utils.parameters_to_vector(networks[1].parameters()).detach().numpy()
+    norms = 0.3 * (codes**2).sum(axis=1).mean() + 0.2 * (weights**2).sum()
+    expected = Reconstruction(*given).double()(x).item() + norms / 2
+    assert module(x).item() == pytest.approx(expected)
 
 
 def test_features_that_do_not_vary_have_no_part_in_a_loss(rng):

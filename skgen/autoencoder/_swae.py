@@ -15,12 +15,11 @@ from skgen._checks import (
     check_nonnegative,
     invalid_parameter,
 )
-from skgen._docs import documented
 from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import AUTOENCODER, Network, Optimizer, Sizes
+from skgen.autoencoder._parameters import Network, Optimizer, Sizes, documented
 from skgen.autoencoder._prior import Cube, Ring, standard_normal
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
@@ -28,7 +27,6 @@ from skgen.autoencoder._sliced_wasserstein import (
     sliced_distance_to_normal,
 )
 from skgen.kde import GaussianKDE
-from skgen.neural._parameters import TRAINING
 
 NAMED = ("normal", "uniform", "ring")
 
@@ -50,14 +48,8 @@ class Sliced(AutoencoderModule):
     None is the standard normal prior, by its quantiles.
     """
 
-    def __init__(self, *networks, weight, n_projections, draw):
-        super().__init__(*networks)
-        self.weight, self.n_projections, self.draw = weight, n_projections, draw
-
     def forward(self, x):
-        x = self.likelihood.seen(x, self.generator)
-        z = self.encoder(x)  # (n, k)
-        fit = self.likelihood.log_density(self.rows(x), self.decode(z)).mean()
+        z, fit = self.reconstruct(x)  # (n, k), (n,)
         projections = directions(
             self.n_projections, z.shape[1], z.detach(), self.generator
         )
@@ -66,7 +58,7 @@ class Sliced(AutoencoderModule):
         else:
             prior = self.draw(z.shape, self.generator).to(z.dtype)
             distance = sliced_distance(z, prior, projections)
-        return self.weight * z.shape[1] * distance - fit
+        return self.weight * z.shape[1] * distance - fit.mean()
 
 
 def check_prior_parameter(model, name):
@@ -98,7 +90,7 @@ def check_prior_parameter(model, name):
         raise invalid_parameter(model, "prior", rule, prior)
 
 
-@documented(AUTOENCODER, TRAINING)
+@documented
 class SWAE(AbstractAutoencoder):
     r"""Sliced-Wasserstein autoencoder.
 
@@ -209,19 +201,17 @@ class SWAE(AbstractAutoencoder):
         self.swd_weight = swd_weight
         self.n_projections = n_projections
 
-    _loss_parameters: ClassVar = {
+    _loss_checks: ClassVar = {
         "prior": check_prior_parameter,
         "swd_weight": check_nonnegative,
         "n_projections": partial(check_integer, minimum=1),
     }
 
-    def _loss_module(self, *networks):
-        self._prior_density = prior_density(self.prior)
+    def _loss_module(self, *networks, prior, swd_weight, n_projections):
+        self._prior_density = prior_density(prior)
+        draw = prior_draws(self._prior_density, self.n_components)
         return Sliced(
-            *networks,
-            weight=self.swd_weight,
-            n_projections=self.n_projections,
-            draw=prior_draws(self._prior_density, self.n_components),
+            *networks, weight=swd_weight, n_projections=n_projections, draw=draw
         )
 
     def _prior_in_training(self, codes):
