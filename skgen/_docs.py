@@ -17,7 +17,7 @@ _TITLE = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 _ORDER = ("Parameters", "Attributes", "See Also", "Notes", "References", "Examples")
 
 
-def completed_by(*shared):
+def documented(*shared):
     """Return a decorator of classes: `shared` docstrings complete their docstrings.
 
     Parameters are in the order of the signature, which has their defaults. An entry of

@@ -7,7 +7,13 @@ from typing import Any
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, documented
+from skgen.autoencoder._parameters import (
+    Density,
+    Network,
+    Optimizer,
+    Sizes,
+    autoencoder,
+)
 
 
 class Reconstruction(AutoencoderModule):
@@ -17,7 +23,7 @@ class Reconstruction(AutoencoderModule):
         return -self.reconstruct(x)[1].mean()
 
 
-@documented
+@autoencoder
 class AutoEncoder(AbstractAutoencoder):
     r"""Autoencoder with a density model of its latent codes.
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from skgen._checks import check_choice, check_integer, invalid_parameter, is_integer
-from skgen._docs import completed_by
+from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen.autoencoder._latent_density import is_density
 from skgen.autoencoder._networks import ACTIVATIONS
@@ -117,8 +117,8 @@ underestimated by tens of nats; they remain outliers. Scoring a row costs about 
 passes through the decoder for each latent dimension.
 """
 
-# Completes the docstring of an autoencoder.
-documented = completed_by(AUTOENCODER, TRAINING)
+# Decorator of an autoencoder that completes its docstring.
+autoencoder = documented(AUTOENCODER, TRAINING)
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 

@@ -8,7 +8,13 @@ from skgen._checks import check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, documented
+from skgen.autoencoder._parameters import (
+    Density,
+    Network,
+    Optimizer,
+    Sizes,
+    autoencoder,
+)
 
 
 class Regularised(AutoencoderModule):
@@ -21,7 +27,7 @@ class Regularised(AutoencoderModule):
         return loss.mean() + 0.5 * self.decoder_decay * weights
 
 
-@documented
+@autoencoder
 class RAE(AbstractAutoencoder):
     r"""Regularised autoencoder.
 

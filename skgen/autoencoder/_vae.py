@@ -12,7 +12,13 @@ from skgen._checks import check_integer, check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, documented
+from skgen.autoencoder._parameters import (
+    Density,
+    Network,
+    Optimizer,
+    Sizes,
+    autoencoder,
+)
 from skgen.autoencoder._prior import standard_normal
 
 # Bounds of the log-variances of codes, which keep sums and inverses finite.
@@ -98,7 +104,7 @@ class Variational(AutoencoderModule):
         return surrogate + (bound - surrogate).detach()
 
 
-@documented
+@autoencoder
 class VAE(AbstractAutoencoder):
     r"""Variational autoencoder.
 
