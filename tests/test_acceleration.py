@@ -8,12 +8,13 @@ import pytest
 from estimators import rows
 from hypothesis import given
 from hypothesis import strategies as st
+from skgen.mixture._joint import Parameters
+from skgen.mixture._problem import Problem
 
 from skgen import EMGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import initial_shares
+from skgen.mixture._initialize import initial_responsibilities
 from skgen.mixture._iterations import Run
-from skgen.mixture._joint import Parameters
 from skgen.mixture._lbfgs import (
     Acceleration,
     flat,
@@ -21,7 +22,6 @@ from skgen.mixture._lbfgs import (
     in_own_units,
     lbfgs,
 )
-from skgen.mixture._problem import Problem
 
 every_type = pytest.mark.parametrize("kind", list(COVARIANCES))
 ALWAYS = np.inf
@@ -38,7 +38,7 @@ def problem(kind, n=200, d=3, seed=0, floor=1e-6, spread=1.5, weighted=False):
 
 def first(data, K, seed=0, method="random_from_data"):
     rng = np.random.RandomState(seed)
-    shares = initial_shares(data.X, data.sample_weight, K, method, rng)
+    shares = initial_responsibilities(data.X, data.sample_weight, K, method, rng)
     return data.from_shares(shares, K)
 
 
@@ -190,7 +190,7 @@ def test_steps_move_along_with_the_rows(kind, rng):
     turned = Problem(
         data.X @ A.T + 2.0, data.sample_weight, data.covariance, 0.0, data.degenerate
     )
-    shares = initial_shares(data.X, data.sample_weight, 4, "kmeans", rng)
+    shares = initial_responsibilities(data.X, data.sample_weight, 4, "kmeans", rng)
     runs = []
     for each in (data, turned):
         start = each.from_shares(shares, 4)

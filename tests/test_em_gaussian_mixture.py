@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen import EMGaussianMixture, dequantize
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS, initial_shares
+from skgen.mixture._initialize import INIT_PARAMS, initial_responsibilities
 from skgen.rows._source import canonical_rows
 
 every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
@@ -367,7 +367,7 @@ def test_starts_follow_the_weights(init_params):
     apart = []
     for seed in range(20):
         rng = np.random.RandomState(seed)
-        shares = initial_shares(X, weights, 2, init_params, rng)(slice(0, 2))
+        shares = initial_responsibilities(X, weights, 2, init_params, rng)(slice(0, 2))
         apart.append((shares[0] != shares[1]).all())
     # By the rows alone, the heavy two would share a component nearly always.
     assert np.mean(apart) >= 0.95

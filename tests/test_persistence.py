@@ -38,7 +38,14 @@ from skgen import (
     GenerativePipeline,
     SGDGaussianMixture,
 )
-from skgen._persistence import _PRIVATE, Packer, Unpacker, private_class, private_name
+from skgen._persistence import (
+    _MERGED,
+    _PRIVATE,
+    Packer,
+    Unpacker,
+    private_class,
+    private_name,
+)
 from skgen.kde._device_sum import DeviceSum
 from skgen.kde._kernel_sum import KernelSum
 
@@ -583,6 +590,19 @@ def test_a_file_of_an_earlier_version_answers_as_then(file):
             assert found[key].tolist() == values
     if hasattr(model, "partial_fit"):
         assert np.isfinite(model.partial_fit(table).score(table))
+
+
+@pytest.mark.parametrize("earlier", _MERGED)
+def test_a_module_saved_as_a_class_that_was_merged_is_restored(earlier):
+    kind = earlier.removesuffix("Module").lower()
+    model = SGDGaussianMixture(2, covariance_type=kind, max_epochs=1, random_state=0)
+    module, packer = model.fit(X).net_.module_, Packer()
+    text = json.dumps(packer.pack(module))
+    assert f'"{_MERGED[earlier]}"' in text
+    text = text.replace(f'"{_MERGED[earlier]}"', f'"{earlier}"')
+    found = Unpacker(packer.arrays, packer.objects).unpack(json.loads(text))
+    table = torch.from_numpy(X).float()
+    assert torch.equal(found.log_joint(table), module.log_joint(table))
 
 
 def test_a_frozen_layer_stays_frozen():

@@ -1,31 +1,31 @@
-"""Starts race on some of the rows, and the best goes on over all."""
+"""Initialisations compete on some of the rows; the best one continues on all rows."""
 
 import warnings
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from skgen.mixture._problem import Problem
+from skgen.mixture._problem_of import problem_of
 from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
 from skgen._whitening import estimate_whitening, whitening_of
 from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._iterations import Run
-from skgen.mixture._problem import Problem
-from skgen.mixture._problem_of import problem_of
 from skgen.mixture._restarts import (
     Levels,
     advance,
-    candidates,
     coordinates,
     first_run,
+    initial_parameters,
     level_sizes,
-    race,
     ranked,
+    successive_halving,
 )
-from skgen.rows._source import AbstractTable, ArrayTable
+from skgen.rows._source import ArrayRows, Rows
 
 NOTHING = (None, None, None)
 
@@ -77,10 +77,11 @@ def levels_of(X, weights, kind="full"):
     """Return the levels of a table."""
     model = EMGaussianMixture(2)
     model._fit_dtype = X.dtype
-    table, covariance = ArrayTable(model, X, weights), COVARIANCES[kind]
-    spread = table.spread(full=covariance.whitening == "full")
-    family = whitening_of(spread, covariance.whitening), covariance, 1e-6
-    return Levels(table, problem_of(table, *family), spread, family)
+    table = ArrayRows(model, X, weights, in_memory=True)
+    covariance = COVARIANCES[kind]
+    moments = table.moments(full=covariance.whitening == "full")
+    family = whitening_of(moments, covariance.whitening), covariance, 1e-6
+    return Levels(table, problem_of(table, *family), moments, family)
 
 
 def test_each_level_holds_the_rows_of_those_before(small_levels):
@@ -121,14 +122,14 @@ def test_few_rows_that_are_elsewhere_are_no_reason_to_bring_them_all():
 def test_a_table_elsewhere_brings_no_more_than_may_be_in_memory(monkeypatch):
     monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 3_000)
     X, brought = clusters(4_000), []
-    original = AbstractTable.sample
+    original = Rows.sample
 
-    def counted(self, size, spread):
-        sample = original(self, size, spread)
+    def counted(self, size, moments):
+        sample = original(self, size, moments)
         brought.append(sample[0].size)
         return sample
 
-    monkeypatch.setattr(AbstractTable, "sample", counted)
+    monkeypatch.setattr(Rows, "sample", counted)
     EMGaussianMixture(4, random_state=0).fit(lambda: iter(np.array_split(X, 5)))
     assert brought == [3_000]
 
@@ -164,17 +165,19 @@ def test_n_init_starts_that_differ(init_params):
     data, whitening = whitened(clusters())
     model = EMGaussianMixture(4, n_init=3, init_params=init_params)
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    found = list(candidates(model, *rest))
+    found = list(initial_parameters(model, *rest))
     assert len(found) == (6 if init_params == "kmeans" else 3)
     assert len({parameters.means.tobytes() for parameters in found}) > 1
 
 
-def test_the_best_of_the_race_goes_on():
+def test_the_best_initialisation_continues():
     data, whitening = whitened(clusters(seed=3))
     model = EMGaussianMixture(4, n_init=5, init_params="random_from_data")
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    runs = [Run(p, data.statistics(p), np.inf) for p in candidates(model, *rest)]
-    winner = race(list(runs), data, 1e-3)
+    runs = [
+        Run(p, data.statistics(p), np.inf) for p in initial_parameters(model, *rest)
+    ]
+    winner = successive_halving(list(runs), data, 1e-3)
     lengths = sorted(len(run.bounds) for run in runs)
     assert any(winner is run for run in runs)
     # 5, 3 and 2 of them for 5, 10 and 20 iterations, if they did not converge.
@@ -185,7 +188,7 @@ def test_the_best_of_the_race_goes_on():
     assert winner.bound >= np.median([run.bound for run in runs])
 
 
-def test_one_start_does_not_race(passes):
+def test_one_initialisation_does_not_compete(passes):
     levels = levels_of(clusters(), np.ones(400))
     model = EMGaussianMixture(4, init_params="k-means++")
     first_run(model, levels, NOTHING, levels._family[0], np.random.RandomState(0))
@@ -250,13 +253,13 @@ def test_levels_end_as_high_as_all_rows(small_levels, monkeypatch):
     assert by_levels >= at_once - 0.05
 
 
-def test_more_starts_race_where_rows_cost_more_than_calls(monkeypatch):
+def test_more_initialisations_where_rows_cost_more_than_calls(monkeypatch):
     data, whitening = whitened(clusters())
     model = EMGaussianMixture(4)
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    assert len(list(candidates(model, *rest))) == 2
+    assert len(list(initial_parameters(model, *rest))) == 2
     monkeypatch.setattr(_restarts, "_WORTH_TWO", 400 * 3 * 4)
-    assert len(list(candidates(model, *rest))) == 4
+    assert len(list(initial_parameters(model, *rest))) == 4
 
 
 @pytest.mark.thorough
@@ -275,20 +278,22 @@ def test_optima_are_no_lower_than_those_of_scikit_learn(name, real_data):
     assert np.mean(ours) >= np.mean(theirs) - 0.01
 
 
-def test_a_few_collapsed_rows_lose_the_race():
+def test_a_few_collapsed_rows_rank_last():
     data, whitening = whitened(clusters(seed=3))
     model = EMGaussianMixture(4, n_init=3, init_params="random_from_data")
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    runs = [Run(p, data.statistics(p), np.inf) for p in candidates(model, *rest)]
+    runs = [
+        Run(p, data.statistics(p), np.inf) for p in initial_parameters(model, *rest)
+    ]
     for run in runs:
         run.converged = True  # their order is what it is
     best, *others = sorted(runs, key=lambda run: -run.bound)
-    assert race(runs, data, 1e-3) is best
+    assert successive_halving(runs, data, 1e-3) is best
     best.at_floor = np.array([False, True, False, False])
-    assert race(runs, data, 1e-3) is best  # many rows
+    assert successive_halving(runs, data, 1e-3) is best  # many rows
     for run in runs:
         run.parameters.weights[1] = 29 / 400
-    assert race(runs, data, 1e-3) is others[0]
+    assert successive_halving(runs, data, 1e-3) is others[0]
     for run in others:
         run.at_floor = best.at_floor
-    assert race(runs, data, 1e-3) is best
+    assert successive_halving(runs, data, 1e-3) is best

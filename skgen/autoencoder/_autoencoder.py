@@ -7,13 +7,7 @@ from typing import Any
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import (
-    Density,
-    Network,
-    Optimizer,
-    Sizes,
-    autoencoder,
-)
+from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
 
 
 class Reconstruction(AutoencoderModule):
@@ -23,7 +17,7 @@ class Reconstruction(AutoencoderModule):
         return -self.reconstruct(x)[1].mean()
 
 
-@autoencoder
+@with_docs
 class AutoEncoder(AbstractAutoencoder):
     r"""Autoencoder with a density model of its latent codes.
 

@@ -118,7 +118,7 @@ passes through the decoder for each latent dimension.
 """
 
 # Decorator of an autoencoder that completes its docstring.
-autoencoder = documented(AUTOENCODER, TRAINING)
+with_docs = documented(AUTOENCODER, TRAINING)
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 

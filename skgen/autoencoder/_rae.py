@@ -8,13 +8,7 @@ from skgen._checks import check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import (
-    Density,
-    Network,
-    Optimizer,
-    Sizes,
-    autoencoder,
-)
+from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
 
 
 class Regularised(AutoencoderModule):
@@ -27,7 +21,7 @@ class Regularised(AutoencoderModule):
         return loss.mean() + 0.5 * self.decoder_decay * weights
 
 
-@autoencoder
+@with_docs
 class RAE(AbstractAutoencoder):
     r"""Regularised autoencoder.
 

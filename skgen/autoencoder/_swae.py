@@ -19,7 +19,7 @@ from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Network, Optimizer, Sizes, autoencoder
+from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_docs
 from skgen.autoencoder._prior import Cube, Ring, standard_normal
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
@@ -90,7 +90,7 @@ def check_prior_parameter(model, name):
         raise invalid_parameter(model, "prior", rule, prior)
 
 
-@autoencoder
+@with_docs
 class SWAE(AbstractAutoencoder):
     r"""Sliced-Wasserstein autoencoder.
 

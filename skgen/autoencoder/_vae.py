@@ -12,13 +12,7 @@ from skgen._checks import check_integer, check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import (
-    Density,
-    Network,
-    Optimizer,
-    Sizes,
-    autoencoder,
-)
+from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
 from skgen.autoencoder._prior import standard_normal
 
 # Bounds of the log-variances of codes, which keep sums and inverses finite.
@@ -104,7 +98,7 @@ class Variational(AutoencoderModule):
         return surrogate + (bound - surrogate).detach()
 
 
-@autoencoder
+@with_docs
 class VAE(AbstractAutoencoder):
     r"""Variational autoencoder.
 

@@ -11,16 +11,13 @@ from skgen._checks import invalid_parameter, rows_to_answer
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
-from skgen.mixture._answers import log_density, most_probable, posterior
-from skgen.mixture._joint import Parameters
-from skgen.mixture._lazy import DaskAnswersMixin
+from skgen.mixture._covariance import Parameters
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.rows._dask import is_dask
+from skgen.mixture._pass import log_density, most_probable, posterior
+from skgen.rows._dask import lazy_on_dask
 
 
-class AbstractGaussianMixture(
-    DaskAnswersMixin, ClassNamePrefixFeaturesOutMixin, GenerativeModel
-):
+class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     """Abstract base class of the Gaussian mixtures.
 
     `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
@@ -37,6 +34,7 @@ class AbstractGaussianMixture(
     lower_bound_: float
     lower_bounds_: list[float]
 
+    @lazy_on_dask(dtype=lambda model: np.intp)
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
         """Return the component label of each row.
 
@@ -52,10 +50,9 @@ class AbstractGaussianMixture(
             input, a lazy Dask array.
         """
         check_is_fitted(self)
-        if is_dask(X):
-            return self._lazy(X, most_probable, (), np.intp)
         return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
+    @lazy_on_dask(lambda model: model._n_latent)
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probability of each component given each row.
 
@@ -152,17 +149,11 @@ class AbstractGaussianMixture(
             kind="collapsed components",
         )
 
-    def _log_likelihood(self, X, sample_weight):
-        """Return the log-likelihood of all rows and the sum of their weights."""
-        if is_dask(X):
-            return self._sums_on_dask(X, sample_weight)
-        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
-        return float(sample_weight @ log_density), float(sample_weight.sum())
-
     def _n_parameters(self):
         """Return the number of free parameters."""
         K, d = self.means_.shape
-        return K - 1 + K * d + self._covariance.n_parameters(self.covariances_)
+        covariances = self._parameters.covariances
+        return K - 1 + K * d + self._covariance.n_parameters(covariances)
 
     # Name of the device that computes the densities.
     _answering_device = "cpu"
@@ -174,9 +165,10 @@ class AbstractGaussianMixture(
 
     @property
     def _parameters(self):
-        return Parameters(
-            self.weights_, self.means_, self.covariances_, self.precisions_cholesky_
-        )
+        d, stacked = self.means_.shape[1], self._covariance.stacked
+        covariances = stacked(self.covariances_, d)
+        factors = stacked(self.precisions_cholesky_, d)
+        return Parameters(self.weights_, self.means_, covariances, factors)
 
     def _log_density(self, X):
         return log_density(X, *self._mixture)
@@ -196,14 +188,13 @@ class AbstractGaussianMixture(
         return Z @ self.means_
 
     def _draw(self, n_samples, rng):
-        K, d = self.means_.shape
+        (K, d), factors = self.means_.shape, self._parameters.factors
         component = rng.choice(K, size=n_samples, p=self.weights_)
         X = rng.standard_normal((n_samples, d))
         for k in range(K):
             rows = component == k
-            X[rows] = self.means_[k] + self._covariance.colour(
-                X[rows], self.precisions_cholesky_, k
-            )
+            noise = self._covariance.colour(X[rows], factors, k)
+            X[rows] = self.means_[k] + noise
         return X
 
     @property

@@ -1,11 +1,36 @@
-r"""The four covariance types of EM, one small class each.
+r"""Covariance types: one value each, and their M-steps.
 
-Shapes: `K` components, `d` features, `n` rows. The precision of a component is
-:math:`\Lambda = U U^\top`. The factor `U` is upper triangular (full, tied) or an
-inverse standard deviation (diag, spherical), as in scikit-learn.
+Shapes: `K` components, `d` features, chunks of rows (s, d, c) as in `_backend`. The
+covariances of all components are one array: matrices (J, d, d) or variances (J, d),
+with J = 1 if all components share one, else J = K. Precisions and factors have the same
+shape. The precision is :math:`\Lambda = U U^\top`, with the factor `U` an upper
+triangular matrix or inverse standard deviations. `public` returns scikit-learn's
+shapes.
+
+**Products.** The logarithm of a normal density is linear in features of a row: with
+:math:`z = x - s` and :math:`m_k = \mu_k - s` about any point `s`,
+
+.. math:: \log \mathcal{N}(x; \mu_k, \Lambda_k^{-1}) = c_k + (\Lambda_k m_k)^\top z
+          - \tfrac{1}{2} z^\top \Lambda_k z,
+
+so that log-densities are coefficients (K, p) times features (p, c), and moments about
+`s` are features times responsibilities. The features are 1, `z`, and its squares,
+products of pairs, or a quadratic form that all components share.
+
+**Rounding error.** The products lose the rounding of
+:math:`|z|^\top |\Lambda| |z|` from the quadratic form. With
+:math:`v = \operatorname{diag} \Sigma` and
+
+.. math:: q = t^\top |\Lambda| t, \qquad t_j = \sqrt{m_j^2 + v_j},
+
+this is at most :math:`2 q \max(1, D)` for a row at squared distance `D`, because
+:math:`(x_j - \mu_j)^2 \le D v_j`. A covariance from the moments has the error
+:math:`\epsilon q` in its own metric. `q` does not depend on the scale of the features,
+so that the parameters alone bound the loss of digits for all rows.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -14,28 +39,39 @@ from scipy.linalg import solve_triangular
 # the rounding error of repeated rows, far below the variance of any real cluster.
 _LEAST_VARIANCE = 1e-24
 
+# With more features of a row than this, products are limited by memory bandwidth.
+_MOST_FEATURES = 2**13
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A mixture: `K` components in `d` dimensions."""
+
+    weights: np.ndarray  # (K,)
+    means: np.ndarray  # (K, d)
+    covariances: np.ndarray  # shape depends on the type
+    factors: np.ndarray  # shape depends on the type; U with U U^T the precision
+
 
 class AbstractCovariance(ABC):
     """A covariance type, as scoring and sampling use it."""
+
+    dense: bool  # matrices (J, d, d)
 
     # The whitening under which the covariance type is invariant.
     whitening: str
 
     @abstractmethod
+    def public(self, array):
+        """Return covariances, precisions or factors in the shape of the attributes."""
+
+    @abstractmethod
+    def stacked(self, array, d):
+        """Return the array of which `array` is the public form."""
+
+    @abstractmethod
     def n_parameters(self, covariances):
         """Return the number of free parameters of the covariances."""
-
-    @abstractmethod
-    def log_det(self, factors, K, d):
-        """Return ``log |U_k|``, half the log-determinants of the precisions: (K,)."""
-
-    @abstractmethod
-    def standardise(self, diff, factors, k):
-        """Return ``diff @ U_k`` for differences (n, d) from the mean."""
-
-    @abstractmethod
-    def colour(self, noise, factors, k):
-        """Return ``noise @ U_k^-1``, the inverse of `standardise`."""
 
     @abstractmethod
     def factors(self, covariances):
@@ -46,6 +82,26 @@ class AbstractCovariance(ABC):
         """Return ``U U^T`` of all components."""
 
     @abstractmethod
+    def log_det(self, factors, K):
+        """Return ``log |U_k|``, half the log-determinants of the precisions: (K,)."""
+
+    @abstractmethod
+    def by_products(self, d):
+        """Return whether densities of `d` features can be computed by products."""
+
+    @abstractmethod
+    def standardise(self, backend, difference, factors, k):
+        """Return ``U_k^T`` times a chunk of differences (s, d, c) from the mean."""
+
+    @abstractmethod
+    def colour(self, noise, factors, k):
+        """Return ``noise @ U_k^-1`` for noise (n, d): draws about 0."""
+
+    @abstractmethod
+    def to_data(self, covariances, whitening):
+        """Return covariances and factors `U` in the units of the data."""
+
+    @abstractmethod
     def widened(self, covariances, varying):
         """Return covariances of all d coordinates, with variance one for constant ones.
 
@@ -54,319 +110,250 @@ class AbstractCovariance(ABC):
 
     @abstractmethod
     def least_variances(self, covariances):
-        """Return the minimum variance of each component in any direction: (K,)."""
-
-    @abstractmethod
-    def to_data(self, covariances, whitening):
-        """Return covariances and factors `U` in the units of the data."""
+        """Return the minimum variance of each component in any direction: (J,)."""
 
 
-class AbstractEstimatedCovariance(AbstractCovariance):
+@dataclass(frozen=True)
+class Covariance(AbstractCovariance):
     """A covariance type that EM can estimate from moments."""
 
-    @abstractmethod
+    dense: bool  # matrices, or else variances
+    whitening: str
+    shared: bool = False  # one for all components
+    pooled: bool = False  # one variance for all features
+
+    # -- shapes ----------------------------------------------------------------------
+
     def shape(self, K, d):
-        """Return the shape of the array of all covariances."""
+        """Return the public shape."""
+        shape = (d, d) if self.dense else () if self.pooled else (d,)
+        return shape if self.shared else (K, *shape)
 
-    @abstractmethod
+    def public(self, array):
+        if self.shared:
+            return array[0]
+        return array[:, 0].copy() if self.pooled else array
+
+    def stacked(self, array, d):
+        if self.shared:
+            return array[None]
+        return np.tile(array[:, None], d) if self.pooled else array
+
     def unit(self, K, d):
-        """Return the covariances of all whitened rows together, for K components."""
+        """Return the covariances of all whitened rows together."""
+        one = np.eye(d) if self.dense else np.ones(d)
+        return np.stack([one] * (1 if self.shared else K))
 
-    @abstractmethod
-    def empty_scatter(self, K, d):
-        """Return an array of zeros for the sums of second moments."""
+    def n_parameters(self, covariances):
+        J, d = covariances.shape[:2]
+        return J * (d * (d + 1) // 2 if self.dense else 1 if self.pooled else d)
 
-    @abstractmethod
-    def add_scatter(self, scatter, k, r, diff):
-        """Add second moments of differences (n, d) with weights r (n,), in place."""
+    def _index(self, k):
+        return 0 if self.shared else k
 
-    @abstractmethod
-    def scatter(self, covariances, counts, d):
+    # -- linear algebra --------------------------------------------------------------
+
+    def factors(self, covariances):
+        if not self.dense:
+            return 1.0 / np.sqrt(covariances)
+        return np.stack([inverse_transpose(c) for c in np.linalg.cholesky(covariances)])
+
+    def precisions(self, factors):
+        return factors @ factors.swapaxes(1, 2) if self.dense else factors**2
+
+    def log_det(self, factors, K):
+        return np.broadcast_to(np.log(self.diagonals(factors)).sum(axis=1), K).copy()
+
+    def diagonals(self, array):
+        """Return the diagonals, or variances, of all components: (J, d)."""
+        return np.diagonal(array, axis1=1, axis2=2) if self.dense else array
+
+    def magnitudes(self, precisions, t):
+        """Return ``t' |precision| t`` of each component for t (K, d): (K,)."""
+        if not self.dense:
+            return (precisions * t**2).sum(axis=1)
+        q = ((t[:, None] @ np.abs(precisions)) @ t[:, :, None])[:, 0, 0]
+        # A shared matrix has the error of the worst component.
+        return np.full(q.size, q.max()) if self.shared else q
+
+    def standardise(self, backend, difference, factors, k):
+        factor = factors[self._index(k)]
+        if self.dense:
+            return backend.product(factor.T, difference)
+        return difference * factor[:, None]
+
+    def colour(self, noise, factors, k):
+        factor = factors[self._index(k)]
+        if self.dense:
+            return solve_triangular(factor, noise.T, trans="T").T
+        return noise / factor
+
+    # -- products --------------------------------------------------------------------
+
+    def n_features(self, d):
+        """Return the number `p` of features of a row."""
+        squares = 1 if self.pooled or (self.dense and self.shared) else d
+        if self.dense and not self.shared:
+            squares = d * (d + 1) // 2
+        return 1 + d + squares
+
+    @property
+    def by_rows(self):
+        """Whether the features of a row are its coordinates and their squares."""
+        return not (self.dense or self.pooled)
+
+    def by_products(self, d):
+        return self.n_features(d) <= _MOST_FEATURES
+
+    def fill(self, backend, F, d, factors):
+        """Compute the features (s, p, c) after the first 1 + d, in place."""
+        z, rest = F[:, 1 : 1 + d], F[:, 1 + d :]
+        if self.dense and self.shared:
+            y = backend.product(factors[0].T, z)
+            backend.add_squares(y, out=rest[:, 0])
+        elif self.dense:
+            backend.pairs(z, out=rest)
+        elif self.pooled:
+            backend.add_squares(z, out=rest[:, 0])
+        else:
+            backend.math.square(z, out=rest)
+
+    def coefficients(self, backend, means, factors):
+        """Return the coefficients of the features, without normalisers: (K, p).
+
+        `means` (K, d) are relative to the point that the features are about.
+        """
+        precisions = self.precisions(factors)
+        if self.dense:
+            linear = (precisions @ means[:, :, None])[:, :, 0]  # (K, d)
+        else:
+            linear = precisions * means
+        constant = -0.5 * (means * linear).sum(axis=1, keepdims=True)
+        return np.hstack(
+            [constant, linear, self._quadratic(backend, precisions, means)]
+        )
+
+    def _quadratic(self, backend, precisions, means):
+        """Return the coefficients of the features of `fill`: (K, p - 1 - d)."""
+        if self.dense and self.shared:
+            return np.full((len(means), 1), -0.5)
+        if self.dense:
+            i, j = backend.pair_index(means.shape[1])
+            return np.where(i == j, -0.5, -1.0) * precisions[:, i, j]
+        return -0.5 * (precisions[:, :1] if self.pooled else precisions)
+
+    def second_moments(self, backend, sums, d):
+        """Return second moments (m, ...) from sums of features (m, p)."""
+        rest = sums[:, 1 + d :]
+        if not self.dense:
+            return np.tile(rest / d, d) if self.pooled else rest
+        i, j = backend.pair_index(d)
+        moments = np.empty((len(sums), d, d))
+        moments[:, i, j] = moments[:, j, i] = rest
+        return moments
+
+    # -- M-step ----------------------------------------------------------------------
+
+    def scatter(self, covariances, counts):
         """Return the second moments about the means of `counts` rows (K,)."""
+        return (covariances.T * (counts.sum() if self.shared else counts)).T
 
-    @abstractmethod
+    def outer(self, counts, points):
+        """Return the second moments of `counts` rows (K,) at points (K, d)."""
+        weighted = counts[:, None] * points
+        if self.dense and self.shared:
+            return (weighted.T @ points)[None]
+        return (
+            weighted[:, :, None] * points[:, None] if self.dense else weighted * points
+        )
+
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         """Return the covariances, and which of them were raised to the floor (K,).
 
         `shift` (K, d) are the means relative to the origins of the moments. Empty
         components keep their `previous` covariance.
         """
+        total = counts.sum(keepdims=True) if self.shared else counts  # (J,)
+        filled = total > 0
+        total = total[filled].reshape(-1, *[1] * (scatter.ndim - 1))
+        moments = (scatter - self.outer(counts, shift))[filled] / total
+        if self.pooled:
+            moments = np.tile(moments.mean(axis=1, keepdims=True), moments.shape[1])
+        covariances, at_floor = previous.copy(), np.zeros(filled.size, dtype=bool)
+        found = self.floored(moments, floor, degenerate)
+        covariances[filled], at_floor[filled] = found
+        return covariances, np.broadcast_to(at_floor, counts.size).copy()
 
-    @abstractmethod
+    def floored(self, moments, floor, degenerate):
+        """Return covariances raised to the floor, and which of them changed (J,).
+
+        The variance of `degenerate` directions (d,) is set to one.
+        """
+        if self.dense:
+            pairs = [floored(moment, floor, degenerate) for moment in moments]
+            return np.stack([pair[0] for pair in pairs]), [pair[1] for pair in pairs]
+        floor = max(floor, _LEAST_VARIANCE)
+        at_floor = ((moments < floor) & ~degenerate).any(axis=1)
+        return np.where(degenerate, 1.0, np.maximum(moments, floor)), at_floor
+
     def averaged(self, covariances, k, weights):
         """Return the covariances, with the weighted mean of all for component `k`."""
-
-    @abstractmethod
-    def factors_of_precisions(self, precisions):
-        """Return factors `U` of precisions; LinAlgError if not positive definite."""
-
-    @abstractmethod
-    def to_white(self, factors, whitening):
-        """Return whitened covariances from factors `U` in the units of the data."""
-
-
-class Full(AbstractEstimatedCovariance):
-    """One covariance per component: (K, d, d)."""
-
-    whitening = "full"
-
-    def shape(self, K, d):
-        return (K, d, d)
-
-    def unit(self, K, d):
-        return np.tile(np.eye(d), (K, 1, 1))
-
-    def n_parameters(self, covariances):
-        K, d, _ = covariances.shape
-        return K * d * (d + 1) // 2
-
-    def log_det(self, factors, K, d):
-        return np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)
-
-    def standardise(self, diff, factors, k):
-        return diff @ factors[k]
-
-    def colour(self, noise, factors, k):
-        return solve_triangular(factors[k], noise.T, trans="T").T
-
-    def empty_scatter(self, K, d):
-        return np.zeros((K, d, d))
-
-    def add_scatter(self, scatter, k, r, diff):
-        weighted = diff * np.sqrt(r)[:, None]
-        scatter[k] += weighted.T @ weighted  # BLAS computes one triangle
-
-    def scatter(self, covariances, counts, d):
-        return counts[:, None, None] * covariances
-
-    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
-        covariances = previous.copy()  # (K, d, d)
-        at_floor = np.zeros(counts.size, dtype=bool)
-        for k in np.flatnonzero(counts > 0):
-            moment = scatter[k] / counts[k] - np.outer(shift[k], shift[k])
-            covariances[k], at_floor[k] = floored(moment, floor, degenerate)
-        return covariances, at_floor
-
-    def averaged(self, covariances, k, weights):
-        return _with_average(covariances, k, weights)
-
-    def factors(self, covariances):
-        return np.stack([_dense_factor(matrix) for matrix in covariances])
-
-    def precisions(self, factors):
-        return factors @ factors.transpose(0, 2, 1)
-
-    def widened(self, covariances, varying):
-        return _widened(covariances, varying)
-
-    def least_variances(self, covariances):
-        return np.linalg.eigvalsh(covariances)[:, 0]
-
-    def factors_of_precisions(self, precisions):
-        return _symmetric_root(precisions)
-
-    def to_data(self, covariances, whitening):
-        pairs = [_dense_to_data(matrix, whitening) for matrix in covariances]
-        return np.stack([pair[0] for pair in pairs]), np.stack([p[1] for p in pairs])
-
-    def to_white(self, factors, whitening):
-        return np.stack([_dense_to_white(factor, whitening) for factor in factors])
-
-
-class Tied(AbstractEstimatedCovariance):
-    """One covariance for all components: (d, d)."""
-
-    whitening = "full"
-
-    def shape(self, K, d):
-        return (d, d)
-
-    def unit(self, K, d):
-        return np.eye(d)
-
-    def n_parameters(self, covariances):
-        d = covariances.shape[0]
-        return d * (d + 1) // 2
-
-    def log_det(self, factors, K, d):
-        return np.full(K, np.log(np.diagonal(factors)).sum())
-
-    def standardise(self, diff, factors, k):
-        return diff @ factors
-
-    def colour(self, noise, factors, k):
-        return solve_triangular(factors, noise.T, trans="T").T
-
-    def empty_scatter(self, K, d):
-        return np.zeros((d, d))
-
-    def add_scatter(self, scatter, k, r, diff):
-        scatter += (diff * r[:, None]).T @ diff
-
-    def scatter(self, covariances, counts, d):
-        return counts.sum() * covariances
-
-    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
-        moved = (shift * counts[:, None]).T @ shift  # (d, d)
-        moment = (scatter - moved) / counts.sum()
-        covariance, at_floor = floored(moment, floor, degenerate)
-        return covariance, np.full(counts.size, at_floor)
-
-    def averaged(self, covariances, k, weights):
+        covariances = covariances.copy()
+        if not self.shared:
+            covariances[k] = np.average(covariances, axis=0, weights=weights)
         return covariances
 
-    def factors(self, covariances):
-        return _dense_factor(covariances)
-
-    def precisions(self, factors):
-        return factors @ factors.T
-
-    def widened(self, covariances, varying):
-        return _widened(covariances, varying)
-
     def least_variances(self, covariances):
-        return np.linalg.eigvalsh(covariances)[:1]
-
-    def factors_of_precisions(self, precisions):
-        return _symmetric_root(precisions)
-
-    def to_data(self, covariances, whitening):
-        return _dense_to_data(covariances, whitening)
-
-    def to_white(self, factors, whitening):
-        return _dense_to_white(factors, whitening)
-
-
-class AbstractVariances(AbstractEstimatedCovariance):
-    """Variances, whose factors `U` are inverse standard deviations."""
-
-    def n_parameters(self, covariances):
-        return covariances.size
-
-    def standardise(self, diff, factors, k):
-        return diff * factors[k]
-
-    def colour(self, noise, factors, k):
-        return noise / factors[k]
-
-    def averaged(self, covariances, k, weights):
-        return _with_average(covariances, k, weights)
-
-    def factors(self, covariances):
-        return 1.0 / np.sqrt(covariances)
-
-    def precisions(self, factors):
-        return factors**2
-
-    def factors_of_precisions(self, precisions):
-        if not (precisions > 0).all():
-            raise np.linalg.LinAlgError("A precision is not positive.")
-        return np.sqrt(precisions)
-
-
-class Diagonal(AbstractVariances):
-    """One variance per component and feature: (K, d)."""
-
-    whitening = "diag"
-
-    def shape(self, K, d):
-        return (K, d)
-
-    def unit(self, K, d):
-        return np.ones((K, d))
-
-    def log_det(self, factors, K, d):
-        return np.log(factors).sum(axis=1)
-
-    def empty_scatter(self, K, d):
-        return np.zeros((K, d))
-
-    def add_scatter(self, scatter, k, r, diff):
-        scatter[k] += r @ diff**2
-
-    def scatter(self, covariances, counts, d):
-        return counts[:, None] * covariances
-
-    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
-        floor = max(floor, _LEAST_VARIANCE)
-        filled = counts > 0
-        moments = scatter[filled] / counts[filled, None] - shift[filled] ** 2
-        at_floor = np.zeros(counts.size, dtype=bool)
-        at_floor[filled] = ((moments < floor) & ~degenerate).any(axis=1)
-        variances = previous.copy()  # (K, d)
-        variances[filled] = np.where(degenerate, 1.0, np.maximum(moments, floor))
-        return variances, at_floor
-
-    def widened(self, covariances, varying):
-        variances = np.ones((covariances.shape[0], varying.size))
-        variances[:, varying] = covariances
-        return variances
-
-    def least_variances(self, covariances):
+        if self.dense:
+            return np.linalg.eigvalsh(covariances)[:, 0]
         return covariances.min(axis=1)
 
+    # -- coordinates -----------------------------------------------------------------
+
+    def factors_of_precisions(self, precisions):
+        """Return factors `U` of precisions; LinAlgError if not positive definite."""
+        if not self.dense:
+            if not (precisions > 0).all():
+                raise np.linalg.LinAlgError("A precision is not positive.")
+            return np.sqrt(precisions)
+        asymmetry = np.abs(precisions - precisions.swapaxes(1, 2))
+        size = np.abs(precisions).max(axis=(1, 2), keepdims=True)
+        if (asymmetry > 1e-8 * size).any():
+            raise np.linalg.LinAlgError("A precision is not symmetric.")
+        return np.linalg.cholesky(precisions)
+
     def to_data(self, covariances, whitening):
-        variances = covariances * whitening.scale**2
-        return variances, self.factors(variances)
+        if not self.dense:
+            variances = covariances * whitening.scale**2
+            return variances, self.factors(variances)
+        roots = whitening.factor @ np.linalg.cholesky(covariances)
+        lower = np.stack([_lower_triangular(root) for root in roots])
+        factors = np.stack([inverse_transpose(one) for one in lower])
+        return lower @ lower.swapaxes(1, 2), factors
 
     def to_white(self, factors, whitening):
-        variances = (factors * whitening.scale) ** -2.0
-        return np.where(whitening.degenerate, 1.0, variances)
-
-
-class Spherical(AbstractVariances):
-    """One variance per component: (K,)."""
-
-    whitening = "spherical"
-
-    def shape(self, K, d):
-        return (K,)
-
-    def unit(self, K, d):
-        return np.ones(K)
-
-    def log_det(self, factors, K, d):
-        return d * np.log(factors)
-
-    def empty_scatter(self, K, d):
-        return np.zeros(K)
-
-    def add_scatter(self, scatter, k, r, diff):
-        scatter[k] += r @ np.einsum("ij,ij->i", diff, diff)
-
-    def scatter(self, covariances, counts, d):
-        return d * counts * covariances
-
-    def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
-        floor = max(floor, _LEAST_VARIANCE)
-        filled = counts > 0
-        moved = (shift[filled] ** 2).mean(axis=1)
-        moments = scatter[filled] / (counts[filled] * shift.shape[1]) - moved
-        at_floor = np.zeros(counts.size, dtype=bool)
-        at_floor[filled] = moments < floor
-        variances = previous.copy()  # (K,)
-        variances[filled] = np.maximum(moments, floor)
-        return variances, at_floor
+        """Return whitened covariances from factors `U` in the units of the data."""
+        if self.dense:
+            roots = whitening.inverse @ np.linalg.inv(factors).swapaxes(1, 2)
+            covariances = roots @ roots.swapaxes(1, 2)
+        else:
+            covariances = (factors * whitening.scale) ** -2.0
+        return self.floored(covariances, 0.0, whitening.degenerate)[0]
 
     def widened(self, covariances, varying):
-        return covariances  # a scalar whitening has no degenerate coordinates
-
-    def least_variances(self, covariances):
-        return covariances
-
-    def to_data(self, covariances, whitening):
-        variances = covariances * whitening.scale[0] ** 2
-        return variances, self.factors(variances)
-
-    def to_white(self, factors, whitening):
-        return (factors * whitening.scale[0]) ** -2.0
+        wide = self.unit(len(covariances), varying.size)
+        if self.dense:
+            wide[np.ix_(range(len(wide)), varying, varying)] = covariances
+        else:
+            wide[:, varying] = covariances
+        return wide
 
 
 COVARIANCES = {
-    "full": Full(),
-    "tied": Tied(),
-    "diag": Diagonal(),
-    "spherical": Spherical(),
+    "full": Covariance(dense=True, whitening="full"),
+    "tied": Covariance(dense=True, whitening="full", shared=True),
+    "diag": Covariance(dense=False, whitening="diag"),
+    "spherical": Covariance(dense=False, whitening="spherical", pooled=True),
 }
 
 
@@ -395,18 +382,6 @@ def floored(matrix, floor, degenerate):
     return matrix, False
 
 
-def _widened(covariances, varying):
-    """Embed matrices of the `varying` coordinates (d,) in identity matrices (d, d)."""
-    wide = np.eye(varying.size) * np.ones((*covariances.shape[:-2], 1, 1))
-    wide[..., np.ix_(varying, varying)[0], np.ix_(varying, varying)[1]] = covariances
-    return wide
-
-
-def _dense_factor(covariance):
-    """Return upper triangular `U` with ``U U^T`` the inverse of a covariance (d, d)."""
-    return inverse_transpose(np.linalg.cholesky(covariance))
-
-
 def inverse_transpose(lower):
     """Return ``L^-T``, upper triangular, for lower triangular `L` (d, d)."""
     return solve_triangular(lower, np.eye(lower.shape[0]), lower=True).T
@@ -417,26 +392,3 @@ def _lower_triangular(root):
     # By QR, because the product would square the condition number.
     upper = np.linalg.qr(root.T, mode="r")
     return (upper * np.where(np.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
-
-
-def _dense_to_data(covariance, whitening):
-    lower = _lower_triangular(whitening.factor @ np.linalg.cholesky(covariance))
-    return lower @ lower.T, inverse_transpose(lower)
-
-
-def _dense_to_white(factor, whitening):
-    root = whitening.inverse @ np.linalg.inv(factor).T
-    return floored(root @ root.T, 0.0, whitening.degenerate)[0]
-
-
-def _symmetric_root(precisions):
-    asymmetry = np.abs(precisions - precisions.swapaxes(-1, -2))
-    if (asymmetry > 1e-8 * np.abs(precisions).max(axis=(-1, -2), keepdims=True)).any():
-        raise np.linalg.LinAlgError("A precision is not symmetric.")
-    return np.linalg.cholesky(precisions)
-
-
-def _with_average(covariances, k, weights):
-    covariances = covariances.copy()
-    covariances[k] = np.average(covariances, axis=0, weights=weights)
-    return covariances

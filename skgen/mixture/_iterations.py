@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from skgen.mixture._joint import Parameters
+from skgen.mixture._backend import LEAST_LOSS
+from skgen.mixture._covariance import Parameters
 from skgen.mixture._lbfgs import Acceleration
-from skgen.mixture._precision import LEAST_LOSS
-from skgen.mixture._statistics import Statistics
+from skgen.mixture._pass import Statistics
 
 # Maximum error of log-densities by matrix products, in units of rounding, and as a
 # fraction of the last increase of the likelihood.
@@ -93,7 +93,7 @@ class Run:
             self.parameters, self.statistics = found
             self.at_floor = at_floor
         if self.rise <= 0:
-            rounding = problem.precision.rounding
+            rounding = problem.backend.limits.rounding
             self.stalled = self.rise < -rounding * max(1.0, abs(self.bound))
             self.converged = not self.stalled
 

@@ -24,8 +24,7 @@ The steps are equivariant under affine maps of the rows. From a covariance
 
 import numpy as np
 
-from skgen.mixture._covariance import AbstractVariances, Spherical, floored
-from skgen.mixture._joint import Parameters
+from skgen.mixture._covariance import Parameters
 
 # Maximum length of the history: 16 steps gained nothing over 8.
 _MOST_STEPS = 8
@@ -102,7 +101,8 @@ class Acceleration:
         covariance = self.family.covariance
         units = in_own_units(difference[None], parameters, covariance)
         logs, means, widths = (part[0] for part in units)
-        share = _LONGEST / max(_LONGEST, longest(logs, means, widths))
+        length = longest(logs, means, widths, covariance)
+        share = _LONGEST / max(_LONGEST, length)
         weights = parameters.weights * np.exp(share * logs)
         K, d = parameters.means.shape
         means = parameters.means + share * difference[K : K + K * d].reshape(K, d)
@@ -123,36 +123,32 @@ def flat(parameters, filled):
 def in_own_units(differences, parameters, covariance):
     """Return differences (m, N) of parameters in the units of each component.
 
-    Log-weights (m, K), means (m, K, d) and covariances (m, J, d, d), (m, J, d) or
-    (m, J, 1), with J = 1 if tied and else K.
+    Log-weights (m, K), means (m, K, d) and covariances (m, J, d, d) or (m, J, d).
     """
     (K, d), U, m = parameters.means.shape, parameters.factors, len(differences)
     logs, means, widths = np.split(differences, [K, K + K * d], axis=1)
-    means = means.reshape(m, K, d)
-    if isinstance(covariance, AbstractVariances):
-        U = U.reshape(K, -1)
-        return logs, means * U, widths.reshape(m, *U.shape) * U**2
-    U = U.reshape(-1, d, d)
-    widths = U.transpose(0, 2, 1) @ widths.reshape(m, *U.shape) @ U
-    return logs, (means[:, :, None] @ U)[:, :, 0], widths
+    means, widths = means.reshape(m, K, d), widths.reshape(m, *U.shape)
+    if not covariance.dense:
+        return logs, means * U, widths * U**2
+    return logs, (means[:, :, None] @ U)[:, :, 0], U.swapaxes(1, 2) @ widths @ U
 
 
 def in_metric(differences, parameters, covariance):
     """Return differences (m, N) as vectors whose metric is the identity: (m, N)."""
     logs, means, widths = in_own_units(differences, parameters, covariance)
-    weights, (m, _, d) = parameters.weights, means.shape
+    weights, m = parameters.weights, len(differences)
     roots = np.sqrt(weights)  # (K,)
-    # A tied covariance has the weight of all components. A spherical one counts d
-    # times.
-    shares = 0.5 * (weights if widths.shape[1] == weights.size else np.ones(1))
-    shares = shares * (d if isinstance(covariance, Spherical) else 1)
-    widths = np.sqrt(shares)[:, None] * widths.reshape(m, shares.size, -1)
+    # A shared covariance has the weight of all components.
+    shares = np.ones(1) if covariance.shared else weights
+    widths = np.sqrt(0.5 * shares)[:, None] * widths.reshape(m, shares.size, -1)
     parts = logs * roots, means * roots[:, None], widths
     return np.hstack([part.reshape(m, -1) for part in parts])
 
 
-def longest(logs, means, widths):
+def longest(logs, means, widths, covariance):
     """Return the largest step of any component in its own units."""
+    if covariance.pooled:  # the same step for every feature
+        widths = widths[:, :1]
     widths = widths.reshape(len(widths), -1)
     lengths = np.abs(logs), *(np.linalg.norm(a, axis=1) for a in (means, widths))
     return max(length.max() for length in lengths)
@@ -164,18 +160,14 @@ def stretched(parameters, widths, family):
     Also return which components (K,) are at the floor.
     """
     covariances, (K, d) = parameters.covariances, parameters.means.shape
-    if isinstance(family.covariance, AbstractVariances):
-        moments = covariances * (1 + 0.5 * widths.reshape(covariances.shape)) ** 2
-        # The scatter of components with these moments:
-        scatter = d // widths.shape[-1] * (parameters.weights * moments.T).T
-        shift = np.zeros((K, d))
-        rest = covariances, family.floor, family.degenerate
-        return family.covariance.from_scatter(scatter, parameters.weights, shift, *rest)
-    moments = covariances.reshape(-1, d, d)
-    roots = np.linalg.cholesky(moments) @ (np.eye(d) + 0.5 * widths)  # (J, d, d)
-    pairs = [floored(root @ root.T, family.floor, family.degenerate) for root in roots]
-    covariances = np.stack([pair[0] for pair in pairs]).reshape(covariances.shape)
-    return covariances, np.broadcast_to([pair[1] for pair in pairs], K).copy()
+    if family.covariance.dense:
+        roots = np.linalg.cholesky(covariances) @ (np.eye(d) + 0.5 * widths)
+        moments = roots @ roots.swapaxes(1, 2)  # (J, d, d)
+    else:
+        moments = covariances * (1 + 0.5 * widths) ** 2  # (J, d)
+    floor, degenerate = family.floor, family.degenerate
+    covariances, at_floor = family.covariance.floored(moments, floor, degenerate)
+    return covariances, np.broadcast_to(at_floor, K).copy()
 
 
 def lbfgs(moves, bends, gradient):

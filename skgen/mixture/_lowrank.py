@@ -13,6 +13,9 @@ Arrays have the shape (K, d, r + 1), with the columns of a matrix followed by a
 diagonal: `A` and `D` for covariances; `C` and :math:`D^{-1}` with
 :math:`\Sigma^{-1} = D^{-1} - C C^\top` for precisions; :math:`V \sqrt{S}` and
 :math:`D^{-1/2}` for factors.
+
+Drton, M., Sturmfels, B. and Sullivant, S. (2007). Algebraic factor analysis: tetrads,
+pentads and beyond. Probability Theory and Related Fields 138, 463-493.
 """
 
 import numpy as np
@@ -23,22 +26,32 @@ from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
 class LowRank(AbstractCovariance):
     """Low rank plus diagonal covariances: (K, d, r + 1)."""
 
-    whitening = "diag"
+    dense, whitening = False, "diag"
 
     def n_parameters(self, covariances):
         K, d, columns = covariances.shape
         r = columns - 1
-        # The covariance is invariant to rotations of the columns of A.
-        return K * (d * r - r * (r - 1) // 2 + d)
+        # The covariance is invariant to rotations of the columns of A, and a symmetric
+        # matrix has no more than d (d + 1) / 2 entries (Drton et al., 2007).
+        return K * min(d * r - r * (r - 1) // 2 + d, d * (d + 1) // 2)
 
-    def log_det(self, factors, K, d):
+    def public(self, array):
+        return array
+
+    def stacked(self, array, d):
+        return array
+
+    def by_products(self, d):
+        return False
+
+    def log_det(self, factors, K):
         shrinkage = (factors[:, :, :-1] ** 2).sum(axis=1)  # (K, r): S
         return np.log(factors[:, :, -1]).sum(axis=1) + np.log1p(-shrinkage).sum(axis=1)
 
-    def standardise(self, diff, factors, k):
-        z = diff * factors[k, :, -1]  # (n, d)
+    def standardise(self, backend, difference, factors, k):
+        z = difference * factors[k, :, -1:]  # (s, d, c)
         P = factors[k, :, :-1]  # (d, r)
-        return z - (z @ P) @ P.T
+        return z - backend.product(P, backend.product(P.T, z))
 
     def colour(self, noise, factors, k):
         P = factors[k, :, :-1]  # (d, r)

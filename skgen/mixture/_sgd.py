@@ -18,10 +18,9 @@ from skgen._typing import RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._init import INIT_PARAMS
+from skgen.mixture._initialize import INIT_PARAMS, first_values, sampled_rows
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._modules import MODULES
-from skgen.mixture._sgd_start import first_values, start_rows
+from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
 from skgen.neural._schedule import Plateau
 
@@ -302,17 +301,18 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _new_module(self, X, training, rng):
         n, d = X.shape
         self._check_rows(n, n)
-        kind, rank = self.covariance_type, self._resolved_rank(d)
-        self._fitted_covariance_type = kind
+        rank = self._resolved_rank(d)
+        self._fitted_covariance_type = self.covariance_type
         self._set_coordinates(X)
-        chosen = start_rows(training.size, self.n_components, rng)
+        chosen = sampled_rows(training.size, self.n_components, rng)
         Z = self._white(X[training[chosen]])
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
-        values = first_values(
-            Z, self.n_components, kind, rank, self.init_params, floor, rng
-        )
-        return MODULES[kind](*values, floor)
+        covariance = self._covariance
+        options = self.n_components, covariance, rank, self.init_params
+        values = first_values(Z, *options, floor, rng)
+        module = DenseModule if covariance.dense else DiagonalModule
+        return module(*values, floor)
 
     def _set_coordinates(self, X):
         """Set the whitened, non-constant and centred coordinates of the module."""
@@ -384,15 +384,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         d = self._varying.size
         means = np.zeros((weights.size, d))
         means[:, self._varying] = moved + self._shift
-        wide = self._covariance.widened(covariances, self._varying)
-        covariances, factors = self._covariance.to_data(wide, self._whitening)
+        covariance = self._covariance
+        covariances = covariance.stacked(covariances, self._shift.size)
+        wide = covariance.widened(covariances, self._varying)
+        covariances, factors = covariance.to_data(wide, self._whitening)
         history = self._losses()
         return {
             "weights_": weights / weights.sum(),
             "means_": self._whitening.unwhiten(means),
-            "covariances_": covariances,
-            "precisions_": self._covariance.precisions(factors),
-            "precisions_cholesky_": factors,
+            "covariances_": covariance.public(covariances),
+            "precisions_": covariance.public(covariance.precisions(factors)),
+            "precisions_cholesky_": covariance.public(factors),
             "converged_": False,
             "n_iter_": len(history),
             "lower_bound_": -history[-1]["train"],
@@ -404,7 +406,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         name, module = type(self).__name__, self.net_.module_
         at_floor = np.zeros(1, dtype=bool)
         if self._varying.any():
-            least = self._covariance.least_variances(module.values()[2])
+            covariance, covariances = self._covariance, module.values()[2]
+            covariances = covariance.stacked(covariances, self._shift.size)
+            least = covariance.least_variances(covariances)
             at_floor = least <= 1.01 * module.floor
         messages = {
             f"{name} did not converge within max_epochs epochs: the loss was still "

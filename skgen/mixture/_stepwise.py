@@ -13,11 +13,8 @@ all rows equally; a lower power forgets rows whose responsibilities were compute
 the parameters were poor.
 """
 
-import numpy as np
-
-from skgen.mixture._precision import LEAST_LOSS
-from skgen.mixture._problem import AbstractProblem
-from skgen.mixture._statistics import Statistics
+from skgen.mixture._backend import LEAST_LOSS
+from skgen.mixture._pass import AbstractProblem, Statistics
 
 _POWER = 0.6
 
@@ -31,7 +28,7 @@ class Stepwise(AbstractProblem):
     """Problem of a block and, as whitened parameters `before`, of the earlier rows."""
 
     def __init__(self, block, before, step):
-        self.block, self.family = block, block.family
+        self.block, self.family, self.backend = block, block.family, block.backend
         self.before, self.step = before, step
 
     def sums(self, expectation):
@@ -50,10 +47,8 @@ def blended(collected, before, step, covariance):
     scale = step / collected.counts.sum()
     counts = (1 - step) * before.weights  # (K,)
     apart = before.means - collected.origins  # (K, d)
-    d = apart.shape[1]
-    scatter = covariance.scatter(before.covariances, counts, d)
-    for k in np.flatnonzero(counts):
-        covariance.add_scatter(scatter, k, counts[k : k + 1], apart[k : k + 1])
+    scatter = covariance.scatter(before.covariances, counts)
+    scatter += covariance.outer(counts, apart)
     return Statistics(
         scale * collected.counts + counts,
         scale * collected.first + counts[:, None] * apart,
