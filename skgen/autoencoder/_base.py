@@ -437,9 +437,7 @@ class AbstractAutoencoder(
     def _n_latent(self):
         return self._fitted_n_components
 
-    @property
-    def _n_features_out(self):
-        return self._fitted_n_components
+    _n_features_out = _n_latent
 
     @property
     def _bytes_per_row(self):
