@@ -25,6 +25,7 @@ _torch_values = lazy_module("skgen.neural._packing", "This file")
 
 TRUSTED_TYPES = (
     "skgen.autoencoder._autoencoder.AutoEncoder",
+    "skgen.autoencoder._rae.RAE",
     "skgen.autoencoder._swae.SWAE",
     "skgen.autoencoder._vae.VAE",
     "skgen.compose._classifier.GenerativeClassifier",
@@ -67,6 +68,7 @@ _PRIVATE = {
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
     "Reconstruction": "skgen.autoencoder._autoencoder.Reconstruction",
+    "Regularised": "skgen.autoencoder._rae.Regularised",
     "Ring": "skgen.autoencoder._prior.Ring",
     "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
     "Shell": "skgen.autoencoder._swae.Shell",

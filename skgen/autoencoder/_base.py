@@ -68,8 +68,8 @@ class AbstractAutoencoder(
     noise_variance_: Any  # a number or an array
     latent_density_: Any
 
-    # Parameters of the loss: a check for each name.
-    _loss_parameters: ClassVar[dict[str, Callable[[Any, str], None]]] = {}
+    # Checks of the parameters of the loss, by name.
+    _loss_checks: ClassVar[dict[str, Callable[[Any, str], None]]] = {}
 
     # Number of encoder outputs for each latent dimension.
     _n_moments = 1
@@ -87,8 +87,8 @@ class AbstractAutoencoder(
     # -- hooks -----------------------------------------------------------------
 
     @abstractmethod
-    def _loss_module(self, *networks):
-        """Return the `AutoencoderModule` to train; `networks` are its arguments."""
+    def _loss_module(self, *networks, **parameters):
+        """Return the `AutoencoderModule` to train, with the parameters of the loss."""
 
     @abstractmethod
     def _prior_in_training(self, codes):
@@ -112,11 +112,11 @@ class AbstractAutoencoder(
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._fixed = (*cls._loss_parameters, *AbstractAutoencoder._fixed)
+        cls._fixed = (*cls._loss_checks, *AbstractAutoencoder._fixed)
 
     def _check_own(self):
         self._check_shared()
-        for name, check in self._loss_parameters.items():
+        for name, check in self._loss_checks.items():
             check(self, name)
 
     @property
@@ -137,7 +137,8 @@ class AbstractAutoencoder(
         varying = torch.from_numpy(self._coordinates.varying)
         likelihood = self._new_likelihood(self._coordinates.n_varying)
         self._start_at_the_mean(decoder, rows, rng)
-        return self._loss_module(encoder, decoder, likelihood, varying)
+        parameters = {name: getattr(self, name) for name in self._loss_checks}
+        return self._loss_module(encoder, decoder, likelihood, varying, **parameters)
 
     def _new_likelihood(self, d):
         if self.likelihood == "bernoulli":
@@ -446,9 +447,7 @@ class AbstractAutoencoder(
     def _n_latent(self):
         return self._fitted_n_components
 
-    @property
-    def _n_features_out(self):
-        return self._fitted_n_components
+    _n_features_out = _n_latent
 
     @property
     def _bytes_per_row(self):

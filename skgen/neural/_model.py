@@ -198,7 +198,7 @@ class GradientModel(GenerativeModel):
         net = getattr(self, "net_", None)
         if net is None:
             return super()._undoing()
-        return partial(net.restore_full_state, net.full_state())
+        return partial(net.restore, net.snapshot(), net.state())
 
     def _kept(self):
         kept = super()._kept()
