@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 from skgen._checks import (
-    check_choice,
     check_integer,
-    check_nonnegative,
     column_names,
     invalid_parameter,
     is_integer,
 )
 from skgen._typing import RandomState
-from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._initialize import INIT_PARAMS, first_values, sampled_rows
+from skgen.mixture._initialize import first_values, sampled_rows
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
@@ -276,16 +272,12 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # -- checks ----------------------------------------------------------------
 
     def _check_own(self):
-        check_integer(self, "n_components", 1)
-        check_choice(self, "covariance_type", tuple(ALL_COVARIANCES))
+        self._check_mixture(ALL_COVARIANCES)
         if self.rank is not None and not is_integer(self.rank, 1):
             raise invalid_parameter(
                 self, "rank", "None or an int of at least 1", self.rank
             )
-        check_nonnegative(self, "tol")
-        check_nonnegative(self, "reg_covar")
         check_integer(self, "n_iter_no_change", 1)
-        check_choice(self, "init_params", INIT_PARAMS)
 
     def _resolved_rank(self, d):
         """Return the rank of "lowrank" for `d` features."""
@@ -384,17 +376,12 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         d = self._varying.size
         means = np.zeros((weights.size, d))
         means[:, self._varying] = moved + self._shift
-        covariance = self._covariance
+        covariance, history = self._covariance, self._losses()
         covariances = covariance.stacked(covariances, self._shift.size)
         wide = covariance.widened(covariances, self._varying)
-        covariances, factors = covariance.to_data(wide, self._whitening)
-        history = self._losses()
+        mixture = weights / weights.sum(), means, wide
         return {
-            "weights_": weights / weights.sum(),
-            "means_": self._whitening.unwhiten(means),
-            "covariances_": covariance.public(covariances),
-            "precisions_": covariance.public(covariance.precisions(factors)),
-            "precisions_cholesky_": covariance.public(factors),
+            **self._in_data_units(*mixture, covariance, self._whitening),
             "converged_": False,
             "n_iter_": len(history),
             "lower_bound_": -history[-1]["train"],
@@ -418,10 +405,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             "of low density. net_.module_.revived marks them. Use fewer components or "
             "another initialisation.": bool(module.revived.any()),
         }
-        for message, happened in messages.items():
-            if happened:
-                warn_user(message, ConvergenceWarning)
-        self._warn_if_collapsed(at_floor)
+        self._warn_of(messages, at_floor)
 
 
 def _chunks(X):
