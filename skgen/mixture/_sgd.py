@@ -11,6 +11,7 @@ from skgen._checks import (
     invalid_parameter,
     is_integer,
 )
+from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
@@ -18,6 +19,7 @@ from skgen.mixture._initialize import first_values, sampled_rows
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
+from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
 
 # Number of rows whitened at once.
@@ -31,6 +33,7 @@ _LATENESS = 9
 _RANK = 10
 
 
+@documented(TRAINING)
 class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     r"""Gaussian mixture fitted by stochastic gradient descent.
 
@@ -48,9 +51,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     Parameters
     ----------
-    n_components : int, default=1
+    n_components : int
         Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
@@ -59,60 +62,43 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         - "spherical": each component has its own single variance;
         - "lowrank": :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in
           :math:`A_k` and a diagonal :math:`D_k`.
-    rank : int, default=None
+    rank : int
         Number of columns of :math:`A_k` for "lowrank". Ignored for other covariance
         types. None uses 10, or half the number of features if there are fewer than
         20 features.
-    tol : float, default=1e-3
+    tol : float
         Smallest decrease of the loss that counts as an improvement, in nats per row.
-    reg_covar : float, default=1e-6
+    reg_covar : float
         Minimum variance of a component in any direction, as a fraction of the
         variance of the data in that direction. For "lowrank", it is the minimum entry
         of :math:`D_k`, as a fraction of the variance of the feature. Values below
         1e-10, the limit of single precision, are replaced by 1e-10.
-    max_epochs : int, default=100
-        Maximum number of passes over the training rows.
-    batch_size : int or "auto", default="auto"
+    batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" uses a fortieth of the rows, or a
         tenth of the block in `partial_fit`, but at least 16 and at most 1,024.
-    lr : float, default=0.1
+    lr : float
         Initial learning rate. It decays as one over the square root of the number of
         steps. In addition, it is divided by five whenever the loss has not improved for
         `n_iter_no_change` epochs, at most twice. Steps are in units of the width of
         each component, so the default suits data of any scale.
-    optimizer : str or type, default="adam"
-        Optimiser: "adam", "adamw", "rmsprop", "sgd", or a subclass of
-        ``torch.optim.Optimizer``.
-    early_stopping : bool, default=True
+    early_stopping : bool
         Whether to hold out some rows and monitor their loss. Two final epochs train
         on all rows, including the held-out rows. If False, or if fewer than 5 rows
         would be held out, the training loss is monitored.
-    validation_fraction : float, default=0.1
-        Fraction of the rows to hold out, drawn at random. Ignored if
-        `early_stopping` is False.
-    n_iter_no_change : int, default=3
+    n_iter_no_change : int
         Number of epochs without an improvement by `tol` after which the learning
         rate is reduced or, at the lowest learning rate, training stops.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
         Initialisation method, as for :class:`EMGaussianMixture`. It uses a random
         sample of at most 20,000 rows, or of 400 rows per component if that is more.
-    warm_start : bool, default=False
+    warm_start : bool
         Whether `fit` continues from the previous solution, in the same whitened
         coordinates and with the same net. The parameters that the net was built
         with (`n_components`, `covariance_type`, `rank`, `reg_covar`, `optimizer`,
         `net_callbacks`, `net_params` and `device`) must not change.
-    net_callbacks : list, default=None
-        Callbacks of skorch for `net_`.
-    net_params : dict, default=None
-        Further parameters of ``skorch.NeuralNet``, such as
-        ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState instance or None
         Seed of the initialisation, of the order of the rows, and of the draws of
         `sample`.
-    device : str, default="cpu"
-        Device used for training: "cpu", "cuda", "cuda:1", "mps", or "auto" for the
-        fastest one available. The fitted mixture computes on the CPU in double
-        precision.
 
     Attributes
     ----------
@@ -138,8 +124,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     converged_ : bool
         Whether the loss stopped improving at the lowest learning rate. False after
         `partial_fit`.
-    n_iter_ : int
-        Number of epochs.
     lower_bound_ : float
         Mean log-likelihood of the fitted parameters, in nats per row: ``score(X)``
         to single precision. After `partial_fit`, the last entry of `lower_bounds_`.
@@ -155,11 +139,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     net_ : skorch.NeuralNet
         The trained net. Its ``module_`` holds the parameters in whitened
         coordinates.
-    n_features_in_ : int
-        Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features seen during `fit`. Defined only if all feature names
-        of `X` are strings.
 
     See Also
     --------
