@@ -13,14 +13,6 @@ import pytest
 import torch
 from estimators import rows
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn import config_context
-from sklearn.exceptions import ConvergenceWarning
-
-from skgen import EMGaussianMixture
-from skgen._torch import without_tf32
-from skgen._whitening import DiagonalWhitening
-from skgen.mixture import _device, _device_rows, _device_sums, _em
-from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._device import (
     DeviceExpectation,
     DeviceProblem,
@@ -33,6 +25,14 @@ from skgen.mixture._joint import Parameters
 from skgen.mixture._precision import LEAST_LOSS
 from skgen.mixture._products import products_of
 from skgen.mixture._statistics import Expectation, Family, maximise
+from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
+
+from skgen import EMGaussianMixture
+from skgen._torch import without_tf32
+from skgen._whitening import DiagonalWhitening
+from skgen.mixture import _device, _device_rows, _device_sums, _em
+from skgen.mixture._covariance import COVARIANCES
 
 every_type = pytest.mark.parametrize("kind", list(COVARIANCES))
 K, D, N = 5, 4, 5000

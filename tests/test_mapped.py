@@ -12,8 +12,8 @@ from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _restarts
-from skgen.rows import _mapped
 from skgen.mixture._covariance import COVARIANCES
+from skgen.rows import _mapped
 from skgen.rows._mapped import MappedTable, is_mapped
 from skgen.rows._moments import spread_of
 from skgen.rows._sketch import sample_of

@@ -9,12 +9,6 @@ import pytest
 from estimators import rows
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
-from sklearn.exceptions import ConvergenceWarning
-
-from skgen import EMGaussianMixture
-from skgen.mixture import _joint, _products, _statistics
-from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._iterations import Run, allowed_loss
 from skgen.mixture._joint import (
     Joint,
     Parameters,
@@ -34,6 +28,12 @@ from skgen.mixture._statistics import (
     maximise,
     statistics_of_shares,
 )
+from sklearn.exceptions import ConvergenceWarning
+
+from skgen import EMGaussianMixture
+from skgen.mixture import _joint, _products, _statistics
+from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._iterations import Run, allowed_loss
 
 every_type = pytest.mark.parametrize("kind", list(COVARIANCES))
 K, D = 4, 3

@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
-from sklearn.mixture import GaussianMixture
-
-from skgen import EMGaussianMixture
-from skgen.mixture import _joint, _moments
-from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._joint import Parameters
 from skgen.mixture._moments import Collector, Moments
 from skgen.mixture._precision import LEAST_LOSS
 from skgen.mixture._products import products_of
 from skgen.mixture._statistics import Expectation, Family, maximise
+from sklearn.mixture import GaussianMixture
+
+from skgen import EMGaussianMixture
+from skgen.mixture import _joint, _moments
+from skgen.mixture._covariance import COVARIANCES
 
 K, D = 8, 24
 FULL = COVARIANCES["full"]
