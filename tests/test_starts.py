@@ -5,8 +5,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from skgen.mixture._problem import Problem
-from skgen.mixture._problem_of import problem_of
 from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
@@ -15,6 +13,7 @@ from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._iterations import Run
+from skgen.mixture._pass import Problem, problem_of
 from skgen.mixture._restarts import (
     Levels,
     advance,

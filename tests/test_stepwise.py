@@ -5,11 +5,11 @@ import warnings
 import numpy as np
 import pytest
 from estimators import rows
-from skgen.mixture._problem import Problem
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 
 from skgen import EMGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._pass import Problem
 from skgen.mixture._stepwise import Stepwise, step_size
 
 every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))

@@ -145,7 +145,7 @@ class AbstractBackend(ABC):
 
     @abstractmethod
     def lowest(self, log_density, w):
-        """Return the lowest log-density of a chunk (s, 1, c), and its position."""
+        """Return the lowest log-density of a chunk (s, 1, c) and its position: (1,)."""
 
     def rounded(self, array):
         """Return an array, rounded to the type of the rows, in float64."""
@@ -230,8 +230,8 @@ class NumPyBackend(AbstractBackend):
         return i, (i + turn) % d
 
     def lowest(self, log_density, w):
-        position = log_density.argmin()
-        return log_density.flat[position], position
+        lowest = log_density.argmin(axis=2)[0]
+        return log_density[0, 0, lowest], lowest
 
 
 NUMPY = NumPyBackend()
@@ -367,7 +367,7 @@ class TorchBackend(AbstractBackend):
 
     def lowest(self, log_density, w):
         values = log_density.masked_fill(w == 0, torch.inf)  # padding
-        lowest = values.flatten().min(dim=0)
+        lowest = values.flatten().min(dim=0, keepdim=True)
         return lowest.values, lowest.indices
 
     def arithmetic(self):

@@ -199,7 +199,7 @@ class Covariance(AbstractCovariance):
 
     @property
     def by_rows(self):
-        """Whether the features of a row are its coordinates and their squares."""
+        """Whether most features of a row are its coordinates or their squares."""
         return not (self.dense or self.pooled)
 
     def by_products(self, d):

@@ -324,7 +324,8 @@ class Moments:
         self.apart = set(pass_.apart.tolist())
         self.origins = self.backend.array(pass_.origins[:, :, None])  # (K, d, 1)
         # Counts, first and second moments by differences, and sums of features.
-        self.sums = [zeros(K), zeros((K, d)), zeros(covariance.unit(K, d).shape)]
+        shape = pass_.joint.parameters.covariances.shape
+        self.sums = [zeros(K), zeros((K, d)), zeros(shape)]
         if pass_.near.size:
             self.sums.append(zeros((covariance.n_features(d), pass_.near.size)))
         self._adds_scatter = (
@@ -359,7 +360,7 @@ class Moments:
     def finish(self):
         """Return the `Sums` of the task."""
         self._add_few()
-        lowest, rows = map(self.backend.math.stack, (self._lowest, self._rows))
+        lowest, rows = map(self.backend.math.concatenate, (self._lowest, self._rows))
         found = [*self.sums, self._log_likelihood, lowest, rows]
         *sums, log_likelihood, lowest, rows = self.backend.fetch(found)
         worst = lowest.argmin()
