@@ -74,7 +74,7 @@ def module(kind, values, floor=1e-8, dtype=torch.float64):
     dense = ALL_COVARIANCES[kind].dense
     cls = formulas.DenseModule if dense else formulas.DiagonalModule
     made = cls(*values, floor).to(dtype)
-    made.start(*values)  # once more, in its own precision
+    made.reset(*values)  # once more, in its own precision
     return made
 
 
@@ -348,7 +348,7 @@ def test_dead_components_are_revived_and_named():
     made = ours.net_.module_
     weights, means, covariances = made.values()
     means[2] = 1e3  # where no row is
-    made.start(np.array([0.5, 0.5, 1e-9]), means, covariances)
+    made.reset(np.array([0.5, 0.5, 1e-9]), means, covariances)
     batch = torch.from_numpy(ours._encoded(X[:100]))
     made.maintain(batch, 1000)
     weights, means, _ = made.values()

@@ -22,7 +22,7 @@ from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._initialize import completed, start_array, user_start
+from skgen.mixture._initialize import completed, given_array, given_parameters
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import log_density, problem_of
 from skgen.mixture._restarts import Levels, first_run
@@ -290,7 +290,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         check_integer(self, "max_iter", 0)
         check_integer(self, "n_init", 1)
         check_boolean(self, "warm_start")
-        start_array(self, "weights_init", (self.n_components,))
+        given_array(self, "weights_init", (self.n_components,))
         if self.device != "cpu":  # Import torch only when a device is requested.
             check_device(self)
 
@@ -306,7 +306,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         table = X
         if isinstance(X, np.ndarray):
             table = ArrayTable(self, X, sample_weight)
-        start = user_start(self, table.n_features)
+        start = given_parameters(self, table.n_features)
         if self._continues():
             start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
         covariance = COVARIANCES[self.covariance_type]

@@ -47,7 +47,7 @@ class AbstractMixtureModule(LossModule):
         self.register_buffer("revived", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("centre", torch.zeros(self.d))
         self._make(covariances.shape)
-        self.start(weights, means, covariances)
+        self.reset(weights, means, covariances)
 
     # -- the covariance type -------------------------------------------------------
 
@@ -126,7 +126,7 @@ class AbstractMixtureModule(LossModule):
         return tuple(value.cpu().numpy() for value in values)
 
     @torch.no_grad()
-    def start(self, weights, means, covariances):
+    def reset(self, weights, means, covariances):
         """Set the reference mixture; all changes become zero."""
         for parameter in self.parameters():
             parameter.zero_()
@@ -158,7 +158,7 @@ class AbstractMixtureModule(LossModule):
                 covariances[k] = np.average(covariances, axis=0, weights=weights)
             weights[k] = 0.5 / weights.size
             self.revived[k] = True
-        self.start(weights / weights.sum(), means, covariances)
+        self.reset(weights / weights.sum(), means, covariances)
 
 
 class DenseModule(AbstractMixtureModule):
