@@ -351,8 +351,10 @@ def test_dead_components_are_revived_and_named():
     made.reset(np.array([0.5, 0.5, 1e-9]), means, covariances)
     batch = torch.from_numpy(ours._encoded(X[:100]))
     made.maintain(batch, 1000)
-    weights, means, _ = made.values()
+    weights, means, after = made.values()
     assert weights[2] > 0.1
+    # The others have the weight 1 / 2 each. Tensors are in single precision.
+    np.testing.assert_allclose(after[2], covariances[:2].mean(axis=0), rtol=1e-4)
     assert np.abs(means[2]).max() < 10
     assert made.revived.tolist() == [False, False, True]
     with pytest.warns(ConvergenceWarning, match="components .* became empty"):
