@@ -30,6 +30,7 @@ from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _backend, _covariance, _pass
+from skgen.mixture._answers import log_density, posterior
 from skgen.mixture._backend import (
     LEAST_LOSS,
     NUMPY,
@@ -47,10 +48,8 @@ from skgen.mixture._pass import (
     Problem,
     Statistics,
     far,
-    log_density,
     losses,
     maximise,
-    posterior,
 )
 
 EPS = np.finfo(np.float64).eps

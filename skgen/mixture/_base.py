@@ -11,10 +11,10 @@ from skgen._checks import invalid_parameter, rows_to_answer
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
+from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._lazy import DaskAnswersMixin
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._pass import log_density, most_probable, posterior
 from skgen.rows._dask import is_dask
 
 

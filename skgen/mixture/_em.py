@@ -24,11 +24,12 @@ from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
+from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import INIT_PARAMS, completed, start_array, user_start
 from skgen.mixture._iterations import Run
-from skgen.mixture._pass import log_density, problem_of
+from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
 from skgen.rows import table_elsewhere

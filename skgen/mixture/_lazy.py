@@ -9,8 +9,8 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._typing import ArrayLike, FloatArray, MatrixLike
+from skgen.mixture._answers import log_density, posterior
 from skgen.mixture._covariance import Parameters
-from skgen.mixture._pass import log_density, posterior
 from skgen.rows._dask import DaskRows, answers_on_dask, is_dask
 
 if TYPE_CHECKING:
