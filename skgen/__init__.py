@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from skgen._dequantize import dequantize
     from skgen._persistence import TRUSTED_TYPES
     from skgen.autoencoder._autoencoder import AutoEncoder
-    from skgen.autoencoder._distance import sliced_wasserstein_distance
+    from skgen.autoencoder._sliced_wasserstein import sliced_wasserstein_distance
     from skgen.autoencoder._swae import SWAE
     from skgen.autoencoder._vae import VAE
     from skgen.compose._changes import register_log_det
@@ -113,7 +113,7 @@ if not TYPE_CHECKING:
             "dequantize": "skgen._dequantize",
             "make_generative_pipeline": "skgen.compose._make",
             "register_log_det": "skgen.compose._changes",
-            "sliced_wasserstein_distance": "skgen.autoencoder._distance",
+            "sliced_wasserstein_distance": "skgen.autoencoder._sliced_wasserstein",
             "autoencoder": "skgen.autoencoder",
             "base": "skgen.base",
             "compose": "skgen.compose",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from skgen import EMGaussianMixture
 from skgen.mixture._covariance import COVARIANCES, Parameters
-from skgen.mixture._initialize import initial_shares
+from skgen.mixture._initialize import initial_responsibilities
 from skgen.mixture._iterations import Run
 from skgen.mixture._lbfgs import (
     Acceleration,
@@ -37,7 +37,7 @@ def problem(kind, n=200, d=3, seed=0, floor=1e-6, spread=1.5, weighted=False):
 
 def first(data, K, seed=0, method="random_from_data"):
     rng = np.random.RandomState(seed)
-    shares = initial_shares(data.X, data.sample_weight, K, method, rng)
+    shares = initial_responsibilities(data.X, data.sample_weight, K, method, rng)
     return data.from_shares(shares, K)
 
 
@@ -189,7 +189,7 @@ def test_steps_move_along_with_the_rows(kind, rng):
     turned = Problem(
         data.X @ A.T + 2.0, data.sample_weight, data.covariance, 0.0, data.degenerate
     )
-    shares = initial_shares(data.X, data.sample_weight, 4, "kmeans", rng)
+    shares = initial_responsibilities(data.X, data.sample_weight, 4, "kmeans", rng)
     runs = []
     for each in (data, turned):
         start = each.from_shares(shares, 4)

@@ -15,7 +15,7 @@ from torch import nn
 
 from skgen import VAE, EMGaussianMixture, SGDGaussianMixture
 from skgen.autoencoder import sliced_wasserstein_distance
-from skgen.autoencoder._blocks import by_blocks
+from skgen.autoencoder._autoencoder import Reconstruction
 from skgen.autoencoder._calibration import linear_em
 from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._importance import Proposal, with_control
@@ -32,15 +32,7 @@ from skgen.autoencoder._likelihood import (
     continuous_bernoulli_variance,
     gaussian_log_density,
 )
-from skgen.autoencoder._modes import Items, Modes
-from skgen.autoencoder._modules import (
-    Pool,
-    Reconstruction,
-    Shell,
-    Sliced,
-    Uniform,
-    Variational,
-)
+from skgen.autoencoder._modes import Ascents, Modes, by_blocks
 from skgen.autoencoder._networks import (
     ACTIVATIONS,
     build_networks,
@@ -60,10 +52,11 @@ from skgen.autoencoder._prior import (
 )
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
-    kl_to_standard_normal,
     sliced_distance,
     sliced_distance_to_normal,
 )
+from skgen.autoencoder._swae import Pool, Shell, Sliced, Uniform
+from skgen.autoencoder._vae import Variational, kl_to_standard_normal
 
 SIZES = [0, 1e-8, 1e-3, 0.0999, 0.1001, 1, 30, 500]
 LOGITS = sorted({sign * size for size in SIZES for sign in (-1, 1)})
@@ -1411,9 +1404,9 @@ def test_a_mode_that_two_starts_find_counts_once(rng):
     x = tensor(rng.standard_normal((3, D)))
     posterior = Posterior(module, prior, module.encode(x).numpy())
     row = torch.arange(3).repeat_interleave(2)
-    items = Items(posterior, x, row, tensor(rng.standard_normal((6, K))))
-    items.climb(12)
-    _, log_evidence, _ = items.laplace()
+    ascents = Ascents(posterior, x, row, tensor(rng.standard_normal((6, K))))
+    ascents.climb(12)
+    _, log_evidence, _ = ascents.laplace()
     log_p, _ = exact_evidence(module, prior, W, b, x.numpy())
     found = torch.logsumexp(log_evidence.view(3, 2), dim=1)
     np.testing.assert_allclose(found, log_p, atol=1e-9)

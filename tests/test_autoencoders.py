@@ -16,9 +16,9 @@ from sklearn.frozen import FrozenEstimator
 from torch import nn
 
 from skgen import SWAE, VAE, AutoEncoder, EMGaussianMixture, GaussianKDE
+from skgen.autoencoder._autoencoder import Reconstruction
 from skgen.autoencoder._latent_density import as_prior
 from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
-from skgen.autoencoder._modules import Reconstruction
 from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._prior import (
     AnyDensity,

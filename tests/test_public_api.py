@@ -91,6 +91,41 @@ def test_defaults_in_the_documentation_are_those_of_the_signature(cls):
             assert eval(stated.group(1)) == default, entry.name
 
 
+# Parameters with another default in one of the models, and the reason.
+OTHER_DEFAULTS = {
+    ("n_components", "AutoEncoder", "RAE", "SWAE", "VAE"): "a plane can be plotted",
+    ("covariance_type", "GaussianKDE"): "chosen by the rule of the bandwidth",
+    ("lr", "SGDGaussianMixture"): "steps are in widths of a component",
+    ("early_stopping", "SGDGaussianMixture"): "final epochs train on all rows",
+    ("n_iter_no_change", "SGDGaussianMixture"): "at each of three learning rates",
+}
+
+
+def test_a_parameter_has_one_default_in_all_models():
+    defaults = {}
+    for cls in CLASSES:
+        if not issubclass(cls, BaseEstimator):
+            continue
+        for parameter in inspect.signature(cls).parameters.values():
+            others = (k[0] for k in OTHER_DEFAULTS if cls.__name__ in k[1:])
+            if parameter.name not in others:
+                found = defaults.setdefault(parameter.name, {})
+                found[cls.__name__] = parameter.default
+    several = {name: found for name, found in defaults.items() if len(found) > 1}
+    assert len(several) > 20
+    for name, found in several.items():
+        assert len({repr(value) for value in found.values()}) == 1, (name, found)
+
+
+def test_help_has_the_shared_entries_and_those_of_the_class():
+    doc = ClassDoc(skgen.VAE)
+    entries = {entry.name: entry for entry in doc["Parameters"]}
+    assert entries["lr"].type == "float, default=0.005"
+    assert "log-variances" in " ".join(entries["encoder"].desc)  # of this class
+    assert "half a cosine" in " ".join(entries["lr"].desc)  # of all autoencoders
+    assert "score_samples" in " ".join(doc["Notes"])
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_document_their_parameters(method):
     signature = list(inspect.signature(method).parameters)[1:]

@@ -1,4 +1,4 @@
-"""Starts race on some of the rows, and the best goes on over all."""
+"""Initialisations compete on some of the rows; the best one continues on all rows."""
 
 import warnings
 from itertools import pairwise
@@ -17,12 +17,12 @@ from skgen.mixture._pass import Problem, problem_of
 from skgen.mixture._restarts import (
     Levels,
     advance,
-    candidates,
     coordinates,
     first_run,
+    initial_parameters,
     level_sizes,
-    race,
     ranked,
+    successive_halving,
 )
 from skgen.rows._source import AbstractTable, ArrayTable
 
@@ -163,17 +163,19 @@ def test_n_init_starts_that_differ(init_params):
     data, whitening = whitened(clusters())
     model = EMGaussianMixture(4, n_init=3, init_params=init_params)
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    found = list(candidates(model, *rest))
+    found = list(initial_parameters(model, *rest))
     assert len(found) == (6 if init_params == "kmeans" else 3)
     assert len({parameters.means.tobytes() for parameters in found}) > 1
 
 
-def test_the_best_of_the_race_goes_on():
+def test_the_best_initialisation_continues():
     data, whitening = whitened(clusters(seed=3))
     model = EMGaussianMixture(4, n_init=5, init_params="random_from_data")
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    runs = [Run(p, data.statistics(p), np.inf) for p in candidates(model, *rest)]
-    winner = race(list(runs), data, 1e-3)
+    runs = [
+        Run(p, data.statistics(p), np.inf) for p in initial_parameters(model, *rest)
+    ]
+    winner = successive_halving(list(runs), data, 1e-3)
     lengths = sorted(len(run.bounds) for run in runs)
     assert any(winner is run for run in runs)
     # 5, 3 and 2 of them for 5, 10 and 20 iterations, if they did not converge.
@@ -184,7 +186,7 @@ def test_the_best_of_the_race_goes_on():
     assert winner.bound >= np.median([run.bound for run in runs])
 
 
-def test_one_start_does_not_race(passes):
+def test_one_initialisation_does_not_compete(passes):
     levels = levels_of(clusters(), np.ones(400))
     model = EMGaussianMixture(4, init_params="k-means++")
     first_run(model, levels, NOTHING, levels._family[0], np.random.RandomState(0))
@@ -249,13 +251,13 @@ def test_levels_end_as_high_as_all_rows(small_levels, monkeypatch):
     assert by_levels >= at_once - 0.05
 
 
-def test_more_starts_race_where_rows_cost_more_than_calls(monkeypatch):
+def test_more_initialisations_where_rows_cost_more_than_calls(monkeypatch):
     data, whitening = whitened(clusters())
     model = EMGaussianMixture(4)
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    assert len(list(candidates(model, *rest))) == 2
+    assert len(list(initial_parameters(model, *rest))) == 2
     monkeypatch.setattr(_restarts, "_WORTH_TWO", 400 * 3 * 4)
-    assert len(list(candidates(model, *rest))) == 4
+    assert len(list(initial_parameters(model, *rest))) == 4
 
 
 @pytest.mark.thorough
@@ -274,20 +276,22 @@ def test_optima_are_no_lower_than_those_of_scikit_learn(name, real_data):
     assert np.mean(ours) >= np.mean(theirs) - 0.01
 
 
-def test_a_few_collapsed_rows_lose_the_race():
+def test_a_few_collapsed_rows_rank_last():
     data, whitening = whitened(clusters(seed=3))
     model = EMGaussianMixture(4, n_init=3, init_params="random_from_data")
     rest = data, NOTHING, whitening, np.random.RandomState(0)
-    runs = [Run(p, data.statistics(p), np.inf) for p in candidates(model, *rest)]
+    runs = [
+        Run(p, data.statistics(p), np.inf) for p in initial_parameters(model, *rest)
+    ]
     for run in runs:
         run.converged = True  # their order is what it is
     best, *others = sorted(runs, key=lambda run: -run.bound)
-    assert race(runs, data, 1e-3) is best
+    assert successive_halving(runs, data, 1e-3) is best
     best.at_floor = np.array([False, True, False, False])
-    assert race(runs, data, 1e-3) is best  # many rows
+    assert successive_halving(runs, data, 1e-3) is best  # many rows
     for run in runs:
         run.parameters.weights[1] = 29 / 400
-    assert race(runs, data, 1e-3) is others[0]
+    assert successive_halving(runs, data, 1e-3) is others[0]
     for run in others:
         run.at_floor = best.at_floor
-    assert race(runs, data, 1e-3) is best
+    assert successive_halving(runs, data, 1e-3) is best

@@ -26,7 +26,7 @@ from skgen.neural._batches import Batches
 from skgen.neural._build import build_net
 from skgen.neural._model import _same
 from skgen.neural._net import LossModule, StopTraining
-from skgen.neural._schedule import Patience, Plateau
+from skgen.neural._schedule import Plateau
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -696,8 +696,17 @@ class Script:
 
 def test_patience_counts_epochs_and_keeps_the_best():
     script = Script([9.0, 3.0, 2.0, 2.5, 2.4, 1.0])
-    assert script.run(Patience(2)) == 4
+    schedule = Plateau(0, 2, n_levels=1, watches_training=False)
+    assert script.run(schedule) == 4
     assert script.restored == 2
+
+
+def test_patience_is_for_held_out_rows_alone():
+    script = Script([9.0, 3.0, 2.0, 2.5, 2.4, 1.0])
+    script.held_out_ = None
+    schedule = Plateau(0, 2, n_levels=1, watches_training=False)
+    assert script.run(schedule) == 5
+    assert script.restored is None
 
 
 def test_a_plateau_lowers_the_rate_and_goes_back_to_the_best():

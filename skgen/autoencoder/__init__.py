@@ -6,7 +6,7 @@ from skgen._lazy import importable, lazy_names
 
 if TYPE_CHECKING:
     from skgen.autoencoder._autoencoder import AutoEncoder
-    from skgen.autoencoder._distance import (
+    from skgen.autoencoder._sliced_wasserstein import (
         sliced_wasserstein_distance,
     )
     from skgen.autoencoder._swae import SWAE
@@ -23,6 +23,6 @@ if not TYPE_CHECKING:
             "SWAE": "skgen.autoencoder._swae",
             "VAE": "skgen.autoencoder._vae",
             "AutoEncoder": "skgen.autoencoder._autoencoder",
-            "sliced_wasserstein_distance": "skgen.autoencoder._distance",
+            "sliced_wasserstein_distance": "skgen.autoencoder._sliced_wasserstein",
         },
     )

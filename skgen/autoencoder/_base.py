@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from collections.abc import Callable
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -16,12 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
     InvalidParameterError,
-    check_choice,
     check_integer,
     generator,
     generator_of_draws,
     invalid_parameter,
-    is_integer,
     validated_rows,
 )
 from skgen._threads import one_blas_thread
@@ -29,7 +28,11 @@ from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE
-from skgen.autoencoder._calibration import calibrate, posterior_draws
+from skgen.autoencoder._calibration import (
+    calibrate,
+    normal_density_of,
+    posterior_draws,
+)
 from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._latent_density import (
     LEAST_DRAWS,
@@ -37,32 +40,39 @@ from skgen.autoencoder._latent_density import (
     as_prior,
     check_prior,
     fit_latent_density,
-    is_density,
 )
 from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
-from skgen.autoencoder._networks import ACTIVATIONS, build_networks, last_layer
+from skgen.autoencoder._networks import build_networks, last_layer
+from skgen.autoencoder._parameters import AutoencoderParameters
 from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._reservoir import sample_of
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
-from skgen.neural._schedule import Patience
-
-LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
+from skgen.neural._schedule import Plateau
 
 # Number of draws that are decoded at once.
 _DRAWN_AT_ONCE = 4096
 
 
-class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
+class AbstractAutoencoder(
+    AutoencoderParameters, ClassNamePrefixFeaturesOutMixin, GradientModel
+):
     """Abstract autoencoder, with the density of rows that its decoder defines."""
 
     noise_variance_: Any  # a number or an array
     latent_density_: Any
 
-    # Whether training updates the noise variances, and whether a normal prior is fitted
-    # to the codes after training.
+    # Parameters of the loss: a check for each name.
+    _loss_parameters: ClassVar[dict[str, Callable[[Any, str], None]]] = {}
+
+    # Number of encoder outputs for each latent dimension.
+    _n_moments = 1
+
+    # Whether training updates the noise variances.
     _learns_noise = False
-    _learns_prior = False
+
+    # Prior that the user gave: a fitted density, a name, or None.
+    _prior_density: Any = None
 
     @property
     def _is_continuous(self):
@@ -71,29 +81,12 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     # -- hooks -----------------------------------------------------------------
 
     @abstractmethod
-    def _check_prior(self):
-        """Raise for an invalid parameter of the prior or of the loss."""
+    def _loss_module(self, *networks):
+        """Return the `AutoencoderModule` to train; `networks` are its arguments."""
 
     @abstractmethod
-    def _loss_module(self, encoder, decoder, likelihood, varying):
-        """Return the `AutoencoderModule` to train; varying: mask (d,)."""
-
-    @property
-    @abstractmethod
-    def _n_encoded(self):
-        """Return the number of outputs of the encoder for each row."""
-
-    @abstractmethod
-    def _first_prior(self, codes):
-        """Return the prior, or a normal prior with the moments of codes (n, k)."""
-
-    @abstractmethod
-    def _density_to_fit(self):
-        """Return the density to fit, False for the default, None for no density."""
-
-    @abstractmethod
-    def _given_density(self):
-        """Return the user's density that is the prior, or None."""
+    def _prior_in_training(self, codes):
+        """Return the prior, which codes (n, k) may guide; None without one."""
 
     # -- hooks of GradientModel ------------------------------------------------
 
@@ -111,22 +104,14 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         *GradientModel._fixed,
     )
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._fixed = (*cls._loss_parameters, *AbstractAutoencoder._fixed)
+
     def _check_own(self):
-        check_integer(self, "n_components", 1)
-        sizes = self.hidden_layer_sizes
-        if not _are_sizes(sizes):
-            rule = "a tuple of ints of at least 1, empty for a linear network"
-            raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
-        check_choice(self, "activation", ACTIVATIONS)
-        shape = self.image_shape
-        if shape is not None and not (_are_sizes(shape) and len(shape) in (2, 3)):
-            rule = "None, (height, width) or (channels, height, width)"
-            raise invalid_parameter(self, "image_shape", rule, shape)
-        check_choice(self, "likelihood", LIKELIHOODS)
-        check_choice(self, "noise_covariance", ("diag", "spherical"))
-        check_integer(self, "n_importance_samples", 0)
-        check_integer(self, "n_iter_no_change", 1)
-        self._check_prior()
+        self._check_shared()
+        for name, check in self._loss_parameters.items():
+            check(self, name)
 
     def _new_module(self, X, training, rng):
         d = X.shape[1]
@@ -137,7 +122,8 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             self.__dict__.pop(name, None)
         self._coordinates = Coordinates(self, X)
         self._fitted_n_components = self.n_components
-        encoder, decoder = build_networks(self, d, self.n_components, self._n_encoded)
+        n_encoded = self._n_moments * self.n_components
+        encoder, decoder = build_networks(self, d, self.n_components, n_encoded)
         varying = torch.from_numpy(self._coordinates.varying)
         likelihood = self._new_likelihood(self._coordinates.n_varying)
         self._start_at_the_mean(decoder, X[training])
@@ -156,7 +142,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         # For "gaussian" the mean is 0 already, which is the initial bias.
         if self.likelihood == "gaussian" or self.decoder is not None:
             return
-        mean = self._coordinates.inside(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
+        mean = self._coordinates.checked(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
         bias = last_layer(decoder).bias
         if bias.shape == mean.shape:
             with torch.no_grad():
@@ -171,7 +157,8 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return min(128, max(16, n_samples // 40))
 
     def _callbacks(self):
-        return [("schedule", Patience(self.n_iter_no_change))]
+        patience = Plateau(0, self.n_iter_no_change, n_levels=1, watches_training=False)
+        return [("schedule", patience)]
 
     def _loss_offset(self):
         return self._coordinates.loss_offset
@@ -190,7 +177,7 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
         # codes is fitted after training.
         k = self._fitted_n_components
         codes = np.random.RandomState(0).standard_normal((1000, k))
-        prior = self._first_prior(codes)
+        prior = self._prior_in_training(codes) or normal_density_of(codes)
         return {**self._adopted(), "_inference": self._posterior_under(prior, codes)}
 
     def _warn(self):
@@ -290,17 +277,19 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
             few = rows[order[:MOST_ROWS]]
             module = self._twin()
             codes = module.encode(few).numpy()
-            prior, density = self._first_prior(codes), None
+            prior = self._prior_in_training(codes)
+            learns_prior = prior is None
+            prior = prior or normal_density_of(codes)
             posterior = self._posterior_under(prior, codes, module)
-            calibrate(posterior, few, self._learns_prior)
-            wanted = self._density_to_fit()
-            if wanted is not None:
+            calibrate(posterior, few, learns_prior)
+            density = getattr(self, "latent_density", None)
+            if density is not None or learns_prior:
                 n_draws = -(-LEAST_DRAWS // few.shape[0])
                 draws = posterior_draws(posterior, few, n_draws, rng)
-                density, prior = self._fitted_prior(wanted, draws, torch_seed(rng))
+                density, prior = self._fitted_prior(density, draws, torch_seed(rng))
                 posterior = self._posterior_under(prior, codes, module)
-        if density is None:
-            density = self._given_density()
+            elif not isinstance(self._prior_density, str):
+                density = self._prior_density
         answer = {"_inference": posterior, "latent_density_": density}
         if self._coordinates.is_normal:
             variance = posterior.module.likelihood.variance.numpy()
@@ -310,11 +299,11 @@ class AbstractAutoencoder(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _fitted_prior(self, wanted, draws, seed):
         """Return a density fitted to draws (n, m, k), and the density as a prior."""
         try:
-            density = fit_latent_density(wanted or None, draws, seed)
+            density = fit_latent_density(wanted, draws, seed)
             prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
             check_prior(prior)
         except Exception as error:
-            named = "the default mixture" if wanted is False else repr(wanted)
+            named = "the default mixture" if wanted is None else repr(wanted)
             raise LatentDensityError(
                 f"The networks of {type(self).__name__} are trained and kept, but "
                 f"{named} cannot be used as the density of codes: {error}. Set another "
@@ -456,16 +445,3 @@ def _check_two_rows(owner, X):
             f"The 'X' argument of {owner} must have at least 2 rows. Got 1 sample "
             "instead."
         )
-
-
-def _are_sizes(value):
-    """Return whether a value is a tuple or list of positive integers."""
-    return isinstance(value, (tuple, list)) and all(is_integer(v, 1) for v in value)
-
-
-def check_latent_density(model):
-    """Raise for a `latent_density` that is neither None nor a density estimator."""
-    value = model.latent_density
-    if value is not None and not is_density(value):
-        rule = "None or an estimator with fit, score_samples and sample"
-        raise invalid_parameter(model, "latent_density", rule, value)

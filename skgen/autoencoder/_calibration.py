@@ -13,7 +13,7 @@ from skgen.autoencoder._prior import NormalMixture
 
 # Limits on the entries of the Jacobians of all rows: with a variance for each feature,
 # and with one variance for all features.
-_NUMBERS, _NUMBERS_FOR_ONE = 2**23, 2**21
+_ENTRIES, _ENTRIES_IF_SHARED = 2**23, 2**21
 _LEAST_ROWS = 200
 
 # Maximum number of EM iterations, tolerance on the logarithms of the variances, and
@@ -62,7 +62,9 @@ def _normal(z, covariance):
     mean = z.mean(0)
     centred = z - mean
     total = centred.T @ centred / z.shape[0] + covariance
-    return mean, torch.linalg.inv(floored(total))
+    least = _LEAST_VARIANCE * float(total.diagonal().mean()) + 1e-12
+    eye = torch.eye(z.shape[1], dtype=total.dtype)
+    return mean, torch.linalg.inv(total + least * eye)
 
 
 def inverse(H):
@@ -73,15 +75,9 @@ def inverse(H):
     return torch.linalg.inv(both * H + 1e-14 * eye) * both
 
 
-def floored(covariance):
-    """Return a covariance (k, k) with a floor on its eigenvalues."""
-    k = covariance.shape[0]
-    least = _LEAST_VARIANCE * float(covariance.diagonal().mean()) + 1e-12
-    return covariance + least * torch.eye(k, dtype=covariance.dtype)
-
-
 def normal_density_of(codes):
     """Return a normal prior with the mean and covariance of codes (n, k)."""
+    codes = torch.from_numpy(codes)
     mean, precision = _normal(codes, torch.zeros(codes.shape[1], dtype=codes.dtype))
     return NormalMixture([1.0], mean[None], precision[None])
 
@@ -97,8 +93,8 @@ def calibrate(posterior, rows, learns_prior):
     if not (learns_prior or isinstance(likelihood, Gaussian)):
         return
     one = not isinstance(likelihood, Gaussian) or likelihood.shared
-    numbers = _NUMBERS_FOR_ONE if one else _NUMBERS
-    rows = rows[: max(_LEAST_ROWS, 2 * k, numbers // (k * d))]
+    entries = _ENTRIES_IF_SHARED if one else _ENTRIES
+    rows = rows[: max(_LEAST_ROWS, 2 * k, entries // (k * d))]
     x = posterior.module.rows(rows)
     given = posterior.prior
     posterior.prior = given.normal()

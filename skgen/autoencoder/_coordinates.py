@@ -36,12 +36,12 @@ class Coordinates:
     def standardized(self, X):
         """Return rows (n, d) as inputs of the networks, with constant features at 0."""
         if not self.is_normal:
-            return self.inside(X)
+            return self.checked(X)
         U = self.whitening.whiten(X)
         U[:, ~self.varying] = 0.0
         return U
 
-    def inside(self, X):
+    def checked(self, X):
         """Return rows unchanged; raise if a value lies outside [0, 1]."""
         low, high = X.min(), X.max()
         if low < 0 or high > 1:

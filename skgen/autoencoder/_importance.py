@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
-from skgen.autoencoder._blocks import BLOCK_ITEMS, BLOCK_NUMBERS
+from skgen.autoencoder._modes import BLOCK_ENTRIES, BLOCK_ROWS
 
 # Number of groups of points. The best point of each group is an initial value.
 _GROUPS = 16
@@ -70,7 +70,7 @@ class Points:
             if stop > start
         ]
         self.z = z[torch.from_numpy(order)]
-        self.rows_at_once = max(1, min(BLOCK_ITEMS, BLOCK_NUMBERS // z.shape[0]))
+        self.rows_at_once = max(1, min(BLOCK_ROWS, BLOCK_ENTRIES // z.shape[0]))
         a = posterior.decode(self.z)
         self.natural, log_normalizer = posterior.module.likelihood.natural(a)
         self.log_prior = posterior.prior.log_density(self.z)  # (N,)

@@ -45,37 +45,32 @@ def fit_latent_density(density, draws, seed):
         for name, value in density.get_params().items()
         if value is None and name.split("__")[-1] == "random_state"
     }
-    return density.set_params(**unset).fit(_flat(draws))
+    return density.set_params(**unset).fit(draws.reshape(-1, draws.shape[2]))
 
 
 def _chosen_mixture(draws, seed):
     """Return a Gaussian mixture; held-out rows choose its number of components."""
-    n = draws.shape[0]
+    n, m, k = draws.shape
     n_held_out = round(_HELD_OUT * n)
-    best, lowest = 1, -math.inf
+    codes = draws.reshape(-1, k)
+    held_out, training = codes[: n_held_out * m], codes[n_held_out * m :]
+    best, highest = 1, -math.inf
     with warnings.catch_warnings():
         # Mixtures with too many components for the rows lose the comparison.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", DataDimensionalityWarning)
-        for n_components in _COMPONENTS if n_held_out else (1,):
-            training = _flat(draws[n_held_out:])
-            if n_components * (draws.shape[2] + 1) > draws.shape[0] - n_held_out:
+        for n_components in _COMPONENTS if n_held_out else ():
+            if n_components * (k + 1) > n - n_held_out:
                 break
-            score = _mixture(n_components, seed).fit(training)
-            score = score.score(_flat(draws[:n_held_out])) if n_held_out else 0.0
-            if not score > lowest:
+            score = _mixture(n_components, seed).fit(training).score(held_out)
+            if not score > highest:
                 break
-            best, lowest = n_components, score
-        return _mixture(best, seed).fit(_flat(draws))
+            best, highest = n_components, score
+        return _mixture(best, seed).fit(codes)
 
 
 def _mixture(n_components, seed):
     return EMGaussianMixture(n_components, random_state=seed)
-
-
-def _flat(draws):
-    """Return draws (n, m, k) as an array (n * m, k)."""
-    return draws.reshape(-1, draws.shape[2])
 
 
 def normal_components(density):

@@ -240,5 +240,5 @@ class ContinuousBernoulli(AbstractLikelihood):
         x = torch.where(a < 0, 1 - x, x)
         # Series to second order for logits near 0.
         v = torch.where(a < 0, 1 - u, u)
-        flat = v + v * (v - 1) / 2 * -a + a**2 * v * (v - 1) * (2 * v - 1) / 6
-        return torch.where(near, flat, x).clamp(0, 1).numpy()
+        series = v + v * (v - 1) / 2 * -a + a**2 * v * (v - 1) * (2 * v - 1) / 6
+        return torch.where(near, series, x).clamp(0, 1).numpy()

@@ -4,7 +4,10 @@ import math
 
 import torch
 
-from skgen.autoencoder._blocks import by_blocks
+# Limits of a block: entries of its largest array, its rows, and its rows times the
+# weights of the network. The last one is there because a block is padded: even a single
+# row costs a whole block.
+BLOCK_ENTRIES, BLOCK_ROWS, BLOCK_WORK = 2**20, 2048, 2**23
 
 # Largest latent dimension for which Jacobians are cheap.
 LOW_DIMENSION = 2
@@ -22,6 +25,28 @@ _TOLERANCE = 1e-4
 _SAME_MODE = 0.25
 
 
+def by_blocks(function, size, *parts):
+    """Apply `function` to arrays (n, ...) in padded blocks of `size` rows.
+
+    Return the list of its outputs (n, ...).
+    """
+    # The rounding of a matrix product depends on its size. With blocks of equal size,
+    # the result for a row depends on the other rows in the last bit at most.
+    n = parts[0].shape[0]
+    answers = []
+    for start in range(0, n, size):
+        block = [part[start : start + size] for part in parts]
+        missing = size - block[0].shape[0]
+        if missing:
+            block = [
+                torch.cat([part, part[:1].expand(missing, *part.shape[1:])])
+                for part in block
+            ]
+        answer = function(*block)
+        answers.append([part[: size - missing] for part in answer])
+    return [torch.cat(part) for part in zip(*answers, strict=True)]
+
+
 class Modes(tuple):
     """Modes z (n, M, k), their log-evidence (n, M) and curvature factors (n, M, k, k).
 
@@ -36,12 +61,12 @@ class Modes(tuple):
     factors = property(lambda self: self[2])
 
 
-class Items:
+class Ascents:
     """Pairs of a row index (N,) and a latent (N, k), which ascends to a mode."""
 
     def __init__(self, posterior, x, row, z, value=None, component=None):
         self.posterior, self.x, self.row, self.z = posterior, x, row, z
-        self.size = posterior.items_in_block(z.shape[1])
+        self.size = posterior.ascents_in_block(z.shape[1])
         prior = posterior.prior
         if component is None:
             component = by_blocks(
@@ -52,13 +77,13 @@ class Items:
             value = self._blocks(self._joint, slice(None), z, component)[0]
         self.value = value
 
-    def chosen(self, items):
-        """Return the items with the indices `items`."""
+    def chosen(self, ascents):
+        """Return the ascents with the indices `ascents`."""
         parts = (self.row, self.z, self.value, self.component)
-        return Items(self.posterior, self.x, *(part[items] for part in parts))
+        return Ascents(self.posterior, self.x, *(part[ascents] for part in parts))
 
     def joined(self, others, n_own, n_others):
-        """Return these items and `others`: n_own and n_others of them for each row."""
+        """Return these ascents and `others`: n_own and n_others for each row."""
         n = self.x.shape[0]
 
         def both(name):
@@ -70,7 +95,7 @@ class Items:
             return torch.cat(parts, dim=1).flatten(0, 1)
 
         names = ("row", "z", "value", "component")
-        return Items(self.posterior, self.x, *map(both, names))
+        return Ascents(self.posterior, self.x, *map(both, names))
 
     def climb(self, n_steps):
         """Take `n_steps` damped Gauss-Newton steps with chord steps between them."""
@@ -85,7 +110,7 @@ class Items:
                 return
 
     def _move(self, step, active, *factors):
-        """Take a step; return the items that have not converged, and their factors."""
+        """Take a step; return the ascents that go on, and their factors."""
         z, value, going, factors = self._blocks(
             step,
             active,
@@ -126,15 +151,14 @@ class Items:
             same &= component[:, later : later + 1] == component[:, :later]
             same &= log_evidence[:, :later] > -math.inf
             log_evidence[same.any(dim=1), later] = -math.inf
-        flat = -1
-        return z.reshape(flat, k), log_evidence.reshape(flat), L.reshape(flat, k, k)
+        return z.reshape(-1, k), log_evidence.reshape(-1), L.reshape(-1, k, k)
 
-    def _blocks(self, function, items, *parts):
-        """Apply a function of rows (n, d) and `parts` to items, block by block."""
+    def _blocks(self, function, ascents, *parts):
+        """Apply a function of rows (n, d) and `parts` to ascents, block by block."""
         return by_blocks(
             lambda row, *parts: function(self.x[row], *parts),
             self.size,
-            self.row[items],
+            self.row[ascents],
             *parts,
         )
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from skgen._checks import Described, invalid_parameter
 from skgen.autoencoder._jacobian import with_jacobian
+from skgen.neural._net import LossModule
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -77,8 +78,8 @@ def convolutional_encoder(shape, hidden, n_encoded, act):
     for n_out in _CHANNELS:
         layers += [_started(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1)), act()]
         n_in = n_out
-    flat = n_in * math.prod(_halvings(shape)[-1])
-    return nn.Sequential(*layers, nn.Flatten(), *dense([flat, *hidden, n_encoded], act))
+    n_in *= math.prod(_halvings(shape)[-1])
+    return nn.Sequential(*layers, nn.Flatten(), *dense([n_in, *hidden, n_encoded], act))
 
 
 def convolutional_decoder(shape, hidden, n_codes, act):
@@ -200,3 +201,37 @@ def _refused(model, name, rule, what):
     except Exception as error:
         got = Described(f"a module that {what} ({error})")
         raise invalid_parameter(model, name, rule, got) from error
+
+
+class AutoencoderModule(LossModule):
+    """Abstract loss of an encoder, a decoder and a likelihood.
+
+    varying: mask (d,) of the features that the likelihood is of. The networks take and
+    return all d features; constant features do not enter the loss.
+    """
+
+    def __init__(self, encoder, decoder, likelihood, varying):
+        super().__init__()
+        self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
+        self.register_buffer("kept", None if varying.all() else varying.nonzero()[:, 0])
+        self.width = int(varying.sum())
+
+    def rows(self, x):
+        """Return the features (..., d') of rows (..., d) that vary."""
+        return x if self.kept is None else x.index_select(-1, self.kept)
+
+    def decode(self, z):
+        """Return the decoder outputs (..., d') of latents for features that vary."""
+        a = self.decoder(z.reshape(-1, z.shape[-1]))
+        return self.rows(a).reshape(*z.shape[:-1], self.width)
+
+    def encode(self, x):
+        """Return the codes (n, k) of rows (n, d)."""
+        return self.encoder(x)
+
+    def posterior(self, x):
+        """Return means and log-variances of codes: (n, k) each.
+
+        The log-variances are None for a deterministic encoder.
+        """
+        return self.encode(x), None

@@ -13,16 +13,18 @@ import math
 
 import torch
 
-from skgen.autoencoder._blocks import (
-    BLOCK_ITEMS,
-    BLOCK_NUMBERS,
-    BLOCK_WORK,
-    by_blocks,
-)
 from skgen.autoencoder._importance import Points, Proposal, with_control
 from skgen.autoencoder._jacobian import is_linear, widest, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian
-from skgen.autoencoder._modes import LOW_DIMENSION, Items, Modes
+from skgen.autoencoder._modes import (
+    BLOCK_ENTRIES,
+    BLOCK_ROWS,
+    BLOCK_WORK,
+    LOW_DIMENSION,
+    Ascents,
+    Modes,
+    by_blocks,
+)
 from skgen.autoencoder._prior import NormalMixture, quasi_noise
 
 # Number of codes, or points of the prior, from which initial values are chosen.
@@ -94,41 +96,41 @@ class Posterior:
             z = torch.cat([z, self._starts(x)], dim=1)  # (n, S, k)
         n, n_starts, k = z.shape
         row = torch.arange(n).repeat_interleave(n_starts)
-        items = Items(self, x, row, z.reshape(-1, k))
+        ascents = Ascents(self, x, row, z.reshape(-1, k))
         followed = _FOLLOWED if k <= LOW_DIMENSION else _FOLLOWED_IN_MANY
         if n_starts > followed:
             if k <= LOW_DIMENSION:
-                items.climb(1)
-            value = items.value.view(n, n_starts).clone()
+                ascents.climb(1)
+            value = ascents.value.view(n, n_starts).clone()
             value[:, 0] = math.inf  # always keep the encoder's code
             best = value.topk(followed, dim=1).indices
             chosen = (torch.arange(n)[:, None] * n_starts + best).reshape(-1)
-            items = items.chosen(chosen)
+            ascents = ascents.chosen(chosen)
             n_starts = followed
-        items.climb(_STEPS_FROM_ENCODER if from_encoder_only else _STEPS)
+        ascents.climb(_STEPS_FROM_ENCODER if from_encoder_only else _STEPS)
         if self.prior.n_neighbours and not from_encoder_only:
-            items = self._with_neighbours(items, n_starts)
+            ascents = self._with_neighbours(ascents, n_starts)
             n_starts += self.prior.n_neighbours
         return Modes(
-            *(part.view(n, n_starts, *part.shape[1:]) for part in items.laplace())
+            *(part.view(n, n_starts, *part.shape[1:]) for part in ascents.laplace())
         )
 
-    def _with_neighbours(self, items, n_starts):
-        """Return items, with modes of the components near the best mode of each row."""
-        n, k = items.x.shape[0], items.z.shape[1]
+    def _with_neighbours(self, ascents, n_starts):
+        """Return ascents, with modes of components near the best mode of each row."""
+        n, k = ascents.x.shape[0], ascents.z.shape[1]
         n_more = self.prior.n_neighbours
-        best = items.value.view(n, n_starts).argmax(dim=1)
-        z = items.z.view(n, n_starts, k)[torch.arange(n), best]
+        best = ascents.value.view(n, n_starts).argmax(dim=1)
+        z = ascents.z.view(n, n_starts, k)[torch.arange(n), best]
 
         def nearest(z):
             return (self.prior.log_components(z).topk(n_more, dim=1).indices,)
 
-        component = by_blocks(nearest, items.size, z)[0].reshape(-1)
+        component = by_blocks(nearest, ascents.size, z)[0].reshape(-1)
         row = torch.arange(n).repeat_interleave(n_more)
         z = z.repeat_interleave(n_more, dim=0)
-        others = Items(self, items.x, row, z, component=component)
+        others = Ascents(self, ascents.x, row, z, component=component)
         others.climb(_STEPS_FROM_ENCODER)
-        return items.joined(others, n_starts, n_more)
+        return ascents.joined(others, n_starts, n_more)
 
     def decode(self, z):
         """Return the decoder outputs (..., d') for latents (..., k)."""
@@ -150,7 +152,7 @@ class Posterior:
             lambda x: (
                 self.prior.project(self.prior.from_code(self.module.encode(x))),
             ),
-            self.items_in_block(self.codes.shape[1]),
+            self.ascents_in_block(self.codes.shape[1]),
             rows,
         )[0]
 
@@ -211,10 +213,10 @@ class Posterior:
         x, modes = self.module.rows(rows), self.modes(rows)
         k = modes.z.shape[2]
         u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
-        numbers = n_samples * max(self._width(), k * modes.z.shape[1])
+        entries = n_samples * max(self._width(), k * modes.z.shape[1])
         if self._points() is not None:
-            numbers += self._points().z.shape[0] * k * modes.z.shape[1]
-        size = max(1, min(BLOCK_ITEMS // 16, BLOCK_NUMBERS // numbers))
+            entries += self._points().z.shape[0] * k * modes.z.shape[1]
+        size = max(1, min(BLOCK_ROWS // 16, BLOCK_ENTRIES // entries))
         return by_blocks(
             lambda x, *parts: (self._estimate(x, Modes(*parts), u, noise),),
             size,
@@ -260,14 +262,14 @@ class Posterior:
 
     # -- blocks ------------------------------------------------------------------------
 
-    def items_in_block(self, k):
-        """Return the number of items, each with a Jacobian, in a block."""
+    def ascents_in_block(self, k):
+        """Return the number of ascents, each with a Jacobian, in a block."""
         n_weights = sum(p.numel() for p in self.module.decoder.parameters())
         return max(
             8,
             min(
-                BLOCK_ITEMS,
-                BLOCK_NUMBERS // ((k + 1) * self._width()),
+                BLOCK_ROWS,
+                BLOCK_ENTRIES // ((k + 1) * self._width()),
                 BLOCK_WORK // max(1, n_weights),
             ),
         )

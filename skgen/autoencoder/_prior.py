@@ -130,8 +130,8 @@ class Cube(NormalMixture):
         return math.sqrt(2 / math.pi) * torch.exp(-0.5 * z.square())
 
     def from_code(self, code):
-        inside = code.clamp(-1 + 2 * _BORDER, 1 - 2 * _BORDER)
-        return math.sqrt(2) * torch.erfinv(inside)
+        clipped = code.clamp(-1 + 2 * _BORDER, 1 - 2 * _BORDER)
+        return math.sqrt(2) * torch.erfinv(clipped)
 
 
 class Ring(NormalMixture):
@@ -151,8 +151,8 @@ class Ring(NormalMixture):
     def log_density(self, z):
         inner, outer = self.radii
         radius = z.square().sum(-1).sqrt()
-        inside = (radius >= inner) & (radius <= outer)
-        return torch.where(inside, -self.log_volume, -math.inf).to(z.dtype)
+        has_density = (radius >= inner) & (radius <= outer)
+        return torch.where(has_density, -self.log_volume, -math.inf).to(z.dtype)
 
     def project(self, z):
         inner, outer = self.radii

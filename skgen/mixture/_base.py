@@ -7,12 +7,19 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._checks import invalid_parameter, rows_to_answer
+from skgen._checks import (
+    check_choice,
+    check_integer,
+    check_nonnegative,
+    invalid_parameter,
+    rows_to_answer,
+)
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
+from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._lazy import DaskAnswersMixin
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.rows._dask import is_dask
@@ -116,6 +123,14 @@ class AbstractGaussianMixture(
         log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return 2 * self._n_parameters() - 2 * log_likelihood
 
+    def _check_mixture(self, covariance_types):
+        """Raise for an invalid parameter that all mixtures have."""
+        check_integer(self, "n_components", 1)
+        check_choice(self, "covariance_type", tuple(covariance_types))
+        check_nonnegative(self, "tol")
+        check_nonnegative(self, "reg_covar")
+        check_choice(self, "init_params", INIT_PARAMS)
+
     def _check_rows(self, n_rows, weight):
         """Raise if there are too few rows, or too small weights, for the components."""
         name = type(self).__name__
@@ -133,8 +148,25 @@ class AbstractGaussianMixture(
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
 
-    def _warn_if_collapsed(self, at_floor):
-        """Warn of components at the floor: (K,) bool."""
+    def _in_data_units(self, weights, means, covariances, covariance, whitening):
+        """Return the fitted attributes of a mixture in whitened coordinates, a dict."""
+        covariances, factors = covariance.to_data(covariances, whitening)
+        return {
+            "weights_": weights,
+            "means_": whitening.unwhiten(means),
+            "covariances_": covariance.public(covariances),
+            "precisions_": covariance.public(covariance.precisions(factors)),
+            "precisions_cholesky_": covariance.public(factors),
+        }
+
+    def _warn_of(self, messages, at_floor):
+        """Warn of what happened, {message: bool}, and of components at the floor (K,).
+
+        The texts are equal in all fits of a search, which then prints each once.
+        """
+        for message, happened in messages.items():
+            if happened:
+                warn_user(message, ConvergenceWarning)
         if not at_floor.any():
             return
         least = (

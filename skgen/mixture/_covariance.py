@@ -56,6 +56,8 @@ class Parameters:
 class AbstractCovariance(ABC):
     """A covariance type, as scoring and sampling use it."""
 
+    dense: bool  # matrices (J, d, d)
+
     # The whitening under which the covariance type is invariant.
     whitening: str
 

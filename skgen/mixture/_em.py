@@ -7,27 +7,23 @@ from functools import partial
 from typing import Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from skgen._checks import (
     Described,
     check_boolean,
-    check_choice,
     check_integer,
-    check_nonnegative,
     column_names,
     wrong_argument,
 )
 from skgen._threads import one_blas_thread
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
-from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
 from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._initialize import INIT_PARAMS, completed, start_array, user_start
+from skgen.mixture._initialize import completed, given_array, given_parameters
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
@@ -291,15 +287,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     # -- checks ----------------------------------------------------------------
 
     def _check_parameters(self):
-        check_integer(self, "n_components", 1)
-        check_choice(self, "covariance_type", tuple(COVARIANCES))
-        check_nonnegative(self, "tol")
-        check_nonnegative(self, "reg_covar")
+        self._check_mixture(COVARIANCES)
         check_integer(self, "max_iter", 0)
         check_integer(self, "n_init", 1)
-        check_choice(self, "init_params", INIT_PARAMS)
         check_boolean(self, "warm_start")
-        start_array(self, "weights_init", (self.n_components,))
+        given_array(self, "weights_init", (self.n_components,))
         if self.device != "cpu":  # Import torch only when a device is requested.
             check_device(self)
 
@@ -315,7 +307,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         table = X
         if isinstance(X, np.ndarray):
             table = ArrayTable(self, X, sample_weight)
-        start = user_start(self, table.n_features)
+        start = given_parameters(self, table.n_features)
         if self._continues():
             start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
         covariance = COVARIANCES[self.covariance_type]
@@ -424,14 +416,10 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     def _fitted(self, run, whitening):
         """Return the fitted attributes of a run, in the units of the data."""
-        parameters, covariance = run.parameters, COVARIANCES[self.covariance_type]
-        covariances, factors = covariance.to_data(parameters.covariances, whitening)
+        p, covariance = run.parameters, COVARIANCES[self.covariance_type]
+        mixture = p.weights, p.means, p.covariances
         return {
-            "weights_": parameters.weights,
-            "means_": whitening.unwhiten(parameters.means),
-            "covariances_": covariance.public(covariances),
-            "precisions_": covariance.public(covariance.precisions(factors)),
-            "precisions_cholesky_": covariance.public(factors),
+            **self._in_data_units(*mixture, covariance, whitening),
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
             # From whitened coordinates to the units of the data.
@@ -441,10 +429,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         }
 
     def _warn(self, run):
-        """Warn of what went wrong in the fit.
-
-        The texts are equal in all fits of a search, which then prints each once.
-        """
+        """Warn of what went wrong in the fit."""
         name = type(self).__name__
         messages = {
             f"{name} stopped before it converged: a covariance is so close to "
@@ -460,10 +445,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             f"Some components of {name} are empty, with a weight of 0 (see weights_). "
             "Use fewer components or another initialisation.": run.abandoned,
         }
-        for message, happened in messages.items():
-            if happened:
-                warn_user(message, ConvergenceWarning)
-        self._warn_if_collapsed(run.at_floor)
+        self._warn_of(messages, run.at_floor)
 
 
 class NoTask:

@@ -1,4 +1,4 @@
-"""Initial parameters of EM: given by the user, the others by `init_params`."""
+"""Initial parameters of mixtures: given by the user, or found by `init_params`."""
 
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
@@ -8,21 +8,26 @@ from sklearn.utils.extmath import randomized_svd
 
 from skgen._checks import Described, invalid_parameter
 from skgen.mixture._covariance import COVARIANCES, Parameters
+from skgen.mixture._lowrank import LowRank
 from skgen.mixture._pass import Problem
 from skgen.rows._source import canonical_rows
 
 INIT_PARAMS = ("kmeans", "k-means++", "random", "random_from_data")
 
+# Maximum number of rows in the sample for gradient descent: the larger of a total and
+# of a number per component.
+_ROWS, _ROWS_PER_COMPONENT = 20_000, 400
 
-def initial_shares(X, sample_weight, n_components, method, rng):
+
+def initial_responsibilities(X, sample_weight, n_components, method, rng):
     """Return a function from a slice of rows to their responsibilities (b, K).
 
     `X` (n, d) are distinct rows in whitened coordinates.
     """
     if method == "random":
-        shares = rng.uniform(size=(X.shape[0], n_components))
-        shares /= shares.sum(axis=1, keepdims=True)
-        return lambda rows: shares[rows]
+        r = rng.uniform(size=(X.shape[0], n_components))
+        r /= r.sum(axis=1, keepdims=True)
+        return lambda rows: r[rows]
     labels = _labels(X, sample_weight, min(n_components, X.shape[0]), method, rng)
     identity = np.eye(n_components)
     return lambda rows: identity[labels[rows]]
@@ -45,7 +50,7 @@ def _labels(X, sample_weight, n_seeds, method, rng):
     return pairwise_distances_argmin(X, seeds)
 
 
-def start_array(model, name, shape):
+def given_array(model, name, shape):
     """Return a parameter as a float64 array of the given shape, or None."""
     value = getattr(model, name)
     if value is None:
@@ -74,15 +79,15 @@ def start_array(model, name, shape):
     return array
 
 
-def user_start(model, d):
+def given_parameters(model, d):
     """Return the weights (K,), means (K, d) and factors that the user gave, or None.
 
     They are in the units of the data; a factor `U` has ``U U^T`` as its precision.
     """
     K, covariance = model.n_components, COVARIANCES[model.covariance_type]
-    weights = start_array(model, "weights_init", (K,))
-    means = start_array(model, "means_init", (K, d))
-    precisions = start_array(model, "precisions_init", covariance.shape(K, d))
+    weights = given_array(model, "weights_init", (K,))
+    means = given_array(model, "means_init", (K, d))
+    precisions = given_array(model, "precisions_init", covariance.shape(K, d))
     if precisions is None:
         return weights, means, None
     try:
@@ -94,9 +99,9 @@ def user_start(model, d):
         raise invalid_parameter(model, "precisions_init", rule, given) from None
 
 
-def completed(start, found, problem, whitening):
-    """Return `start` with the missing parts of `found`, as whitened `Parameters`."""
-    weights, means, factors = start
+def completed(given, found, problem, whitening):
+    """Return `given` with the missing parts of `found`, as whitened `Parameters`."""
+    weights, means, factors = given
     weights = found.weights if weights is None else weights
     means = found.means if means is None else whitening.whiten(means)
     covariance = problem.family.covariance
@@ -108,80 +113,71 @@ def completed(start, found, problem, whitening):
     return Parameters(weights / weights.sum(), means, covariances, factors)
 
 
-# Maximum number of rows in the sample: the larger of a total and of a number per
-# component.
-_ROWS, _ROWS_PER_COMPONENT = 20_000, 400
+# -- for gradient descent: clusters of a sample of the rows -------------------------
 
 
-def start_rows(n, n_components, rng):
+def sampled_rows(n, n_components, rng):
     """Return the sorted indices of the rows in the sample."""
     most = max(_ROWS, _ROWS_PER_COMPONENT * n_components)
     return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
 
 
-def first_values(X, n_components, covariance_type, rank, method, floor, rng):
+def first_values(X, n_components, covariance, rank, method, floor, rng):
     """Return initial weights (K,), means (K, d) and covariances from rows (n, d).
 
-    Rows are in whitened coordinates, of which none is constant.
+    Rows are in whitened coordinates, of which none is constant. Covariances have their
+    public shape.
     """
     K, (n, d) = n_components, X.shape
+    low_rank = isinstance(covariance, LowRank)
     if d == 0:  # all features are constant
-        shape = {"full": (K, 0, 0), "tied": (0, 0), "lowrank": (K, 0, rank + 1)}
-        covariances = np.zeros(shape.get(covariance_type, (K, 0)))
-        return np.full(K, 1 / K), np.zeros((K, 0)), covariances
-    X, sample_weight = canonical_rows(X, np.ones(X.shape[0]))
-    low_rank = covariance_type == "lowrank"
-    covariance = COVARIANCES["diag" if low_rank else covariance_type]
-    regular = np.zeros(d, dtype=bool)
-    problem = Problem(X, sample_weight, covariance, floor, regular)
-    shares = initial_shares(X, sample_weight, K, method, rng)
-    found = problem.from_shares(shares, K)
-    weights, means = found.weights, found.means
-    covariances = covariance.public(found.covariances)
+        shape = (K, 0, rank + 1) if low_rank else covariance.shape(K, 0)
+        return np.full(K, 1 / K), np.zeros((K, 0)), np.zeros(shape)
+    estimated = COVARIANCES["diag"] if low_rank else covariance
+    X, sample_weight = canonical_rows(X, np.ones(n))
+    problem = Problem(X, sample_weight, estimated, floor, np.zeros(d, dtype=bool))
+    responsibilities = initial_responsibilities(X, sample_weight, K, method, rng)
+    found = problem.from_shares(responsibilities, K)
+    weights, means, covariances = found.weights, found.means, found.covariances
     # With fewer distinct rows than components, some components are empty.
     for k in np.flatnonzero(weights == 0):
         means[k] = X[rng.randint(X.shape[0])]
-    if covariance_type != "tied":
+    if not estimated.shared:
         # Small clusters determine their covariance poorly. Shrink it towards the
         # average covariance, which counts as d rows, or as 2 rows for variances.
-        counts = (weights * n).reshape(-1, *[1] * (covariances.ndim - 1))
         average = np.average(covariances, axis=0, weights=weights)
-        more = d if covariance_type == "full" else 2
+        counts = (weights * n).reshape(-1, *[1] * average.ndim)
+        more = d if estimated.dense else 2
         covariances = (counts * covariances + more * average) / (counts + more)
     if low_rank:
-        r = shares(slice(0, X.shape[0])) * sample_weight[:, None]  # (n, K)
-        covariances = np.stack(
-            [
-                _factors(X, r[:, k], means[k], covariances[k], rank, rng)
-                for k in range(K)
-            ]
-        )
+        r = responsibilities(slice(None)) * sample_weight[:, None]  # (n, K)
+        values = zip(r.T, means, covariances, strict=True)
+        covariances = np.stack([low_rank_of(X, *value, rank, rng) for value in values])
     weights = np.maximum(weights, 0.5 / max(n, K))
-    return weights / weights.sum(), means, covariances
+    return weights / weights.sum(), means, covariance.public(covariances)
 
 
-def _factors(X, shares, mean, variances, rank, rng):
+def low_rank_of(X, r, mean, variances, rank, rng):
     """Return the low rank plus diagonal covariance of a cluster: (d, r + 1).
 
-    `shares` are the weighted responsibilities of the rows (n,).
+    `r` are the weighted responsibilities of the rows (n,).
     """
     # Probabilistic PCA (Tipping and Bishop, 1999): the leading directions, less the
     # mean variance of the others.
     d = variances.size
     columns = np.zeros((d, rank + 1))
     columns[:, -1] = variances
-    rows = shares > 0
-    total = shares.sum()
+    rows = r > 0
     rank = min(rank, int(rows.sum()) - 1, d - 1)
     if rank < 1:
         return columns
-    centred = np.sqrt(shares[rows, None]) * (X[rows] - mean)  # (m, d)
+    centred = np.sqrt(r[rows, None]) * (X[rows] - mean)  # (m, d)
     _, roots, directions = randomized_svd(
         centred, rank, n_iter=2, power_iteration_normalizer="QR", random_state=rng
     )
-    captured = roots**2 / total  # (r,)
+    captured = roots**2 / r.sum()  # (rank,)
     rest = max((variances.sum() - captured.sum()) / (d - rank), 0.0)
-    loadings = directions.T * np.sqrt(np.maximum(captured - rest, 0.0))  # (d, r)
+    loadings = directions.T * np.sqrt(np.maximum(captured - rest, 0.0))  # (d, rank)
     columns[:, :rank] = loadings
     columns[:, -1] = np.maximum(variances - (loadings**2).sum(axis=1), 0.1 * variances)
     return columns

@@ -26,7 +26,7 @@ from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
 class LowRank(AbstractCovariance):
     """Low rank plus diagonal covariances: (K, d, r + 1)."""
 
-    whitening = "diag"
+    dense, whitening = False, "diag"
 
     def n_parameters(self, covariances):
         K, d, columns = covariances.shape

@@ -47,7 +47,7 @@ class AbstractMixtureModule(LossModule):
         self.register_buffer("revived", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("centre", torch.zeros(self.d))
         self._make(covariances.shape)
-        self.start(weights, means, covariances)
+        self.reset(weights, means, covariances)
 
     # -- the covariance type -------------------------------------------------------
 
@@ -59,12 +59,10 @@ class AbstractMixtureModule(LossModule):
         """Register parameters and buffers for covariances of the given shape."""
 
     @abstractmethod
-    def _metrics(self, X):
-        """Return squared Mahalanobis distances of centred rows (n, d), in two ways.
+    def _squared(self, X):
+        """Return squared Mahalanobis distances of centred rows (n, d): (n, K).
 
-        Distances (n, K) by matrix products, a function that returns those (n, m) of
-        components (m,) by differences, and half the log-determinants of the
-        precisions (K,).
+        Also return half the log-determinants of the precisions (K,).
         """
 
     @abstractmethod
@@ -76,12 +74,11 @@ class AbstractMixtureModule(LossModule):
         """Return the covariances; their shape depends on the type."""
 
     @abstractmethod
-    def _raised(self, covariances):
-        """Return float64 covariances with variances raised to the floor."""
-
-    @abstractmethod
     def _set_covariances(self, covariances, means, weights):
-        """Set the reference covariances, and what is derived from them."""
+        """Set the reference covariances, with variances raised to the floor.
+
+        Also set what is derived from them: `centre` and the components in `apart`.
+        """
 
     # -- the loss --------------------------------------------------------------------
 
@@ -91,13 +88,18 @@ class AbstractMixtureModule(LossModule):
 
     def log_joint(self, X):
         """Return the joint log-density of rows (n, d) and components: (n, K)."""
-        squared, by_differences, log_dets = self._metrics(X - self.centre)
-        if self.narrow.numel():
-            exact = by_differences(self.narrow)
-            squared = squared.index_copy(1, self.narrow, exact)
+        squared, log_dets = self._squared(X - self.centre)
         log_weights = torch.log_softmax(self.logits, dim=0)
         constants = log_weights + log_dets - 0.5 * self.d * math.log(2 * math.pi)
         return torch.add(constants, squared, alpha=-0.5)
+
+    def _distances(self, X, roots, offsets):
+        """Return `distances` by products, or by differences where digits are lost."""
+        squared, narrow = distances_by_product(X, roots, offsets), self.narrow
+        if not narrow.numel():
+            return squared
+        exact = distances(X, roots[narrow], offsets[narrow])
+        return squared.index_copy(1, narrow, exact)
 
     def _set_narrow(self, lost):
         """Set the components whose distances by products lose too many digits.
@@ -124,14 +126,14 @@ class AbstractMixtureModule(LossModule):
         return tuple(value.cpu().numpy() for value in values)
 
     @torch.no_grad()
-    def start(self, weights, means, covariances):
+    def reset(self, weights, means, covariances):
         """Set the reference mixture; all changes become zero."""
         for parameter in self.parameters():
             parameter.zero_()
         least = 1e-6 / weights.size
         self._copy(self.logits, np.log(np.maximum(weights, least)))
         self._copy(self.means0, means)
-        self._set_covariances(self._raised(covariances), means, weights)
+        self._set_covariances(covariances, means, weights)
 
     def _copy(self, tensor, array):
         tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
@@ -156,7 +158,7 @@ class AbstractMixtureModule(LossModule):
                 covariances[k] = np.average(covariances, axis=0, weights=weights)
             weights[k] = 0.5 / weights.size
             self.revived[k] = True
-        self.start(weights / weights.sum(), means, covariances)
+        self.reset(weights / weights.sum(), means, covariances)
 
 
 class DenseModule(AbstractMixtureModule):
@@ -169,8 +171,6 @@ class DenseModule(AbstractMixtureModule):
         self.changes = torch.nn.Parameter(torch.zeros(shape))
         self.register_buffer("roots0", torch.zeros(shape))
         self.register_buffer("offsets0", torch.zeros_like(self.means0))
-        if not self.shared:
-            self.register_buffer("inverses0", torch.zeros(shape))
 
     @property
     def shared(self):
@@ -182,22 +182,19 @@ class DenseModule(AbstractMixtureModule):
         T = torch.triu(self.changes, diagonal=1) + torch.diag_embed(diagonal)
         return self.roots0 @ T, T
 
-    def _metrics(self, X):
+    def _squared(self, X):
         U, T = self._factors()
         log_dets = torch.diagonal(U, dim1=-2, dim2=-1).log().sum(dim=-1)
-        offsets = self.offsets0 + self.moves  # (K, d)
+        offsets = ((self.offsets0 + self.moves)[:, None, :] @ T)[:, 0]  # (K, d)
         if self.shared:
-            return *_by_features(X @ U, torch.ones_like(offsets), offsets @ T), log_dets
-        offsets = (offsets[:, None, :] @ T)[:, 0]
-        squared = dense_distances_by_product(X, U @ U.mT, self._means() - self.centre)
-        return squared, lambda k: dense_distances(X, U[k], offsets[k]), log_dets
+            squared = self._distances(X @ U, torch.ones_like(offsets), offsets)
+            return squared, log_dets.expand(offsets.shape[0])
+        return self._distances(X, U, offsets), log_dets
 
     def _means(self):
-        if not self.shared:
-            return self.means0 + (self.moves[:, None, :] @ self.inverses0)[:, 0]
-        return self.means0 + torch.linalg.solve_triangular(
-            self.roots0, self.moves, upper=True, left=False
-        )
+        roots, moves = self.roots0, self.moves[:, None, :]
+        moved = torch.linalg.solve_triangular(roots, moves, upper=True, left=False)
+        return self.means0 + moved[:, 0]
 
     def _covariances(self):
         U = self._factors()[0]
@@ -205,23 +202,16 @@ class DenseModule(AbstractMixtureModule):
         inverse = torch.linalg.solve_triangular(U, eye, upper=True)
         return inverse.mT @ inverse
 
-    def _raised(self, covariances):
-        covariances, regular = covariances.copy(), np.zeros(self.d, dtype=bool)
-        for k in np.ndindex(covariances.shape[:-2]):
-            covariances[k] = floored(covariances[k], self.floor, regular)[0]
-        return covariances
-
     def _set_covariances(self, covariances, means, weights):
-        lower, roots = np.linalg.cholesky(covariances), np.empty_like(covariances)
+        roots, regular = np.empty_like(covariances), np.zeros(self.d, dtype=bool)
         for k in np.ndindex(covariances.shape[:-2]):
-            roots[k] = inverse_transpose(lower[k])
-        if self.shared:
-            centre = weights @ means  # (d,)
-            offsets = (means - centre) @ roots  # (K, d)
-        else:
-            centre = _heavy_centre(roots @ roots.swapaxes(1, 2), means, weights)
-            offsets = ((means - centre)[:, None, :] @ roots)[:, 0]
-            self._copy(self.inverses0, lower.swapaxes(1, 2))
+            raised, _ = floored(covariances[k], self.floor, regular)
+            roots[k] = inverse_transpose(np.linalg.cholesky(raised))
+        # The centre of the means, weighted by the precisions.
+        heavy = weights[:, None, None] * (roots @ roots.swapaxes(-1, -2))  # (K, d, d)
+        pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
+        centre = np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
+        offsets = ((means - centre)[:, None, :] @ roots)[:, 0]  # (K, d)
         self._copy(self.roots0, roots)
         self._copy(self.offsets0, offsets)
         self._copy(self.centre, centre)
@@ -260,21 +250,17 @@ class DiagonalModule(AbstractMixtureModule):
         """Return the standard deviations of the reference: (K, d)."""
         return self._by_feature((self.floor + self.variances0).sqrt())
 
-    def _metrics(self, X):
+    def _squared(self, X):
         deviations0 = self._deviations0()
         scales = self._by_feature(self._variances().rsqrt())
         means = (self.means0 - self.centre) + self.moves * deviations0
-        squared, by_differences = _by_features(X, scales, means)
-        log_dets = scales.log().sum(dim=1)
+        offsets = means * scales  # (K, d)
+        squared, log_dets = self._distances(X, scales, offsets), scales.log().sum(dim=1)
         if not self.low_rank:
-            return squared, by_differences, log_dets
+            return squared, log_dets
         B = self.loadings * (scales * deviations0)[:, :, None]
-        less, log_det = low_rank_correction(X, scales, means, B)
-        return (
-            squared - less,
-            lambda k: by_differences(k) - less[:, k],
-            log_dets - log_det,
-        )
+        less, log_det = low_rank_correction(X, scales, offsets, B)
+        return squared - less, log_dets - log_det
 
     def _means(self):
         return self.means0 + self.moves * self._deviations0()
@@ -285,14 +271,9 @@ class DiagonalModule(AbstractMixtureModule):
         A = self.loadings * self._deviations0()[:, :, None]
         return torch.cat([A, self._variances()[:, :, None]], dim=2)
 
-    def _raised(self, covariances):
-        covariances = covariances.copy()
-        variances = covariances[:, :, -1] if self.low_rank else covariances  # a view
-        np.maximum(variances, self.floor, out=variances)
-        return covariances
-
     def _set_covariances(self, covariances, means, weights):
         variances = covariances[:, :, -1] if self.low_rank else covariances
+        variances = np.maximum(variances, self.floor)
         # Positive, so that a variance at the floor can still grow.
         above = np.maximum(variances - self.floor, 1e-3 * self.floor + 1e-12)
         self._copy(self.variances0, above)
@@ -307,25 +288,9 @@ class DiagonalModule(AbstractMixtureModule):
             self._copy(self.loadings, covariances[:, :, :-1] / deviations[:, :, None])
 
 
-MODULES = {
-    "full": DenseModule,
-    "tied": DenseModule,
-    "diag": DiagonalModule,
-    "spherical": DiagonalModule,
-    "lowrank": DiagonalModule,
-}
-
-
 def _positive(change):
     """Map unconstrained changes to positive factors, and 0 to 1."""
     return softplus(change + _UNIT)
-
-
-def _heavy_centre(precisions, means, weights):
-    """Return the centre of the means (K, d), weighted by the precisions: (d,)."""
-    heavy = weights[:, None, None] * precisions  # (K, d, d)
-    pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
-    return np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
 
 
 def mean_negative_log_likelihood(log_joint):
@@ -336,71 +301,47 @@ def mean_negative_log_likelihood(log_joint):
     return -torch.logsumexp(torch.maximum(log_joint, least), dim=1).mean()
 
 
-def dense_distances(X, roots, offsets):
-    r"""Return :math:`|(x - \mu_k) U_k|^2`: (n, K).
+def distances(X, roots, offsets):
+    r"""Return :math:`|x U_k - o_k|^2` of rows (n, d) by differences: (n, K).
 
-    `roots` are the :math:`U_k` (K, d, e), `offsets` the :math:`\mu_k U_k` (K, e).
+    `roots` are the :math:`U_k` (K, d, e), or the diagonals of diagonal ones (K, d);
+    `offsets` the :math:`o_k = \mu_k U_k` (K, e).
     """
+    if roots.ndim == 2:
+        return (X[:, None, :] * roots - offsets).square().sum(dim=2)
     K, d, e = roots.shape
-    flat = roots.permute(1, 0, 2).reshape(d, K * e)
-    y = torch.addmm(offsets.reshape(-1), X, flat, beta=-1)  # (n, K e)
+    stacked = roots.permute(1, 0, 2).reshape(d, K * e)
+    y = torch.addmm(offsets.reshape(-1), X, stacked, beta=-1)  # (n, K e)
     return y.view(X.shape[0], K, e).square().sum(dim=2)
 
 
-def dense_distances_by_product(X, precisions, means):
-    r"""Return :math:`(x - \mu_k)^\top \Lambda_k (x - \mu_k)` by one product: (n, K).
-
-    X is (n, d), `precisions` (K, d, d), `means` (K, d).
-    """
-    # Distances are linear in the features and their pairwise products, which all
-    # components share: half the arithmetic of `dense_distances`, and no array of shape
-    # (n, K, d).
-    K, d, _ = precisions.shape
-    i, j = torch.triu_indices(d, d, device=X.device)  # (p,), p = d (d + 1) / 2
-    twice = torch.where(i == j, 1.0, 2.0).to(X.dtype)
-    squares = precisions.reshape(K, d * d).index_select(1, i * d + j) * twice
-    weighted = (precisions @ means[:, :, None])[:, :, 0]  # (K, d)
-    return _product(X[:, i] * X[:, j], X, squares, weighted, means)
-
-
-def scaled_distances(X, scales, means):
-    r"""Return :math:`\sum_j (x_j - \mu_{kj})^2 s_{kj}^2` by differences: (n, K).
-
-    X is (n, d); `scales` are inverse standard deviations (K, d), `means` (K, d).
-    """
-    return ((X[:, None, :] - means) * scales).square().sum(dim=2)
-
-
-def scaled_distances_by_product(X, scales, means):
-    """Return the distances of `scaled_distances` by one matrix product: (n, K)."""
-    squares = scales.square()  # (K, d)
-    return _product(X.square(), X, squares, means * squares, means)
-
-
-def _product(second, X, squares, weighted, means):
-    """Return ``second @ squares.T - 2 X @ weighted.T + sum(means * weighted)``: (n, K).
-
-    `second` are the features of second order (n, p), `weighted` the means times the
-    precisions (K, d).
-    """
-    # Cancellation loses eps * sum(means * weighted), so that rows and means must be
-    # centred near the narrow components.
+def distances_by_product(X, roots, offsets):
+    """Return the same `distances` by one matrix product: (n, K)."""
+    # Distances are linear in the features and their products, which all components
+    # share: half the arithmetic of differences, and no array of shape (n, K, d).
+    # Cancellation loses eps * |offsets|^2, so that rows and means must be centred near
+    # the narrow components.
+    if roots.ndim == 2:
+        second, squares, weighted = X.square(), roots.square(), roots * offsets
+    else:
+        K, d, _ = roots.shape
+        i, j = torch.triu_indices(d, d, device=X.device)  # (p,), p = d (d + 1) / 2
+        second = X[:, i] * X[:, j]  # (n, p)
+        twice = torch.where(i == j, 1.0, 2.0).to(X.dtype)
+        precisions = (roots @ roots.mT).reshape(K, d * d)
+        squares = precisions.index_select(1, i * d + j) * twice  # (K, p)
+        weighted = (roots @ offsets[:, :, None])[:, :, 0]  # (K, d)
     left = torch.cat([second, X], dim=1)  # (n, p + d)
     right = torch.cat([squares, -2 * weighted], dim=1)  # (K, p + d)
-    constant = (means * weighted).sum(dim=1)  # (K,)
-    return torch.addmm(constant, left, right.T).clamp(min=0)
+    constants = offsets.square().sum(dim=1)  # (K,)
+    return torch.addmm(constants, left, right.T).clamp(min=0)
 
 
-def _by_features(X, scales, means):
-    """Return distances of `scaled_distances` as `_metrics` does."""
-    squared = scaled_distances_by_product(X, scales, means)
-    return squared, lambda k: scaled_distances(X, scales[k], means[k])
-
-
-def low_rank_correction(X, scales, means, loadings):
+def low_rank_correction(X, scales, offsets, loadings):
     r"""Return :math:`|L^{-1} B^\top z|^2` (n, K) and :math:`\log |L|` (K,).
 
-    Here :math:`z = (x - \mu) D^{-1/2}`, :math:`B = D^{-1/2} A` are the `loadings`
+    Here :math:`z = (x - \mu) D^{-1/2}`, with the `scales` :math:`D^{-1/2}` and
+    `offsets` :math:`\mu D^{-1/2}` (K, d), :math:`B = D^{-1/2} A` are the `loadings`
     (K, d, r), and :math:`L L^\top = I + B^\top B`.
     """
     # Woodbury (1950): the squared distance is |z|^2 - |L^-1 B' z|^2, and
@@ -409,7 +350,6 @@ def low_rank_correction(X, scales, means, loadings):
     eye = torch.eye(r, dtype=X.dtype, device=X.device)
     L = torch.linalg.cholesky(eye + loadings.mT @ loadings)  # (K, r, r)
     P = torch.linalg.solve_triangular(L, loadings.mT, upper=False).mT  # (K, d, r)
-    roots = scales[:, :, None] * P  # (K, d, r)
-    offsets = (means[:, None, :] @ roots)[:, 0]  # (K, r)
+    roots, offsets = scales[:, :, None] * P, (offsets[:, None, :] @ P)[:, 0]
     log_dets = torch.diagonal(L, dim1=1, dim2=2).log().sum(dim=1)
-    return dense_distances(X, roots, offsets), log_dets
+    return distances(X, roots, offsets), log_dets

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from skgen.mixture._initialize import completed, initial_shares
+from skgen.mixture._initialize import completed, initial_responsibilities
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import Problem, problem_in_memory
 from skgen.rows._source import ArrayTable, canonical_rows
@@ -25,7 +25,7 @@ _GROWTH, _LEAST_GROWTH = 4, 4
 _MOST_NUMBERS = 2**23
 
 # Number of iterations before the first halving. It doubles after each halving.
-_FIRST_HEAT = 5
+_FIRST_ITERATIONS = 5
 
 # Likelihoods with a smaller difference, relative or in nats, are equal. Initialisations
 # that lead to the same optimum may order its components differently; rounding must not
@@ -92,19 +92,19 @@ class Levels:
         return problems, not sizes
 
 
-def first_run(model, levels, start, whitening, rng):
-    """Return the run that continues on all rows; `start` is from `user_start`."""
-    if all(part is not None for part in start):
-        parameters = completed(start, None, levels.all, whitening)
+def first_run(model, levels, given, whitening, rng):
+    """Return the run that continues on all rows; `given` is from `given_parameters`."""
+    if all(part is not None for part in given):
+        parameters = completed(given, None, levels.all, whitening)
         return _begun(parameters, levels.all, _FROM_GIVEN)
     samples, whole = levels.samples(model.n_components)
     runs = [
         _begun(parameters, samples[0], _FROM_OURS)
-        for parameters in candidates(model, samples[0], start, whitening, rng)
+        for parameters in initial_parameters(model, samples[0], given, whitening, rng)
     ]
     if model.max_iter == 0:
         return _begun(runs[0].parameters, levels.all, _FROM_OURS)
-    run = race(runs, samples[0], model.tol)
+    run = successive_halving(runs, samples[0], model.tol)
     if not whole:
         for sample, larger in pairwise([*samples, levels.all]):
             advance(run, sample, _FINER * model.tol, _MOST_ITERATIONS)
@@ -116,15 +116,15 @@ def _begun(parameters, problem, accelerate_below):
     return Run(parameters, problem.statistics(parameters), accelerate_below)
 
 
-def candidates(model, sample, start, whitening, rng):
+def initial_parameters(model, sample, given, whitening, rng):
     """Yield initial parameters, one to four for each of `n_init`."""
     K, method = model.n_components, model.init_params
     twice = method == "kmeans" and sample.X.size * K >= _WORTH_TWO
     for _ in range(model.n_init * (1 + twice)):
         for X in coordinates(sample.X, whitening, method):
-            shares = initial_shares(X, sample.sample_weight, K, method, rng)
-            found = sample.from_shares(shares, K)
-            yield completed(start, found, sample, whitening)
+            weighted = X, sample.sample_weight
+            r = initial_responsibilities(*weighted, K, method, rng)
+            yield completed(given, sample.from_shares(r, K), sample, whitening)
 
 
 def coordinates(X, whitening, method):
@@ -138,19 +138,19 @@ def coordinates(X, whitening, method):
     return [X, X @ (factor / np.sqrt((factor**2).sum(axis=1))[:, None]).T]
 
 
-def race(runs, problem, tol):
+def successive_halving(runs, problem, tol):
     """Return the run with the highest likelihood, by successive halving.
 
     Runs with a spurious component rank last.
     """
     n, d = problem.X.shape
-    runs, length = list(runs), _FIRST_HEAT
+    runs, n_iterations = list(runs), _FIRST_ITERATIONS
     while len(runs) > 1:
         for run in runs:
-            advance(run, problem, tol, length)
+            advance(run, problem, tol, n_iterations)
         best = ranked([(_is_spurious(run, n, d), run.bound) for run in runs])
         runs = [runs[i] for i in sorted(best[: (len(runs) + 1) // 2])]
-        length *= 2
+        n_iterations *= 2
     return runs[0]
 
 
@@ -160,16 +160,14 @@ def ranked(results):
     Likelihoods that are equal up to rounding keep their order.
     """
     order = sorted(range(len(results)), key=lambda i: (results[i][0], -results[i][1]))
-    groups = []
-    for i in order:
-        spurious, bound = results[i]
-        if groups:
-            last = results[groups[-1][-1]]
-            equal = last[1] - bound <= _EQUAL * max(1.0, abs(bound))
-            if last[0] == spurious and equal:
-                groups[-1].append(i)
-                continue
-        groups.append([i])
+    groups = [order[:1]]
+    for better, i in pairwise(order):
+        (before, above), (spurious, bound) = results[better], results[i]
+        equal = above - bound <= _EQUAL * max(1.0, abs(bound))
+        if equal and before == spurious:
+            groups[-1].append(i)
+        else:
+            groups.append([i])
     return [i for group in groups for i in sorted(group)]
 
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 from skgen._checks import (
-    check_choice,
     check_integer,
-    check_nonnegative,
     column_names,
     invalid_parameter,
     is_integer,
 )
+from skgen._docs import documented
 from skgen._typing import RandomState
-from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._initialize import INIT_PARAMS, first_values, start_rows
+from skgen.mixture._initialize import first_values, sampled_rows
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._module import MODULES
+from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
+from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
 
 # Number of rows whitened at once.
@@ -35,6 +33,7 @@ _LATENESS = 9
 _RANK = 10
 
 
+@documented(TRAINING)
 class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     r"""Gaussian mixture fitted by stochastic gradient descent.
 
@@ -52,9 +51,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     Parameters
     ----------
-    n_components : int, default=1
+    n_components : int
         Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
@@ -63,60 +62,43 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         - "spherical": each component has its own single variance;
         - "lowrank": :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in
           :math:`A_k` and a diagonal :math:`D_k`.
-    rank : int, default=None
+    rank : int
         Number of columns of :math:`A_k` for "lowrank". Ignored for other covariance
         types. None uses 10, or half the number of features if there are fewer than
         20 features.
-    tol : float, default=1e-3
+    tol : float
         Smallest decrease of the loss that counts as an improvement, in nats per row.
-    reg_covar : float, default=1e-6
+    reg_covar : float
         Minimum variance of a component in any direction, as a fraction of the
         variance of the data in that direction. For "lowrank", it is the minimum entry
         of :math:`D_k`, as a fraction of the variance of the feature. Values below
         1e-10, the limit of single precision, are replaced by 1e-10.
-    max_epochs : int, default=100
-        Maximum number of passes over the training rows.
-    batch_size : int or "auto", default="auto"
+    batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" uses a fortieth of the rows, or a
         tenth of the block in `partial_fit`, but at least 16 and at most 1,024.
-    lr : float, default=0.1
+    lr : float
         Initial learning rate. It decays as one over the square root of the number of
         steps. In addition, it is divided by five whenever the loss has not improved for
         `n_iter_no_change` epochs, at most twice. Steps are in units of the width of
         each component, so the default suits data of any scale.
-    optimizer : str or type, default="adam"
-        Optimiser: "adam", "adamw", "rmsprop", "sgd", or a subclass of
-        ``torch.optim.Optimizer``.
-    early_stopping : bool, default=True
+    early_stopping : bool
         Whether to hold out some rows and monitor their loss. Two final epochs train
         on all rows, including the held-out rows. If False, or if fewer than 5 rows
         would be held out, the training loss is monitored.
-    validation_fraction : float, default=0.1
-        Fraction of the rows to hold out, drawn at random. Ignored if
-        `early_stopping` is False.
-    n_iter_no_change : int, default=3
+    n_iter_no_change : int
         Number of epochs without an improvement by `tol` after which the learning
         rate is reduced or, at the lowest learning rate, training stops.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
         Initialisation method, as for :class:`EMGaussianMixture`. It uses a random
         sample of at most 20,000 rows, or of 400 rows per component if that is more.
-    warm_start : bool, default=False
+    warm_start : bool
         Whether `fit` continues from the previous solution, in the same whitened
         coordinates and with the same net. The parameters that the net was built
         with (`n_components`, `covariance_type`, `rank`, `reg_covar`, `optimizer`,
         `net_callbacks`, `net_params` and `device`) must not change.
-    net_callbacks : list, default=None
-        Callbacks of skorch for `net_`.
-    net_params : dict, default=None
-        Further parameters of ``skorch.NeuralNet``, such as
-        ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState instance or None
         Seed of the initialisation, of the order of the rows, and of the draws of
         `sample`.
-    device : str, default="cpu"
-        Device used for training: "cpu", "cuda", "cuda:1", "mps", or "auto" for the
-        fastest one available. The fitted mixture computes on the CPU in double
-        precision.
 
     Attributes
     ----------
@@ -142,8 +124,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     converged_ : bool
         Whether the loss stopped improving at the lowest learning rate. False after
         `partial_fit`.
-    n_iter_ : int
-        Number of epochs.
     lower_bound_ : float
         Mean log-likelihood of the fitted parameters, in nats per row: ``score(X)``
         to single precision. After `partial_fit`, the last entry of `lower_bounds_`.
@@ -159,11 +139,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     net_ : skorch.NeuralNet
         The trained net. Its ``module_`` holds the parameters in whitened
         coordinates.
-    n_features_in_ : int
-        Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features seen during `fit`. Defined only if all feature names
-        of `X` are strings.
 
     See Also
     --------
@@ -276,16 +251,12 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # -- checks ----------------------------------------------------------------
 
     def _check_own(self):
-        check_integer(self, "n_components", 1)
-        check_choice(self, "covariance_type", tuple(ALL_COVARIANCES))
+        self._check_mixture(ALL_COVARIANCES)
         if self.rank is not None and not is_integer(self.rank, 1):
             raise invalid_parameter(
                 self, "rank", "None or an int of at least 1", self.rank
             )
-        check_nonnegative(self, "tol")
-        check_nonnegative(self, "reg_covar")
         check_integer(self, "n_iter_no_change", 1)
-        check_choice(self, "init_params", INIT_PARAMS)
 
     def _resolved_rank(self, d):
         """Return the rank of "lowrank" for `d` features."""
@@ -301,17 +272,18 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _new_module(self, X, training, rng):
         n, d = X.shape
         self._check_rows(n, n)
-        kind, rank = self.covariance_type, self._resolved_rank(d)
-        self._fitted_covariance_type = kind
+        rank = self._resolved_rank(d)
+        self._fitted_covariance_type = self.covariance_type
         self._set_coordinates(X)
-        chosen = start_rows(training.size, self.n_components, rng)
+        chosen = sampled_rows(training.size, self.n_components, rng)
         Z = self._white(X[training[chosen]])
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
-        values = first_values(
-            Z, self.n_components, kind, rank, self.init_params, floor, rng
-        )
-        return MODULES[kind](*values, floor)
+        covariance = self._covariance
+        options = self.n_components, covariance, rank, self.init_params
+        values = first_values(Z, *options, floor, rng)
+        module = DenseModule if covariance.dense else DiagonalModule
+        return module(*values, floor)
 
     def _set_coordinates(self, X):
         """Set the whitened, non-constant and centred coordinates of the module."""
@@ -383,17 +355,12 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         d = self._varying.size
         means = np.zeros((weights.size, d))
         means[:, self._varying] = moved + self._shift
-        covariance = self._covariance
+        covariance, history = self._covariance, self._losses()
         covariances = covariance.stacked(covariances, self._shift.size)
         wide = covariance.widened(covariances, self._varying)
-        covariances, factors = covariance.to_data(wide, self._whitening)
-        history = self._losses()
+        mixture = weights / weights.sum(), means, wide
         return {
-            "weights_": weights / weights.sum(),
-            "means_": self._whitening.unwhiten(means),
-            "covariances_": covariance.public(covariances),
-            "precisions_": covariance.public(covariance.precisions(factors)),
-            "precisions_cholesky_": covariance.public(factors),
+            **self._in_data_units(*mixture, covariance, self._whitening),
             "converged_": False,
             "n_iter_": len(history),
             "lower_bound_": -history[-1]["train"],
@@ -417,10 +384,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             "of low density. net_.module_.revived marks them. Use fewer components or "
             "another initialisation.": bool(module.revived.any()),
         }
-        for message, happened in messages.items():
-            if happened:
-                warn_user(message, ConvergenceWarning)
-        self._warn_if_collapsed(at_floor)
+        self._warn_of(messages, at_floor)
 
 
 def _chunks(X):

@@ -1,41 +1,16 @@
-"""Building and checking of a skorch net by an estimator's flat parameters."""
+"""Building of a skorch net by the parameters of an estimator."""
 
 import copy
 
 import torch
-from skorch.callbacks import Callback
 
 from skgen._checks import Described, invalid_parameter
 from skgen._torch import resolved_device, usable_device
 from skgen.neural._net import Net
-
-OPTIMIZERS = {
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "rmsprop": torch.optim.RMSprop,
-    "sgd": torch.optim.SGD,
-}
+from skgen.neural._parameters import optimizer_class
 
 # Optimisers with a fused implementation. For small nets it halves the training time.
 _FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
-
-# Keys that `net_params` may not have, and the parameter that sets them instead.
-_OWN = {
-    "module": None,
-    "criterion": None,
-    "train_split": "validation_fraction",
-    "warm_start": "warm_start",
-    "callbacks": "net_callbacks",
-    "optimizer": "optimizer",
-    "lr": "lr",
-    "optimizer__lr": "lr",
-    "batch_size": "batch_size",
-    "max_epochs": "max_epochs",
-    "device": "device",
-    "iterator_train": None,
-    "iterator_valid": None,
-    "dataset": None,
-}
 
 
 def build_net(model, module, callbacks, batch_size, generator):
@@ -99,50 +74,3 @@ def restored_net(model, kept):
     net = build_net(built, module, model._callbacks(), size, torch.Generator())
     net.restore_kept(kept)
     return net
-
-
-def optimizer_class(model):
-    """Return the optimiser class of the parameter `optimizer`; raise for others."""
-    value = model.optimizer
-    if isinstance(value, str) and value in OPTIMIZERS:
-        return OPTIMIZERS[value]
-    if (
-        isinstance(value, type)
-        and issubclass(value, torch.optim.Optimizer)
-        and value is not torch.optim.Optimizer
-    ):
-        return value
-    listed = ", ".join(repr(name) for name in OPTIMIZERS)
-    rule = f"one of {listed} or a subclass of torch.optim.Optimizer"
-    raise invalid_parameter(model, "optimizer", rule, value)
-
-
-def check_net_parameters(model):
-    """Raise for a wrong `optimizer`, `net_callbacks` or `net_params`."""
-    optimizer_class(model)
-    callbacks = model.net_callbacks
-    rule = "None or a list of skorch callbacks, or of (name, callback) pairs"
-    if not isinstance(callbacks, (list, tuple, type(None))):
-        raise invalid_parameter(model, "net_callbacks", rule, callbacks)
-    for item in callbacks or []:
-        named = isinstance(item, tuple) and len(item) == 2
-        callback = item[1] if named else item
-        known = callback if isinstance(callback, type) else type(callback)
-        if not issubclass(known, Callback):
-            raise invalid_parameter(model, "net_callbacks", rule, item)
-    options = model.net_params
-    if options is None:
-        return
-    rule = "None or a dict whose keys are parameters of skorch.NeuralNet"
-    if not (isinstance(options, dict) and all(isinstance(k, str) for k in options)):
-        raise invalid_parameter(model, "net_params", rule, options)
-    for key in options:
-        if key.startswith("callbacks__schedule"):
-            rule = f"without {key!r}: the schedule has parameters of its own"
-            raise invalid_parameter(model, "net_params", rule, options)
-        if key in _OWN:
-            instead = _OWN[key]
-            rule = f"without {key!r}" + (
-                f": set the parameter {instead!r}" if instead else ""
-            )
-            raise invalid_parameter(model, "net_params", rule, options)

@@ -11,15 +11,10 @@ import numpy as np
 import torch
 
 from skgen._checks import (
-    check_boolean,
-    check_integer,
     invalid_parameter,
-    is_integer,
-    is_real,
 )
 from skgen._threads import one_blas_thread
 from skgen._torch import (
-    check_device,
     resolved_device,
     seeded,
     threads_for,
@@ -29,13 +24,10 @@ from skgen._torch import (
 from skgen._typing import MatrixLike
 from skgen.base import FitStopped, GenerativeModel
 from skgen.neural._batches import placed
-from skgen.neural._build import (
-    build_net,
-    check_net_parameters,
-    restored_net,
-)
+from skgen.neural._build import build_net, restored_net
 from skgen.neural._net import DivergedError
-from skgen.neural._progress import Progress
+from skgen.neural._parameters import check_training
+from skgen.neural._schedule import Progress
 
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
@@ -190,22 +182,7 @@ class GradientModel(GenerativeModel):
     # -- checks ----------------------------------------------------------------
 
     def _check_parameters(self):
-        check_integer(self, "max_epochs", 1)
-        batch_size = self.batch_size
-        if batch_size != "auto" and not is_integer(batch_size, 1):
-            rule = "'auto' or an int of at least 1"
-            raise invalid_parameter(self, "batch_size", rule, batch_size)
-        if not (is_real(self.lr) and self.lr > 0):
-            rule = "a finite number above 0"
-            raise invalid_parameter(self, "lr", rule, self.lr)
-        check_boolean(self, "early_stopping")
-        fraction = self.validation_fraction
-        if not (is_real(fraction) and 0 < fraction < 1):
-            rule = "a number between 0 and 1"
-            raise invalid_parameter(self, "validation_fraction", rule, fraction)
-        check_boolean(self, "warm_start")
-        check_net_parameters(self)
-        check_device(self)
+        check_training(self)
         self._check_own()
 
     # -- fitting ---------------------------------------------------------------

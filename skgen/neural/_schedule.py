@@ -1,4 +1,4 @@
-"""When to lower the learning rate and when to stop, decided by the loss."""
+"""Callbacks of a net: when to lower its rate and when to stop, and its progress."""
 
 import math
 
@@ -14,16 +14,18 @@ _WATCHED = 5_000
 class Plateau(Callback):
     """Lower the learning rate where the loss stops falling; stop at the last rate.
 
-    A level ends after `patience` epochs without a fall of `tol` nats per row. Each of
-    the `n_levels` rates is `factor` times the rate before. Held-out rows are watched
-    where there are any, else training rows. Each level ends with its best weights.
+    Without held-out rows, training rows are watched if `watches_training`; otherwise
+    the schedule does nothing.
     """
 
-    def __init__(self, tol, patience, n_levels=3, factor=0.2):
+    # A level ends after `patience` epochs without a fall of `tol` nats per row, with
+    # its best weights. Each of the `n_levels` rates is `factor` times the one before.
+    def __init__(self, tol, patience, n_levels=3, factor=0.2, watches_training=True):
         self.tol = tol
         self.patience = patience
         self.n_levels = n_levels
         self.factor = factor
+        self.watches_training = watches_training
 
     def __getstate__(self):
         return {**vars(self), "best_": None, "watched_": None}
@@ -37,8 +39,7 @@ class Plateau(Callback):
         # The training loss of an epoch averages over weights that have changed since:
         # the loss of the final weights needs a pass over some rows.
         self.watched_ = X[:: max(1, X.shape[0] // _WATCHED)]
-        if not net.streams_:
-            # The start competes too.
+        if self.watches_training and not net.streams_:
             self.lowest_, self.best_ = self._loss(net), net.snapshot()
 
     def _loss(self, net):
@@ -46,7 +47,7 @@ class Plateau(Callback):
         return net.mean_loss(self.watched_ if net.held_out_ is None else net.held_out_)
 
     def on_epoch_end(self, net, **kwargs):
-        if net.streams_:
+        if net.streams_ or (net.held_out_ is None and not self.watches_training):
             return
         held_out = net.history[-1]["valid_loss"]
         loss = self._loss(net) if math.isnan(held_out) else held_out
@@ -70,31 +71,20 @@ class Plateau(Callback):
         self.best_ = self.watched_ = None
 
 
-class Patience(Callback):
-    """Stop after `patience` epochs without a lower held-out loss; keep the best."""
+class Progress(Callback):
+    """Report each epoch as a subtask of the fit `task` of `model`; stop on request."""
 
-    def __init__(self, patience):
-        self.patience = patience
+    def __init__(self, model, task):
+        self.model = model
+        self.task = task
 
-    def __getstate__(self):
-        return {**vars(self), "best_": None}
-
-    def on_train_begin(self, net, **kwargs):
-        self.waited_ = 0
-        self.best_ = None
-        self.lowest_ = math.inf
+    def on_epoch_begin(self, net, **kwargs):
+        self.epoch_ = self.task.subcontext("epoch")
+        self.epoch_.call_on_fit_task_begin(estimator=self.model)
 
     def on_epoch_end(self, net, **kwargs):
-        if net.held_out_ is None:
-            return
-        loss = net.history[-1]["valid_loss"]
-        self.waited_ += 1
-        if loss < self.lowest_:
-            self.lowest_, self.best_, self.waited_ = loss, net.snapshot(), 0
-        if self.waited_ >= self.patience:
+        stop = self.epoch_.call_on_fit_task_end(
+            estimator=self.model, reconstruction_attributes=self.model._mid_fit
+        )
+        if stop:
             raise StopTraining
-
-    def on_train_end(self, net, **kwargs):
-        if self.best_ is not None:
-            net.restore(self.best_)
-        self.best_ = None
