@@ -21,7 +21,7 @@ from sklearn.exceptions import DataDimensionalityWarning
 
 from skgen._dequantize import list_columns
 from skgen._warnings import warn_user
-from skgen.rows._moments import spread_of
+from skgen.rows._moments import moments_of
 
 # Variance of a direction without variance, as a fraction of the feature's variance. For
 # a constant feature, it is a fraction of the largest variance of a feature.
@@ -114,17 +114,17 @@ def estimate_whitening(
     `covariance_type` is "full", "diag" or "spherical"; `dtype` is the precision to
     which the rows are rounded.
     """
-    spread = spread_of(X, sample_weight, full=covariance_type == "full")
-    return whitening_of(spread, covariance_type, ddof=ddof, dtype=dtype, names=names)
+    moments = moments_of(X, sample_weight, full=covariance_type == "full")
+    return whitening_of(moments, covariance_type, ddof=ddof, dtype=dtype, names=names)
 
 
-def whitening_of(spread, covariance_type, *, ddof=0, dtype=np.float64, names=None):
+def whitening_of(moments, covariance_type, *, ddof=0, dtype=np.float64, names=None):
     """Return the whitening of rows with given moments, as `estimate_whitening` does."""
-    mean, variances = spread.mean, spread.variances
-    resolution = rounding_resolution(spread.largest, dtype)
+    mean, variances = moments.mean, moments.variances
+    resolution = rounding_resolution(moments.largest, dtype)
     constant = variances <= resolution**2
     variances = np.where(constant, 0.0, variances)
-    unbiased = spread.weight / (spread.weight - ddof)
+    unbiased = moments.weight / (moments.weight - ddof)
     if covariance_type == "spherical":
         scale = _spherical_scale(variances) * np.sqrt(unbiased)
         never = np.zeros(mean.size, dtype=bool)
@@ -140,7 +140,7 @@ def whitening_of(spread, covariance_type, *, ddof=0, dtype=np.float64, names=Non
         return DiagonalWhitening(mean, np.sqrt(floored), constant)
 
     scale = np.sqrt(np.where(constant, reference, variances))
-    correlation = spread.correlation(np.where(constant, np.inf, scale))
+    correlation = moments.correlation(np.where(constant, np.inf, scale))
     noise = (resolution / scale) ** 2  # (d,)
     return _full_whitening(mean, scale, correlation, noise, unbiased, constant, names)
 

@@ -34,16 +34,16 @@ from skgen.mixture._answers import log_density, posterior
 from skgen.mixture._backend import (
     LEAST_LOSS,
     NUMPY,
-    ArrayRows,
-    DeviceRows,
+    NumPyRows,
     TorchBackend,
+    TorchRows,
 )
 from skgen.mixture._covariance import COVARIANCES, Parameters
 from skgen.mixture._iterations import Run, allowed_loss
 from skgen.mixture._pass import (
+    Collector,
     Joint,
     Kernel,
-    Moments,
     Pass,
     Problem,
     Statistics,
@@ -359,7 +359,7 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
         kind, np.full(K, 1 / K), np.zeros((K, D)), np.tile(np.eye(D), (K, 1, 1))
     )
     pass_ = Pass(unit, problem.family, NUMPY, 0.0)
-    rough = pass_.statistics(pass_.sums_of(ArrayRows(X, weights), shares))
+    rough = pass_.statistics(pass_.sums_of(NumPyRows(X, weights), shares))
     rough = maximise(rough, unit, problem.family)[0].covariances
     assert np.abs(rough - found.covariances)[:3].max() > 1e-18
 
@@ -408,7 +408,7 @@ def test_any_number_of_threads_finds_the_same_bits(kind, rng, monkeypatch):
 
 @pytest.mark.parametrize("n", [1, 127, 128, 129, 4096, 200_001])
 def test_chunks_hold_every_row_once(n):
-    rows = ArrayRows(np.arange(16.0 * n).reshape(n, 16), np.arange(n))
+    rows = NumPyRows(np.arange(16.0 * n).reshape(n, 16), np.arange(n))
     p = COVARIANCES["full"].n_features(16)
     tasks = rows.map(list, p, 16)
     assert len(tasks) <= 32
@@ -454,7 +454,7 @@ def test_a_device_without_float64_adds_on_the_cpu(kind, width, rng, monkeypatch)
 
 def test_rows_on_a_device_are_columns_with_copies_of_the_last(rng):
     X, weights = rng.standard_normal((2500, 3)), rng.uniform(1, 2, 2500)
-    kept = DeviceRows(lambda part: X[part], weights, DOUBLE)
+    kept = TorchRows(lambda part: X[part], weights, DOUBLE)
     assert kept.X.shape == (2, 3, 2048)
     back = kept.X.transpose(1, 2).reshape(-1, 3).numpy()
     assert_array_equal(back[:2500], X)
@@ -547,14 +547,14 @@ def gathered(monkeypatch):
     monkeypatch.setattr(_pass, "_GATHERED", 200)
     monkeypatch.setattr(_backend, "_BLOCK_BYTES", 0)
     monkeypatch.setattr(_backend, "_LEAST_ROWS", 64)
-    counts, add_few = [], Moments._add_few
+    counts, add_few = [], Collector._add_few
 
     def spy(self):
         if self._start < self._stop:
             counts.append(self._stop - self._start)
         add_few(self)
 
-    monkeypatch.setattr(Moments, "_add_few", spy)
+    monkeypatch.setattr(Collector, "_add_few", spy)
     return counts
 
 
@@ -603,13 +603,13 @@ def collected(moments, r, weights, size):
 
 
 def moments_of(X, weights, K, least):
-    """Return `Moments` of rows (n, d) about 0."""
+    """Return a `Collector` of rows (n, d) about 0."""
     d = X.shape[1]
     full = np.tile(np.eye(d), (K, 1, 1))
     unit = parameters_of("full", np.full(K, 1 / K), np.zeros((K, d)), full)
     pass_ = Pass(unit, family_of("full", d), NUMPY, LEAST_LOSS)
     pass_.least = least
-    return Moments(pass_, ArrayRows(X, weights))
+    return Collector(pass_, NumPyRows(X, weights))
 
 
 def test_only_negligible_responsibilities_are_left_out(rng, gathered):

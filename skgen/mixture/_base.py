@@ -20,14 +20,11 @@ from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._initialize import INIT_PARAMS
-from skgen.mixture._lazy import DaskAnswersMixin
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.rows._dask import is_dask
+from skgen.rows._dask import lazy_on_dask
 
 
-class AbstractGaussianMixture(
-    DaskAnswersMixin, ClassNamePrefixFeaturesOutMixin, GenerativeModel
-):
+class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     """Abstract base class of the Gaussian mixtures.
 
     `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
@@ -44,6 +41,7 @@ class AbstractGaussianMixture(
     lower_bound_: float
     lower_bounds_: list[float]
 
+    @lazy_on_dask(dtype=lambda model: np.intp)
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
         """Return the component label of each row.
 
@@ -59,10 +57,9 @@ class AbstractGaussianMixture(
             input, a lazy Dask array.
         """
         check_is_fitted(self)
-        if is_dask(X):
-            return self._lazy(X, most_probable, (), np.intp)
         return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
+    @lazy_on_dask(lambda model: model._n_latent)
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probability of each component given each row.
 
@@ -183,13 +180,6 @@ class AbstractGaussianMixture(
             ConvergenceWarning,
             kind="collapsed components",
         )
-
-    def _log_likelihood(self, X, sample_weight):
-        """Return the log-likelihood of all rows and the sum of their weights."""
-        if is_dask(X):
-            return self._sums_on_dask(X, sample_weight)
-        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
-        return float(sample_weight @ log_density), float(sample_weight.sum())
 
     def _n_parameters(self):
         """Return the number of free parameters."""

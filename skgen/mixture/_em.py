@@ -28,8 +28,7 @@ from skgen.mixture._iterations import Run
 from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
-from skgen.rows import table_elsewhere
-from skgen.rows._source import ArrayTable
+from skgen.rows._source import ArrayRows
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -301,24 +300,26 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     # -- fitting ----------------------------------------------------------------
 
-    _table_elsewhere = staticmethod(table_elsewhere)
+    _fits_out_of_core = True
 
     def _fit(self, X, sample_weight, rng, task):
         table = X
         if isinstance(X, np.ndarray):
-            table = ArrayTable(self, X, sample_weight)
+            table = ArrayRows(self, X, sample_weight, in_memory=True)
         start = given_parameters(self, table.n_features)
         if self._continues():
             start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
         covariance = COVARIANCES[self.covariance_type]
         with one_blas_thread():
-            spread = table.spread(full=covariance.whitening == "full")
-            n_rows, weight = table.counted(spread)
+            moments = table.moments(full=covariance.whitening == "full")
+            n_rows, weight = table.counted(moments)
             self._check_rows(n_rows, weight)
-            whitening = self._coordinates(spread, covariance)
+            if all(part is not None for part in start):
+                table.warn_of_ties(moments)
+            whitening = self._coordinates(moments, covariance)
             family = whitening, covariance, self.reg_covar
-            problem = problem_of(table, *family)
-            levels = Levels(table, problem, spread, family)
+            problem = problem_of(table, *family, self.device)
+            levels = Levels(table, problem, moments, family)
             run = first_run(self, levels, start, whitening, rng)
             self._run(run, problem, whitening, task)
         for name, value in self._fitted(run, whitening).items():
@@ -330,7 +331,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "device": self.device,
         }
         self.lower_bound_ = table.mean(partial(log_density, **mixture))
-        self._spread = spread.rescaled(weight / spread.weight)
+        self._spread = moments.rescaled(weight / moments.weight)
         self._warn(run)
 
     def _fit_more(self, X, sample_weight, rng):
@@ -338,19 +339,22 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             self._fit(X, sample_weight, rng, NoTask())
             return
         start = self._last_fit(X.shape[1], ".partial_fit must continue")
-        covariance, table = self._covariance, ArrayTable(self, X, sample_weight)
+        covariance = self._covariance
+        table = ArrayRows(self, X, sample_weight, in_memory=True)
         with one_blas_thread():
-            spread = table.spread(full=covariance.whitening == "full")
-            weight = table.counted(spread)[1]
+            moments = table.moments(full=covariance.whitening == "full")
+            weight = table.counted(moments)[1]
             with np.errstate(over="ignore"):
                 total = self._spread.weight + weight
             if not np.isfinite(total):
                 rule = "of a finite sum over all blocks"
                 got = Described(f"{weight:g} after {self._spread.weight:g}")
                 raise wrong_argument(type(self).__name__, "sample_weight", rule, got)
-            self._spread += spread.rescaled(weight / spread.weight)
+            self._spread += moments.rescaled(weight / moments.weight)
             whitening = self._coordinates(self._spread, covariance)
-            block = problem_of(table, whitening, covariance, self.reg_covar)
+            block = problem_of(
+                table, whitening, covariance, self.reg_covar, self.device
+            )
             before = completed(start, None, block, whitening)
             problem = Stepwise(block, before, step_size(weight, self._spread.weight))
             collected = problem.statistics(before)
@@ -368,10 +372,10 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         vars(self).update(fitted)
         self._warn(replace(run, converged=True))  # no convergence in a stream
 
-    def _coordinates(self, spread, covariance):
-        """Return the whitening of rows with the moments `spread`."""
+    def _coordinates(self, moments, covariance):
+        """Return the whitening of rows with given moments."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        return whitening_of(spread, covariance.whitening, **options)
+        return whitening_of(moments, covariance.whitening, **options)
 
     def _continues(self):
         return self.warm_start and hasattr(self, "converged_")
