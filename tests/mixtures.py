@@ -5,9 +5,16 @@ from numpy.testing import assert_allclose
 
 from skgen.mixture._backend import LEAST_LOSS, NUMPY
 from skgen.mixture._covariance import COVARIANCES, Parameters
+from skgen.mixture._lowrank import covariance_of
 from skgen.mixture._pass import Family, Pass, maximise
 
 K, D = 4, 3
+
+# The covariance types of EM that need no other parameter.
+TYPES = [kind for kind in COVARIANCES if kind != "block"]
+
+# All types, for D features.
+OF_D = {**COVARIANCES, "block": covariance_of("block", ((0, 2), (1,)))}
 
 
 def mixture(kind, rng, widths=(1.0,) * K):
@@ -21,8 +28,9 @@ def mixture(kind, rng, widths=(1.0,) * K):
 
 def parameters_of(kind, weights, means, full):
     """Return a mixture of a type with covariances from matrices (K, d, d)."""
-    covariance = COVARIANCES[kind]
+    covariance = OF_D[kind]
     if covariance.dense:
+        full = full * covariance.mask() if covariance.blocks else full
         covariances = full[:1] if covariance.shared else full
     else:
         covariances = np.diagonal(full, axis1=1, axis2=2).copy()
@@ -34,7 +42,7 @@ def parameters_of(kind, weights, means, full):
 
 def dense(covariances, kind):
     """Return covariances as matrices (K, d, d)."""
-    if not COVARIANCES[kind].dense:
+    if not OF_D[kind].dense:
         return np.stack([np.diag(v) for v in covariances])
     return np.tile(covariances, (K // len(covariances), 1, 1))
 
@@ -47,7 +55,7 @@ def draws(parameters, kind, n, rng, backend=NUMPY):
 
 
 def family_of(kind, d=D):
-    return Family(COVARIANCES[kind], 0.0, np.zeros(d, dtype=bool))
+    return Family(OF_D[kind], 0.0, np.zeros(d, dtype=bool))
 
 
 def one_iteration(

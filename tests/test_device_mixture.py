@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from estimators import rows
-from mixtures import K, assert_close, draws, family_of, mixture, one_iteration
+from mixtures import TYPES, K, assert_close, draws, family_of, mixture, one_iteration
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from sklearn.exceptions import ConvergenceWarning
@@ -20,10 +20,9 @@ from skgen import EMGaussianMixture
 from skgen._torch import without_tf32
 from skgen.mixture import _backend, _em
 from skgen.mixture._backend import LEAST_LOSS, NUMPY, TorchBackend
-from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._pass import Pass
 
-every_type = pytest.mark.parametrize("kind", list(COVARIANCES))
+every_type = pytest.mark.parametrize("kind", TYPES)
 
 CPU = torch.device("cpu")
 

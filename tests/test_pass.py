@@ -12,6 +12,8 @@ import pytest
 import torch
 from estimators import rows
 from mixtures import (
+    OF_D,
+    TYPES,
     D,
     K,
     assert_close,
@@ -56,7 +58,7 @@ EPS = np.finfo(np.float64).eps
 CPU = torch.device("cpu")
 DOUBLE, SINGLE = TorchBackend(CPU, single=False), TorchBackend(CPU, single=True)
 
-every_type = pytest.mark.parametrize("kind", list(COVARIANCES))
+every_type = pytest.mark.parametrize("kind", list(OF_D))
 every_backend = pytest.mark.parametrize(
     "backend", [NUMPY, DOUBLE, SINGLE], ids=["numpy", "float64", "float32"]
 )
@@ -92,7 +94,7 @@ def plain_iteration(X, weights, parameters, kind):
 
 def features_of(parameters, kind, X, backend=NUMPY, loss=np.inf, shift=None):
     """Return a kernel, rows (1, d, n) as columns, and their features (1, p, n)."""
-    joint = Joint(parameters, COVARIANCES[kind], backend, loss, shift)
+    joint = Joint(parameters, OF_D[kind], backend, loss, shift)
     kernel, z = Kernel(joint), backend.array(X.T[None])
     return kernel, z, kernel.features(z)
 
@@ -142,7 +144,7 @@ def test_losses_bound_what_products_lose(kind, width, rng):
     parameters = mixture(kind, rng, (width,) * K)
     X, _ = draws(parameters, kind, 100, rng)
     X[::5] = parameters.means[0] + 1e3 * (X[::5] - parameters.means[0])
-    lost = losses(parameters, COVARIANCES[kind], np.zeros(D))
+    lost = losses(parameters, OF_D[kind], np.zeros(D))
     kernel, z, F = features_of(parameters, kind, X)
     exact = log_joint(X, parameters, kind).T  # (K, n)
     error = np.abs(kernel(z, F)[0] - exact)
@@ -158,8 +160,8 @@ def test_losses_do_not_depend_on_the_units_of_the_features(kind, rng):
     means, shift = parameters.means * units, np.ones(D)
     scaled = parameters_of(kind, parameters.weights, means, full)
     assert_allclose(
-        losses(scaled, COVARIANCES[kind], shift * units),
-        losses(parameters, COVARIANCES[kind], shift),
+        losses(scaled, OF_D[kind], shift * units),
+        losses(parameters, OF_D[kind], shift),
         rtol=1e-9,
     )
 
@@ -168,7 +170,7 @@ def test_losses_do_not_depend_on_the_units_of_the_features(kind, rng):
 def test_nearly_collinear_features_lose_digits(kind):
     full = np.tile(np.ones((D, D)) + 1e-6 * np.eye(D), (K, 1, 1))
     parameters = parameters_of(kind, np.full(K, 1 / K), np.zeros((K, D)), full)
-    lost = losses(parameters, COVARIANCES[kind], np.zeros(D))
+    lost = losses(parameters, OF_D[kind], np.zeros(D))
     # The precisions are about 1e6 times 2/3 on the diagonal, -1/3 beside it.
     assert_allclose(lost, 4e6, rtol=1e-4)
 
@@ -179,7 +181,7 @@ def test_nearly_collinear_features_lose_digits(kind):
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
 def test_narrow_components_take_differences(kind, rng, monkeypatch):
     parameters = mixture(kind, rng, (1.0, 1e-6, 1.0, 1e-6))
-    rest = COVARIANCES[kind], NUMPY
+    rest = OF_D[kind], NUMPY
     joint = Joint(parameters, *rest, 1e7)
     assert (joint.near.tolist(), joint.apart.tolist()) == ([0, 2], [1, 3])
     assert Joint(parameters, *rest, 1e4, parameters.means[1]).near.tolist() == [0, 1, 2]
@@ -202,7 +204,7 @@ def test_components_with_one_covariance_take_the_same_form(rng):
 
 @every_type
 def test_components_out_of_range_or_without_weight_take_differences(kind, rng):
-    parameters, covariance = mixture(kind, rng), COVARIANCES[kind]
+    parameters, covariance = mixture(kind, rng), OF_D[kind]
     parameters.weights[1] = 0.0
     assert 1 in Joint(parameters, covariance, NUMPY, 1e7).apart
     full = 1e-200 * dense(parameters.covariances, kind)
@@ -218,7 +220,7 @@ def test_rows_of_very_many_features_take_differences():
     assert COVARIANCES["diag"].by_products(300)
 
 
-@every_type
+@pytest.mark.parametrize("kind", TYPES)
 def test_a_type_without_products_fits_the_same(kind, monkeypatch):
     X = rows(300, D)
     options = {"covariance_type": kind, "max_iter": 8, "tol": 0.0, "random_state": 0}
@@ -326,7 +328,7 @@ def test_a_component_with_next_to_no_rows_gets_the_weight_0(kind, rng):
 def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
     X, r = rng.standard_normal((40, D)), rng.dirichlet(np.ones(K), size=40)
     times = rng.randint(1, 4, size=40)
-    rest = COVARIANCES[kind], 0.0, np.zeros(D, dtype=bool)
+    rest = OF_D[kind], 0.0, np.zeros(D, dtype=bool)
     weighted = Problem(X, times.astype(float), *rest).from_shares(lambda s: r[s], K)
     X, r = np.repeat(X, times, axis=0), np.repeat(r, times, axis=0)
     repeated = Problem(X, np.ones(len(X)), *rest).from_shares(lambda s: r[s], K)
@@ -339,7 +341,7 @@ def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
 def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     X = np.repeat(np.eye(D), 40, axis=0) + 1e-7 * rng.standard_normal((3 * 40, D))
     labels, weights = np.repeat(np.arange(D), 40), np.ones(3 * 40)
-    problem = Problem(X, weights, COVARIANCES[kind], 0.0, np.zeros(D, dtype=bool))
+    problem = Problem(X, weights, OF_D[kind], 0.0, np.zeros(D, dtype=bool))
 
     def shares(rows):
         return np.eye(K)[labels[rows]]
@@ -686,7 +688,7 @@ def test_answers_do_not_depend_on_the_chunks(kind, rng, monkeypatch):
     parameters = replace(parameters, weights=np.array([0.0, 0.3, 0.4, 0.3]))
     X, _ = draws(parameters, kind, 30, rng)
     X[5] = 1e200
-    rest = X, parameters, COVARIANCES[kind]
+    rest = X, parameters, OF_D[kind]
     expected = posterior(*rest)
     monkeypatch.setattr(_backend, "_BLOCK_BYTES", 0)
     monkeypatch.setattr(_backend, "_LEAST_ROWS", 7)
@@ -708,7 +710,7 @@ def test_log_densities_of_narrow_components_keep_their_digits(kind, rng):
     parameters = mixture(kind, rng, widths)
     X, _ = draws(parameters, kind, 50, rng)
     expected = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1)
-    found = log_density(X, parameters, COVARIANCES[kind])
+    found = log_density(X, parameters, OF_D[kind])
     assert_allclose(found, expected, rtol=0, atol=2e-11)
 
 

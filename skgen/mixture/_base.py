@@ -12,6 +12,7 @@ from skgen._checks import (
     check_integer,
     check_nonnegative,
     invalid_parameter,
+    is_integer,
     rows_to_answer,
 )
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
@@ -20,7 +21,7 @@ from skgen.base import GenerativeModel
 from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._initialize import INIT_PARAMS
-from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._lowrank import covariance_of
 from skgen.rows._dask import lazy_on_dask
 
 
@@ -128,6 +129,29 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         check_nonnegative(self, "reg_covar")
         check_choice(self, "init_params", INIT_PARAMS)
 
+    def _chosen_blocks(self, names, d):
+        """Return the groups of `blocks` of "block", as indices of all d features."""
+        if self.covariance_type != "block":
+            return ()
+        number = {name: i for i, name in enumerate(names or ())}
+        try:
+            blocks = [
+                [] if isinstance(block, str) else [number.get(i, i) for i in block]
+                for block in self.blocks
+            ]
+        except TypeError:  # no list of lists
+            blocks = [[]]
+        flat = [i for block in blocks for i in block]
+        features = [i for i in flat if is_integer(i, 0) and i < d]
+        if not all(blocks) or len(flat) != len(set(features)):
+            rule = (
+                "a list of lists of feature names or of indices from 0 to "
+                f"{d - 1}, with each feature at most once, for covariance_type='block'"
+            )
+            raise invalid_parameter(self, "blocks", rule, self.blocks)
+        blocks += [[i] for i in range(d) if i not in features]
+        return tuple(sorted(tuple(sorted(map(int, block))) for block in blocks))
+
     def _check_rows(self, n_rows, weight):
         """Raise if there are too few rows, or too small weights, for the components."""
         name = type(self).__name__
@@ -187,13 +211,16 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         covariances = self._parameters.covariances
         return K - 1 + K * d + self._covariance.n_parameters(covariances)
 
+    # The groups of features of "block"; () for other types.
+    _fitted_blocks: tuple = ()
+
     # Name of the device that computes the densities.
     _answering_device = "cpu"
 
     @property
     def _covariance(self):
         # `covariance_type` may have been changed since the fit.
-        return ALL_COVARIANCES[self._fitted_covariance_type]
+        return covariance_of(self._fitted_covariance_type, self._fitted_blocks)
 
     @property
     def _parameters(self):
