@@ -126,15 +126,6 @@ def numbers_only(what, check, *arguments, **options):
         raise InvalidParameterError(explained) from None
 
 
-def check_finite(X, estimator, names=None):
-    """Raise for NaN or infinity in (n, d) numbers; the error names the columns."""
-    try:
-        assert_all_finite(X, estimator_name=estimator, input_name="X")
-    except ValueError as error:
-        what = f"The 'X' argument of {estimator}"
-        raise InvalidParameterError(_explained(str(error), what, X, names)) from None
-
-
 # Messages of scikit-learn's checks, and of Python's and NumPy's conversions.
 _NOT_FINITE = re.compile(r"Input (?:\w+ )?contains (?:NaN|infinity[^\n]*(?=\.))")
 _NO_MISSING = re.compile(r"\n(\w+) does not accept missing values")
@@ -183,20 +174,26 @@ def validated_rows(model, X, *, reset=False, method=None):
     Errors name the `method`, which is "fit" by default if `reset`.
     """
     method = method or ("fit" if reset else None)
-    what = f"The 'X' argument of {type(model).__name__}{f'.{method}' if method else ''}"
+    owner = type(model).__name__ + (f".{method}" if method else "")
+    what = f"The 'X' argument of {owner}"
     X = numbers_only(what, validate_data, model, X, reset=reset)
-    check_magnitude(what, X)
+    check_values(owner, X)
     return X
 
 
-def check_magnitude(what, X):
-    """Raise unless the squares of (n, d) rows are finite."""
-    largest = float(max(-X.min(), X.max()))
-    if largest > LARGEST:
-        raise InvalidParameterError(
-            f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} instead: "
-            "rescale it."
-        )
+def check_values(owner, X, names=None):
+    """Raise unless (n, d) numbers and their squares are finite; name the columns."""
+    largest = max(-float(X.min()), float(X.max()))
+    if largest <= LARGEST:  # false for NaN
+        return
+    what = f"The 'X' argument of {owner}"
+    try:
+        assert_all_finite(X, estimator_name=owner, input_name="X")
+    except ValueError as error:
+        raise InvalidParameterError(_explained(str(error), what, X, names)) from None
+    raise InvalidParameterError(
+        f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} instead: rescale it."
+    )
 
 
 def column_names(model):

@@ -42,12 +42,13 @@ own networks, callbacks and transformers.
 
 # Version of the format. When the attributes of a class below change, increase it, and
 # convert the states of earlier versions. Their files are in tests/saved.
-FORMAT = 1
+FORMAT = 2
 
 # Private classes by their names in files, which stay when a class moves or is renamed.
 _PRIVATE = {
     "AnyDensity": "skgen.autoencoder._prior.AnyDensity",
     "Bernoulli": "skgen.autoencoder._likelihood.Bernoulli",
+    "BottomK": "skgen.rows._sketch.BottomK",
     "Boxes": "skgen.kde._blocks.Boxes",
     "ContinuousBernoulli": "skgen.autoencoder._likelihood.ContinuousBernoulli",
     "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
@@ -66,12 +67,11 @@ _PRIVATE = {
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
     "Reconstruction": "skgen.autoencoder._autoencoder.Reconstruction",
-    "Reservoir": "skgen.autoencoder._reservoir.Reservoir",
     "Ring": "skgen.autoencoder._prior.Ring",
     "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
     "Shell": "skgen.autoencoder._swae.Shell",
     "Sliced": "skgen.autoencoder._swae.Sliced",
-    "Spread": "skgen.rows._moments.Spread",
+    "Spread": "skgen.rows._moments.Moments",
     "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
     "Uniform": "skgen.autoencoder._swae.Uniform",
     "Variational": "skgen.autoencoder._vae.Variational",
@@ -235,6 +235,13 @@ def private_class(name):
     """Return the private class of skgen that has this name in files."""
     module, _, attribute = _PRIVATE[_MERGED.get(name, name)].rpartition(".")
     return getattr(import_module(module), attribute)
+
+
+def _sketch_of_reservoir(rows, keys):
+    """Return the attributes of a `BottomK` for the tensor and the keys of format 1."""
+    order, size = np.argsort(keys), keys.size
+    X = rows.numpy()[order]
+    return {"size": size, "keys": keys[order], "X": X, "sample_weight": np.ones(size)}
 
 
 def _is_plain(dtype):
@@ -422,9 +429,13 @@ class Unpacker:
 
     def _object(self, content):
         name, state = content
-        return self.once(lambda: self._with_state(private_class(name), state))
+        return self.once(lambda: self._with_state(name, state))
 
-    def _with_state(self, cls, state):
+    def _with_state(self, name, state):
+        state = self.unpack(state)
+        if name == "Reservoir":  # of format 1
+            name, state = "BottomK", _sketch_of_reservoir(**state)
+        cls = private_class(name)
         value = cls.__new__(cls)
-        vars(value).update(self.unpack(state))
+        vars(value).update(state)
         return value

@@ -1,12 +1,13 @@
-"""Thread pools whose tasks run BLAS and LAPACK in one thread each."""
+"""Threads and memory: thread pools whose tasks run BLAS in one thread each."""
 
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 
 from joblib import cpu_count
+from sklearn import get_config
 from threadpoolctl import ThreadpoolController
 
 _here = threading.local()
@@ -22,6 +23,10 @@ def one_blas_thread():
     """Return a context in which BLAS and LAPACK run in the calling thread."""
     # Blocks that fit into the cache are too small for two threads, which would spend up
     # to half of their time waiting: NumPy and SciPy have a thread pool each.
+    # The limit holds for the whole process: two threads that set and restore it in turn
+    # would leave a wrong limit behind.
+    if _is_one_of_many():
+        return nullcontext()
     return _controller().limit(limits=1, user_api="blas")
 
 
@@ -54,9 +59,7 @@ def in_parallel(function, tasks, *, worth_it=True):
 
 @contextmanager
 def one_of_many():
-    """Mark this thread as a member of a pool: `in_parallel` starts no pool in it."""
-    # Nor does it limit the threads of BLAS. The limit holds for the whole process: two
-    # threads that set and restore it in turn would leave a wrong limit behind.
+    """Mark this thread as a member of a pool: it starts no pool and limits no BLAS."""
     before = _is_one_of_many()
     _here.one_of_many = True
     try:
@@ -67,3 +70,8 @@ def one_of_many():
 
 def _is_one_of_many():
     return getattr(_here, "one_of_many", False)
+
+
+def working_memory():
+    """Return scikit-learn's option `working_memory` in bytes, at least 64 KiB."""
+    return max(int(get_config()["working_memory"] * 2**20), 2**16)

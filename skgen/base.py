@@ -2,7 +2,8 @@
 
 Every public method is defined here, once: it checks parameters and data, splits rows
 into chunks, restores data types and seeds the generator. A model implements private
-hooks, which receive validated float64 arrays and only compute.
+hooks, which receive validated float64 arrays and only compute. For Dask input the
+public methods compute block by block, and lazily.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial, wraps
 from typing import Any, Self
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_array, gen_batches
@@ -37,7 +38,11 @@ from skgen._checks import (
 from skgen._dequantize import warn_about_ties
 from skgen._interop import as_set_output
 from skgen._persistence import Persistent
+from skgen._threads import working_memory
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
+from skgen.rows import as_rows
+from skgen.rows._dask import DaskRows, frozen, is_dask, lazy_on_dask
+from skgen.rows._source import weighted_sum
 
 # Address of the page of a class in the reference documentation.
 REFERENCE = (
@@ -53,6 +58,24 @@ class DocumentationLinkMixin:
     _doc_link_template = REFERENCE
 
 
+def keeps_dask_lazy(cls):
+    """Let `transform` and `fit_transform` of a class answer Dask input lazily."""
+
+    # scikit-learn wraps these methods for `set_output`, which would compute the answer.
+    def lazy(method):
+        @wraps(method)
+        def answer(self, X, *arguments, **options):
+            called = method.__wrapped__ if is_dask(X) else method
+            return called(self, X, *arguments, **options)
+
+        return answer
+
+    for name in ("transform", "fit_transform"):
+        setattr(cls, name, lazy(getattr(cls, name)))
+    return cls
+
+
+@keeps_dask_lazy
 class GenerativeModel(
     DocumentationLinkMixin,
     Persistent,
@@ -99,12 +122,11 @@ class GenerativeModel(
         return self
 
     def _rows_to_fit(self, X, sample_weight):
-        """Return checked rows and weights, or a table of out-of-core rows and None."""
-        if self._table_elsewhere is not None:
-            table = self._table_elsewhere(self, X, sample_weight)
-            if table is not None:
-                self._fit_dtype = table.dtype
-                return table, None
+        """Return checked rows and weights, or out-of-core `Rows` and None."""
+        rows = as_rows(self, X, sample_weight) if self._fits_out_of_core else None
+        if rows is not None:
+            self._fit_dtype = rows.dtype
+            return rows, None
         return self._rows_to_learn(X, sample_weight, "fit", reset=True)
 
     def _rows_to_learn(self, X, sample_weight, method, *, reset):
@@ -136,23 +158,25 @@ class GenerativeModel(
 
     # -- public methods --------------------------------------------------------
 
+    @lazy_on_dask()
     def score_samples(self, X: MatrixLike) -> FloatArray:
         r"""Return the log-density of each row, in nats and in the units of `X`.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             :math:`\log p(x)` of each row: the natural logarithm of a density that
-            integrates to one over the space of the features.
+            integrates to one over the space of the features. For Dask input, a lazy
+            Dask array.
         """
         check_is_fitted(self)
         X = rows_to_answer(self, X, "score_samples")
-        log_density = self._by_chunks(self._log_density, X)
+        log_density = self._log_densities(X)
         with np.errstate(over="ignore"):  # below the range of float32 it is -inf
             return log_density.astype(float_type(X.dtype), copy=False)
 
@@ -163,12 +187,12 @@ class GenerativeModel(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data. Scores of training data are too high: use held-out data to
             compare models.
         y : None
             Ignored.
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like or Dask array of shape (n_samples,), default=None
             Weight of each row: a weight of 2 counts the row twice. None gives every
             row a weight of 1.
 
@@ -176,10 +200,11 @@ class GenerativeModel(
         -------
         float
             Weighted mean of ``score_samples(X)``. It is a mean for every model, and
-            not the sum that scikit-learn's ``KernelDensity`` returns.
+            not the sum that scikit-learn's ``KernelDensity`` returns. For Dask input,
+            the workers compute it immediately.
         """
-        log_density, weights = self._weighted_log_density(X, sample_weight)
-        return float(np.average(log_density, weights=weights))
+        log_likelihood, weight = self._log_likelihood(X, sample_weight)
+        return log_likelihood / weight
 
     def sample(
         self, n_samples: int = 1, *, random_state: RandomState = None
@@ -208,41 +233,73 @@ class GenerativeModel(
         draws = self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
         return as_set_output(self, draws)
 
+    @lazy_on_dask(lambda model: model._n_latent)
     def transform(self, X: MatrixLike) -> FloatArray:
         r"""Return the posterior mean of the latent, :math:`E[z | x]`.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray or dataframe of shape (n_samples, n_latent)
+        ndarray, dataframe or Dask array of shape (n_samples, n_latent)
             Posterior mean of each row's latent. A dataframe if `set_output` or
-            scikit-learn's option `transform_output` selects pandas or polars.
+            scikit-learn's option `transform_output` selects pandas or polars. For
+            Dask input, always a lazy Dask array.
         """
         return self._posterior(X)
 
+    def fit_transform(
+        self, X: MatrixLike, y: ArrayLike | None = None, **fit_params: Any
+    ) -> FloatArray:
+        """Fit the model and return the posterior mean of the latent of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data, of any kind that `fit` takes and `transform` answers.
+        y : array-like of shape (n_samples,), default=None
+            Passed to `fit`.
+        **fit_params : dict
+            Passed to `fit`.
+
+        Returns
+        -------
+        ndarray, dataframe or Dask array of shape (n_samples, n_latent)
+            ``fit(X, y, **fit_params).transform(X)``.
+        """
+        return self.fit(X, y, **fit_params).transform(X)
+
+    @lazy_on_dask(
+        lambda model: model.n_features_in_, check=lambda model: model._validated_latents
+    )
     def inverse_transform(self, Z: MatrixLike) -> FloatArray:
         r"""Return the conditional mean of the data given latents, :math:`E[x | z]`.
 
         Parameters
         ----------
-        Z : array-like of shape (n_samples, n_latent)
+        Z : array-like, Dask array or Dask dataframe of shape (n_samples, n_latent)
             Latents, as returned by `transform`.
 
         Returns
         -------
-        ndarray or dataframe of shape (n_samples, n_features)
+        ndarray, dataframe or Dask array of shape (n_samples, n_features)
             Mean of :math:`p(x | z)` for each latent. A dataframe if the model was
             fitted to one and `set_output` or scikit-learn's option
             `transform_output` selects pandas or polars; the index of a pandas
-            dataframe `Z` is kept.
+            dataframe `Z` is kept. For Dask input, always a lazy Dask array.
         """
         check_is_fitted(self)
+        latents, Z = Z, self._validated_latents(Z)
+        means = self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
+        return as_set_output(self, means, like=latents)
+
+    def _validated_latents(self, Z):
+        """Return unchecked latents (n, n_latent) as a finite float array."""
         what = f"The 'Z' argument of {type(self).__name__}.inverse_transform"
-        latents, Z = Z, numbers_only(what, check_array, Z, input_name="Z")
+        Z = numbers_only(what, check_array, Z, input_name="Z")
         if Z.shape[1] != self._n_latent:
             raise invalid_argument(
                 self,
@@ -251,15 +308,24 @@ class GenerativeModel(
                 f"an array of {self._n_latent} columns, one for each latent",
                 Described(f"{Z.shape[1]} columns"),
             )
-        means = self._by_chunks(self._conditional_mean, Z).astype(Z.dtype, copy=False)
-        return as_set_output(self, means, like=latents)
+        return Z
 
-    def _weighted_log_density(self, X, sample_weight):
-        """Return float64 log-densities (n,) of unchecked rows, and checked weights."""
+    def _log_likelihood(self, X, sample_weight):
+        """Return the log-likelihood of unchecked rows and the sum of their weights."""
         check_is_fitted(self)
-        X = rows_to_answer(self, X)
-        sample_weight = validated_weight(self, sample_weight, X.shape[0])
-        return self._by_chunks(self._log_density, X), sample_weight
+        if is_dask(X):
+            log_density = frozen(self)._log_densities
+            rows = DaskRows(self, X, sample_weight)
+            total = rows.total(partial(weighted_sum, function=log_density))
+        else:
+            X = rows_to_answer(self, X)
+            sample_weight = validated_weight(self, sample_weight, X.shape[0])
+            total = weighted_sum(X, sample_weight, function=self._log_densities)
+        return float(total[0]), float(total[1])
+
+    def _log_densities(self, X):
+        """Return the float64 log-densities (n,) of checked rows."""
+        return self._by_chunks(self._log_density, X)
 
     def _posterior(self, X):
         """Return E[z | x] of unchecked rows: (n, n_latent), in the precision of X."""
@@ -312,10 +378,8 @@ class GenerativeModel(
     def _is_continuous(self):
         return True
 
-    # For a model that fits out-of-core data: a function of the model and unchecked `X`
-    # and weights. It sets the number and names of the features and returns a table
-    # with a `dtype`, or None for an in-memory array.
-    _table_elsewhere: Callable[..., Any] | None = None
+    # Whether `_fit` also takes `Rows` that are not in memory.
+    _fits_out_of_core = False
 
     @property
     @abstractmethod
@@ -385,11 +449,6 @@ class WeightedFitMixin:
         """
         self._learn(X, sample_weight)
         return self
-
-
-def working_memory():
-    """Return scikit-learn's option `working_memory` in bytes, at least 64 KiB."""
-    return max(int(get_config()["working_memory"] * 2**20), 2**16)
 
 
 class FitStopped:

@@ -8,6 +8,7 @@ import pytest
 from estimators import rows
 from hypothesis import given
 from hypothesis import strategies as st
+from mixtures import TYPES
 
 from skgen import EMGaussianMixture
 from skgen.mixture._covariance import COVARIANCES, Parameters
@@ -22,7 +23,7 @@ from skgen.mixture._lbfgs import (
 )
 from skgen.mixture._pass import Problem
 
-every_type = pytest.mark.parametrize("kind", list(COVARIANCES))
+every_type = pytest.mark.parametrize("kind", TYPES)
 ALWAYS = np.inf
 
 
@@ -54,7 +55,7 @@ def ended(data, start, below, tol=1e-12, most=5000):
 
 @given(
     seed=st.integers(0, 10_000),
-    kind=st.sampled_from(list(COVARIANCES)),
+    kind=st.sampled_from(TYPES),
     method=st.sampled_from(["random", "random_from_data", "kmeans"]),
     n=st.integers(8, 80),
     d=st.integers(1, 4),

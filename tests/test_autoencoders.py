@@ -28,7 +28,6 @@ from skgen.autoencoder._prior import (
     RoundMixture,
     standard_normal,
 )
-from skgen.autoencoder._reservoir import sample_of
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 15, "random_state": 0}
 EVERY = [AutoEncoder(2, **QUICK), VAE(2, **QUICK), SWAE(2, **QUICK)]
@@ -561,19 +560,39 @@ def test_a_small_block_does_not_set_noise_and_density_alone(model, first):
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
 
 
+def sampled(model, X):
+    """Return the sample of a stream of rows that an autoencoder draws from a block."""
+    return model._sampled(torch.as_tensor(X), np.random.RandomState(0))
+
+
 def test_the_sample_of_a_stream_is_uniform_and_bounded():
-    counts = np.zeros(9000)
+    model, counts = clone(EVERY[0]).fit(plane(60)), np.zeros(9000)
     for seed in range(40):
-        rng, sample = np.random.RandomState(seed), None
-        for block in torch.arange(9000.0)[:, None].split([1, 999, 5000, 3000]):
-            sample = sample_of(block, rng, sample)
-        kept = sample.rows[:, 0].long().numpy()
+        sample = None
+        blocks = torch.arange(9000.0)[:, None].split([1, 999, 5000, 3000])
+        for i, block in enumerate(blocks):
+            model.net_.n_steps_ = 10 * seed + i
+            new = sampled(model, block)
+            sample = new if sample is None else sample + new
+        kept = sample.X[:, 0].astype(int)
         assert kept.size == np.unique(kept).size == 2000
         counts[kept] += 1
     # Of each thousand rows as many as of any other.
     of_each = counts.reshape(9, 1000).sum(axis=1)
     assert (np.abs(of_each - 80_000 / 9) < 5 * np.sqrt(80_000 / 9)).all()
-    assert len(sample_of(torch.zeros(3000, 10_000), rng).rows) == 200
+    assert len(sampled(model, np.zeros((3000, 10_000))).X) == 200
+
+
+def test_a_stream_extends_its_sample():
+    X = plane(5_000)
+    model = clone(EVERY[1]).set_params(batch_size=1_000).fit(X[:100])
+    for block in (X[100:700], X[700:]):
+        model.partial_fit(block)
+    rows = model._coordinates.standardized(X).astype(np.float32)
+    places = [np.flatnonzero((rows == row).all(axis=1)) for row in model._reservoir.X]
+    assert {place.size for place in places} == {1}
+    thirds = np.histogram(np.concatenate(places), [0, 1_000, 3_000, 5_000])[0]
+    assert np.abs(thirds - [400, 800, 800]).max() < 100
 
 
 @every_model

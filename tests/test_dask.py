@@ -1,13 +1,16 @@
-"""Gaussian mixtures on Dask: the fit in memory, by sums that the workers make."""
+"""Dask rows: fits by sums that the workers make, and lazy answers of all models."""
 
 import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import cache, partial
 
 import numpy as np
 import pytest
+from estimators import ONE_OF_EACH, over
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 
 dask = pytest.importorskip("dask")
 da = pytest.importorskip("dask.array")
@@ -126,7 +129,7 @@ def test_rows_of_weight_zero_are_absent():
 
 
 def test_large_blocks_are_summed_in_parts(monkeypatch):
-    monkeypatch.setattr("skgen.rows._dask._AT_ONCE", 100)
+    monkeypatch.setattr("skgen.rows._source._BLOCK", 100)
     X, w = rows(600), weights(600)
     w[100:300] = 0.0
     model = mixture().fit(
@@ -303,6 +306,94 @@ def test_figures_are_computed(method, weighted):
     assert figure == pytest.approx(expected, rel=1e-12)
 
 
+ROW_WISE = (*ANSWERS, "predict_log_proba", "decision_function", "inverse_transform")
+
+
+@cache
+def fitted_to(model, in_frame):
+    """Return a model of 60 rows, fitted to an array or to a dataframe."""
+    X, y = rows(60), np.arange(60) % 2
+    return clone(model).fit(pd.DataFrame(X, columns=list("abc")) if in_frame else X, y)
+
+
+def on_dask(X, in_frame):
+    """Return rows in memory as a model was fitted to, and on Dask in two blocks."""
+    if in_frame:
+        X = pd.DataFrame(X, columns=list("abc")[: X.shape[1]])
+        return X, dd.from_pandas(X, npartitions=2)
+    return X, da.from_array(X, chunks=(X.shape[0] // 2, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("in_frame", [False, True])
+@over(ONE_OF_EACH)
+def test_every_model_answers_lazily(model, in_frame, dtype):
+    model = fitted_to(model, in_frame)
+    for method in filter(partial(hasattr, model), ROW_WISE):
+        X = rows(20).astype(dtype)
+        if method == "inverse_transform":
+            X = np.asarray(model.transform(on_dask(X, in_frame)[0]))
+        X, lazy = on_dask(X, in_frame and method != "inverse_transform")
+        with computations(fails_at=0):
+            answer = pickle.loads(pickle.dumps(getattr(model, method)(lazy)))
+        expected, found = getattr(model, method)(X), answer.compute()
+        assert isinstance(answer, da.Array)
+        assert answer.shape[1:] == expected.shape[1:]
+        assert answer.dtype == found.dtype == expected.dtype
+        if expected.dtype.kind == "f":
+            assert_allclose(found, expected, rtol=1e-6, atol=1e-10)
+        else:
+            assert_array_equal(found, expected)
+
+
+@over([model for model in ONE_OF_EACH if hasattr(model, "score")])
+def test_scores_are_the_scores_in_memory(model):
+    model = fitted_to(model, False)
+    (X, lazy), w = on_dask(rows(20), False), weights(20)
+    y, lazy_y = (np.arange(20) % 2, da.arange(20, chunks=7) % 2)
+    expected = model.score(X, y, sample_weight=w)
+    found = model.score(lazy, lazy_y, sample_weight=da.from_array(w, chunks=20))
+    assert type(found) is float
+    assert found == pytest.approx(expected, rel=1e-10)
+
+
+@over(ONE_OF_EACH)
+def test_lazy_answers_are_of_the_model_at_the_time(model):
+    X, y = rows(60), np.arange(60) % 2
+    again, lazy = clone(model).fit(X, y), on_dask(X, False)[1]
+    answer, expected = again.score_samples(lazy), again.score_samples(X)
+    if hasattr(again, "partial_fit"):
+        again.partial_fit(2 * X)  # trains the same net
+    else:
+        again.fit(2 * X, y)
+    assert np.abs(again.score_samples(X) - expected).max() > 1e-3
+    assert_allclose(answer.compute(), expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("in_frame", [False, True])
+@over(ONE_OF_EACH)
+def test_lazy_answers_name_what_is_wrong(model, in_frame):
+    model, X = fitted_to(model, in_frame), rows(20)
+    X[13, 1] = np.nan
+    column = "'b'" if in_frame else "1"
+    answer = model.score_samples(on_dask(X, in_frame)[1])
+    with pytest.raises(ValueError, match=f"Input X contains NaN in column {column}"):
+        answer.compute()
+    few = on_dask(X, in_frame)[1][["a", "b"]] if in_frame else LAZY[:, :2]
+    with pytest.raises(ValueError, match=r"2 features|feature names should match"):
+        model.score_samples(few)
+    with pytest.raises(ValueError, match="not fitted"):
+        clone(model).score_samples(LAZY)
+
+
+def test_latents_on_dask_are_checked():
+    model = fitted_to(ONE_OF_EACH[1], False)
+    with pytest.raises(ValueError, match=r"'Z' argument .* 3 columns.* Got 2 columns"):
+        model.inverse_transform(LAZY[:, :2])
+    with pytest.raises(ValueError, match="must hold numbers only"):
+        model.inverse_transform(LAZY.astype("U5"))
+
+
 def test_set_output_does_not_compute():
     lazy = da.from_array(rows(400), chunks=(100, 3))
     model = fitted(EMGaussianMixture).set_output(transform="pandas")
@@ -391,6 +482,15 @@ def of_60(value=1.0):
 def test_errors_of_weights(sample_weight, message):
     with pytest.raises(ValueError, match=message):
         mixture().fit(LAZY, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e200])
+def test_a_row_of_weight_zero_is_checked(value):
+    w = of_60(0.0)
+    with pytest.raises(ValueError, match=r"in column 1|must lie within"):
+        mixture().fit(spoiled(value), sample_weight=w)
+    with pytest.raises(ValueError, match=r"in column 1|must lie within"):
+        mixture().fit(spoiled(value).compute(), sample_weight=w.compute())
 
 
 @pytest.mark.parametrize("method", ANSWERS)

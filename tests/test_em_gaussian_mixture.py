@@ -8,6 +8,7 @@ import pytest
 from estimators import rows, thorough
 from hypothesis import given
 from hypothesis import strategies as st
+from mixtures import TYPES
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn import config_context
@@ -22,7 +23,7 @@ from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import INIT_PARAMS, initial_responsibilities
 from skgen.rows._source import canonical_rows
 
-every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+every_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
 def wine():
@@ -223,7 +224,7 @@ class Iterations:
 
 @given(
     seed=st.integers(0, 10_000),
-    covariance_type=st.sampled_from(list(COVARIANCES)),
+    covariance_type=st.sampled_from(TYPES),
     init_params=st.sampled_from(INIT_PARAMS),
     n_samples=st.integers(8, 60),
     n_features=st.integers(1, 4),

@@ -1,30 +1,31 @@
 """Fits of memory-mapped files, block by block, against fits in memory."""
 
+import re
 import tracemalloc
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from estimators import rows
+from mixtures import TYPES
 from sklearn import config_context
 from sklearn.exceptions import UndefinedMetricWarning
 from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _restarts
-from skgen.mixture._covariance import COVARIANCES
-from skgen.rows import _mapped
-from skgen.rows._mapped import MappedTable, is_mapped
-from skgen.rows._moments import spread_of
+from skgen.rows import _source, as_rows
+from skgen.rows._moments import moments_of
 from skgen.rows._sketch import sample_of
+from skgen.rows._source import is_mapped
 
-every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+every_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
 @pytest.fixture(autouse=True)
 def _little_memory(monkeypatch):
     """Let small files count as large ones, of many blocks."""
-    monkeypatch.setattr(_mapped, "_BLOCK", 2_000)
+    monkeypatch.setattr(_source, "_BLOCK", 2_000)
     with config_context(working_memory=0):
         yield
 
@@ -129,6 +130,39 @@ def test_numbers_that_are_none_are_named(mapped):
         EMGaussianMixture(3).fit(mapped(table(20_000)), sample_weight=np.ones(3))
 
 
+def test_a_row_of_weight_0_is_checked(mapped):
+    X = table(20_000)
+    X[-1, 2] = np.nan
+    w = np.append(np.ones(19_999), 0.0)
+    for source in (X, mapped(X), lambda: iter([(X, w)])):
+        given = None if callable(source) else w
+        with pytest.raises(ValueError, match="X contains NaN in column 2"):
+            EMGaussianMixture(3).fit(source, sample_weight=given)
+
+
+def test_warnings_are_those_in_memory(mapped, rng):
+    values = rng.randint(0, 40, 8_000).astype(float)
+    tied = values[:, None]
+    constant = np.column_stack([rng.standard_normal(8_000), np.full(8_000, 7.1)])
+    two = {"weights_init": [0.5, 0.5], "means_init": [[10.0], [30.0]]}
+    two["precisions_init"] = np.full((2, 1, 1), 0.01)
+    for X, options, message in (
+        (tied, {}, "Most values occur more than once in the columns [0]"),
+        (tied, two, "Most values occur more than once in the columns [0]"),
+        (constant, {}, "Constant features have no density to estimate: [1]"),
+    ):
+        model = EMGaussianMixture(2, tol=9.0, random_state=0, **options)
+        for source in (X, mapped(X), lambda X=X: iter(np.array_split(X, 3))):
+            with pytest.warns(UserWarning, match=re.escape(message)):
+                model.fit(source)
+
+
+def test_rows_that_repeat_seldom_are_not_tied(mapped, rng):
+    X = rng.standard_normal(8_000)
+    X[4_100:] = X[:3_900]
+    EMGaussianMixture(2, tol=9.0, random_state=0).fit(mapped(X[:, None]))
+
+
 def test_a_failure_leaves_the_mixture_as_it_was(mapped):
     mixture = EMGaussianMixture(3, random_state=0).fit(rows(100, 2))
     before = dict(vars(mixture))
@@ -139,7 +173,7 @@ def test_a_failure_leaves_the_mixture_as_it_was(mapped):
 
 def test_blocks_hold_every_row_once(mapped):
     X = np.arange(30_003.0).reshape(-1, 3)
-    found = MappedTable(EMGaussianMixture(), mapped(X), None).total(Listed)
+    found = as_rows(EMGaussianMixture(), mapped(X), None).total(Listed)
     assert sorted(found.first) == X[:, 0].tolist()
 
 
@@ -167,7 +201,7 @@ def test_moments_of_blocks_add_up(full, offset, scale, rng):
     X[:, 2] *= 1e-2
     X, weights = offset + scale * X, rng.uniform(0.1, 2, 500)
     edges = [0, 1, 2, 40, 300, 500]
-    parts = [spread_of(X[i:j], weights[i:j], full=full) for i, j in pairwise(edges)]
+    parts = [moments_of(X[i:j], weights[i:j], full=full) for i, j in pairwise(edges)]
     total = sum(parts[1:], start=parts[0])
     centred = (X - X[0]).astype(np.longdouble)
     mean = np.average(centred, axis=0, weights=weights)
@@ -197,7 +231,7 @@ def test_moments_of_blocks_add_up(full, offset, scale, rng):
 def test_a_constant_feature_has_no_variance_in_any_block():
     X = np.column_stack([np.full(100, 7.1), np.arange(100.0)])
     parts = [
-        spread_of(X[i : i + 10], np.ones(10), full=True) for i in range(0, 100, 10)
+        moments_of(X[i : i + 10], np.ones(10), full=True) for i in range(0, 100, 10)
     ]
     total = sum(parts[1:], start=parts[0])
     assert total.variances[0] == 0
@@ -205,9 +239,9 @@ def test_a_constant_feature_has_no_variance_in_any_block():
 
 
 def sampled(X, weights, size, edges):
-    spread = spread_of(X, weights, full=False)
+    moments = moments_of(X, weights, full=False)
     parts = [
-        sample_of(X[i:j], weights[i:j], size=size, spread=spread)
+        sample_of(X[i:j], weights[i:j], size=size, moments=moments)
         for i, j in pairwise(edges)
     ]
     return sum(parts[1:], start=parts[0])
@@ -233,8 +267,8 @@ def test_a_sample_does_not_follow_units(rng):
     plain = sampled(X, ones, 300, [0, 5_000])
     for scaled in (1e-6 * (X + 3), -X, X * [1e-3, 1.0, 1e5]):
         other = sampled(scaled, ones, 300, [0, 5_000])
-        spread = spread_of(scaled, ones, full=False)
-        back = (other.X - spread.mean) / np.sqrt(spread.variances)
+        moments = moments_of(scaled, ones, full=False)
+        back = (other.X - moments.mean) / np.sqrt(moments.variances)
         sign = -1 if scaled[0, 0] == -X[0, 0] else 1
         mean, variances = X.mean(axis=0), X.var(axis=0)
         np.testing.assert_allclose(
@@ -260,8 +294,8 @@ def test_rows_that_repeat_each_other_are_all_found(rng):
 def test_a_sample_of_repeated_rows_is_as_large_as_was_asked_for(mapped, rng):
     X = mapped(rng.standard_normal((400, 2))[rng.randint(400, size=8_000)])
     model = EMGaussianMixture(2)
-    table = MappedTable(model, X, None)
-    sample, weights = table.sample(300, table.spread(full=False))
+    source = as_rows(model, X, None)
+    sample, weights = source.sample(300, source.moments(full=False))
     assert sample.shape == (300, 2)
     assert np.unique(sample, axis=0).shape == (300, 2)
     assert weights.sum() > 4_000
@@ -271,6 +305,6 @@ def test_a_sample_of_repeated_rows_is_as_large_as_was_asked_for(mapped, rng):
 @pytest.mark.parametrize("scales", [(1.0, 1e3), (1e3, 1.0)])
 def test_moments_of_narrow_and_wide_blocks_add_up(full, scales, rng):
     blocks = [scale * rng.standard_normal((50, 2)) for scale in scales]
-    one, other = (spread_of(X, np.ones(50), full=full) for X in blocks)
+    one, other = (moments_of(X, np.ones(50), full=full) for X in blocks)
     variances = np.vstack(blocks).var(axis=0)
     np.testing.assert_allclose((one + other).variances, variances, rtol=1e-12)

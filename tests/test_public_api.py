@@ -166,10 +166,7 @@ def test_models_override_only_hooks(cls):
     assert not (set(vars(cls)) & concrete) - dunder
     for between in cls.__mro__[1 : cls.__mro__.index(GenerativeModel)]:
         public = {name for name in concrete if not name.startswith("_")}
-        # Answers to Dask collections; all others go on to the base class.
-        dask = {"score", "score_samples", "transform"}
-        known = dask if between.__name__ == "DaskAnswersMixin" else set()
-        assert set(vars(between)) & public <= known
+        assert not set(vars(between)) & public
 
 
 def test_the_version_is_the_one_of_the_distribution():

@@ -5,6 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from mixtures import TYPES
 from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
@@ -24,7 +25,7 @@ from skgen.mixture._restarts import (
     ranked,
     successive_halving,
 )
-from skgen.rows._source import AbstractTable, ArrayTable
+from skgen.rows._source import ArrayRows, Rows
 
 NOTHING = (None, None, None)
 
@@ -76,10 +77,11 @@ def levels_of(X, weights, kind="full"):
     """Return the levels of a table."""
     model = EMGaussianMixture(2)
     model._fit_dtype = X.dtype
-    table, covariance = ArrayTable(model, X, weights), COVARIANCES[kind]
-    spread = table.spread(full=covariance.whitening == "full")
-    family = whitening_of(spread, covariance.whitening), covariance, 1e-6
-    return Levels(table, problem_of(table, *family), spread, family)
+    table = ArrayRows(model, X, weights, in_memory=True)
+    covariance = COVARIANCES[kind]
+    moments = table.moments(full=covariance.whitening == "full")
+    family = whitening_of(moments, covariance.whitening), covariance, 1e-6
+    return Levels(table, problem_of(table, *family), moments, family)
 
 
 def test_each_level_holds_the_rows_of_those_before(small_levels):
@@ -120,14 +122,14 @@ def test_few_rows_that_are_elsewhere_are_no_reason_to_bring_them_all():
 def test_a_table_elsewhere_brings_no_more_than_may_be_in_memory(monkeypatch):
     monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 3_000)
     X, brought = clusters(4_000), []
-    original = AbstractTable.sample
+    original = Rows.sample
 
-    def counted(self, size, spread):
-        sample = original(self, size, spread)
+    def counted(self, size, moments):
+        sample = original(self, size, moments)
         brought.append(sample[0].size)
         return sample
 
-    monkeypatch.setattr(AbstractTable, "sample", counted)
+    monkeypatch.setattr(Rows, "sample", counted)
     EMGaussianMixture(4, random_state=0).fit(lambda: iter(np.array_split(X, 5)))
     assert brought == [3_000]
 
@@ -231,7 +233,7 @@ def test_no_iterations_return_a_start_of_the_first_level(small_levels, passes, n
     assert passes[1000] == 1
 
 
-@pytest.mark.parametrize("kind", list(COVARIANCES))
+@pytest.mark.parametrize("kind", TYPES)
 def test_order_changes_not_one_bit_of_a_fit_by_levels(kind, small_levels, rng):
     X, weights = clusters(900), rng.randint(1, 4, size=900)
     mixture = EMGaussianMixture(3, covariance_type=kind, n_init=2, random_state=0)

@@ -45,13 +45,18 @@ from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussi
 from skgen.autoencoder._networks import build_networks, last_layer
 from skgen.autoencoder._parameters import AutoencoderParameters
 from skgen.autoencoder._posterior import Posterior
-from skgen.autoencoder._reservoir import sample_of
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
 from skgen.neural._schedule import Plateau
+from skgen.rows._sketch import BottomK, random_keys
 
 # Number of draws that are decoded at once.
 _DRAWN_AT_ONCE = 4096
+
+# Maximum number of rows in the sample of a stream, and maximum number of its entries.
+# The number of rows is at least _LEAST_ROWS.
+_MOST_ROWS, _MOST_ENTRIES = 2000, 2**20
+_LEAST_ROWS = 200
 
 
 class AbstractAutoencoder(
@@ -194,22 +199,30 @@ class AbstractAutoencoder(
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
         # Later calls of partial_fit extend this sample.
-        self._reservoir = sample_of(rows, self._generator_of_sample(rng))
+        self._reservoir = self._sampled(rows, rng)
         with self._keeping_networks():
             return self._with_density(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
-        draws = self._generator_of_sample(rng)
-        self._reservoir = sample_of(rows, draws, self._reservoir)
-        sample = self._reservoir.rows.double()
+        sample = self._sampled(rows, rng)
+        if self._reservoir is not None:
+            sample = self._reservoir + sample
+        self._reservoir = sample
+        sample = torch.from_numpy(sample.X).double()
         with self._keeping_networks():
             return self._with_density(sample, sample.shape[0], rng)
 
-    def _generator_of_sample(self, rng):
-        """Return a RandomState that differs for each block; leave `rng` unchanged."""
-        # With an int as random_state, `rng` is the same for each block.
-        seed = torch_seed(copy.deepcopy(rng)) + self.net_.n_steps_
-        return np.random.RandomState(seed % 2**31)
+    def _sampled(self, rows, rng):
+        """Return a uniform `BottomK` of a block of rows (n, d); leave `rng` unchanged.
+
+        It differs for each block, also if `rng` is the same.
+        """
+        n, d = rows.shape
+        size = max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_ENTRIES // max(1, d)))
+        seed = (torch_seed(copy.deepcopy(rng)) + self.net_.n_steps_) % 2**31
+        keys, chosen = random_keys(n, size, np.random.RandomState(seed))
+        X = rows[torch.from_numpy(chosen).to(rows.device)].cpu().numpy()
+        return BottomK(size, keys, X, np.ones(keys.size))
 
     @contextmanager
     def _keeping_networks(self):

@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import logsumexp
 from sklearn.base import ClassifierMixin, clone
+from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
@@ -26,6 +27,7 @@ from skgen._checks import (
 from skgen._interop import as_set_output, draw
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.compose._wrapper import DensityWrapper
+from skgen.rows._dask import computed, is_dask, lazy_on_dask
 
 # Maximum deviation of the sum of the priors from one.
 _SUM_TOLERANCE = 1e-6
@@ -213,49 +215,52 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             )
         return validated_weight(self, sample_weight, n_samples)
 
+    @lazy_on_dask(dtype=lambda model: model.classes_.dtype)
     def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Predict the class of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             Labels of the classes with the highest probability.
         """
         most_probable = self._log_joint(X, "predict").argmax(axis=1)
         return self.classes_[most_probable]
 
+    @lazy_on_dask(lambda model: model.classes_.size, lambda model: np.float64)
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probability of each class for each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Dask array of shape (n_samples, n_classes)
             Probabilities in the order of `classes_`. Where the densities of all classes
             are zero, the probabilities are the priors.
         """
         return np.exp(self._log_posterior(X, "predict_proba"))
 
+    @lazy_on_dask(lambda model: model.classes_.size, lambda model: np.float64)
     def predict_log_proba(self, X: MatrixLike) -> FloatArray:
         """Return the log-probability of each class for each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Dask array of shape (n_samples, n_classes)
             Log-probabilities in the order of `classes_`. Where the densities of all
             classes are zero, they are the logarithms of the priors.
         """
@@ -275,11 +280,11 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
-        y : array-like of shape (n_samples,)
+        y : array-like or Dask array of shape (n_samples,)
             True class labels.
-        sample_weight : array-like of shape (n_samples,), default=None
+        sample_weight : array-like or Dask array of shape (n_samples,), default=None
             Weight of each row. None gives every row a weight of 1.
 
         Returns
@@ -287,19 +292,23 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         float
             Fraction of rows with a correct prediction, by weight.
         """
-        return super().score(X, y, sample_weight)
+        predicted = self.predict(X)
+        if is_dask(predicted):  # labels leave the workers; rows do not
+            predicted, y, sample_weight = computed(predicted, y, sample_weight)
+        return float(accuracy_score(y, predicted, sample_weight=sample_weight))
 
+    @lazy_on_dask(dtype=lambda model: np.float64)
     def score_samples(self, X: MatrixLike) -> FloatArray:
         r"""Return the log-density of each row over all classes, in nats.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             :math:`\log \sum_c \pi_c \, p(x \mid c)` of each row.
         """
         return logsumexp(self._log_joint(X, "score_samples"), axis=1)

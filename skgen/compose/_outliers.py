@@ -10,6 +10,7 @@ from sklearn.base import OutlierMixin, clone
 from skgen._checks import invalid_parameter, is_real
 from skgen._typing import FloatArray, MatrixLike, NDArray
 from skgen.compose._wrapper import DensityWrapper
+from skgen.rows._dask import lazy_on_dask
 
 
 class DensityOutlierDetector(OutlierMixin, DensityWrapper):
@@ -114,47 +115,50 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         self.offset_ = float(np.percentile(log_density, 100 * self.contamination))
         task.call_on_fit_task_end(estimator=self, X=X)
 
+    @lazy_on_dask(dtype=lambda model: np.float64)
     def score_samples(self, X: MatrixLike) -> FloatArray:
         r"""Return the log-density of each row, in nats and in the units of `X`.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             :math:`\log p(x)` of each row. Outliers have low values.
         """
         return self._log_density(X, "score_samples")
 
+    @lazy_on_dask(dtype=lambda model: np.float64)
     def decision_function(self, X: MatrixLike) -> FloatArray:
         """Return the log-density of each row minus the threshold, in nats.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             ``score_samples(X) - offset_``, which is negative for outliers.
         """
         return self._log_density(X, "decision_function") - self.offset_
 
+    @lazy_on_dask(dtype=lambda model: np.int_)
     def predict(self, X: MatrixLike) -> NDArray[np.int_]:
         """Predict whether rows are outliers.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             -1 for outliers and 1 for inliers.
         """
         above = self._log_density(X, "predict") - self.offset_

@@ -27,6 +27,7 @@ from skgen.compose._quantiles import TiedQuantilesError
 from skgen.compose._rounding import RoundingTrace
 from skgen.compose._steps import AbstractPipeline, flat, passes
 from skgen.compose._truncation import inside, mass_inside
+from skgen.rows._dask import is_dask, lazy_answers
 
 # Without a formula, the mass of a density in a range is estimated from samples, until
 # its logarithm has this standard error in nats.
@@ -348,12 +349,12 @@ class GenerativePipeline(AbstractPipeline):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples,)
+        ndarray or Dask array of shape (n_samples,)
             Prediction for each row: for a mixture, its most probable component.
         """
         return self._of_last("predict", X)
@@ -364,20 +365,24 @@ class GenerativePipeline(AbstractPipeline):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             The data.
 
         Returns
         -------
-        ndarray of shape (n_samples, n_classes)
+        ndarray or Dask array of shape (n_samples, n_classes)
             Probabilities for each row: for a mixture, its responsibilities.
         """
         return self._of_last("predict_proba", X)
 
     def _of_last(self, method, X):
         check_is_fitted(self)
-        X = validated_rows(self, X).astype(np.float64, copy=False)
         last = self._flat_steps()[-1]
+        if is_dask(X):
+            example = self._handed(last, draw(last, 1, np.random.RandomState(0)))
+            answer = getattr(last, method)(example)
+            return lazy_answers(self, method, X, answer.shape[1:], answer.dtype)
+        X = validated_rows(self, X).astype(np.float64, copy=False)
         return getattr(last, method)(self._handed(last, self._codes(X)))
 
     def _codes(self, X):

@@ -17,9 +17,10 @@ from skgen._checks import (
     invalid_parameter,
 )
 from skgen._dequantize import list_columns
+from skgen._threads import working_memory
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
-from skgen.base import GenerativeModel, WeightedFitMixin, working_memory
+from skgen.base import GenerativeModel, WeightedFitMixin
 from skgen.kde._blocks import boxes
 from skgen.kde._bounds import (
     NEGLIGIBLE,

@@ -169,7 +169,7 @@ class NumPyBackend(AbstractBackend):
         return np
 
     def hold(self, read, sample_weight):
-        return ArrayRows(read(slice(None)), sample_weight)
+        return NumPyRows(read(slice(None)), sample_weight)
 
     def array(self, array):
         return array
@@ -237,7 +237,7 @@ class NumPyBackend(AbstractBackend):
 NUMPY = NumPyBackend()
 
 
-class ArrayRows:
+class NumPyRows:
     """Rows (n, d) in memory with weights (n,), in the same chunks for any threads."""
 
     def __init__(self, X, sample_weight):
@@ -304,7 +304,7 @@ class TorchBackend(AbstractBackend):
         return torch.float32 if self.single else torch.float64
 
     def hold(self, read, sample_weight):
-        return DeviceRows(read, sample_weight, self)
+        return TorchRows(read, sample_weight, self)
 
     def array(self, array):
         array = np.ascontiguousarray(array, np.float32 if self.single else np.float64)
@@ -376,7 +376,7 @@ class TorchBackend(AbstractBackend):
         return without_tf32() if cuda else contextlib.nullcontext()
 
 
-class DeviceRows:
+class TorchRows:
     """Rows (N, d, c) in blocks of c, with weights (N, 1, c), for passes on a device.
 
     Copies of the last row, with weight 0, fill the last block.

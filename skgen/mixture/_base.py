@@ -12,22 +12,20 @@ from skgen._checks import (
     check_integer,
     check_nonnegative,
     invalid_parameter,
+    is_integer,
     rows_to_answer,
 )
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
+from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._initialize import INIT_PARAMS
-from skgen.mixture._lazy import DaskAnswersMixin
-from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._pass import log_density, most_probable, posterior
-from skgen.rows._dask import is_dask
+from skgen.mixture._lowrank import covariance_of
+from skgen.rows._dask import lazy_on_dask
 
 
-class AbstractGaussianMixture(
-    DaskAnswersMixin, ClassNamePrefixFeaturesOutMixin, GenerativeModel
-):
+class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     """Abstract base class of the Gaussian mixtures.
 
     `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
@@ -44,6 +42,7 @@ class AbstractGaussianMixture(
     lower_bound_: float
     lower_bounds_: list[float]
 
+    @lazy_on_dask(dtype=lambda model: np.intp)
     def predict(self, X: MatrixLike) -> NDArray[np.intp]:
         """Return the component label of each row.
 
@@ -59,10 +58,9 @@ class AbstractGaussianMixture(
             input, a lazy Dask array.
         """
         check_is_fitted(self)
-        if is_dask(X):
-            return self._lazy(X, most_probable, (), np.intp)
         return self._by_chunks(self._most_probable, rows_to_answer(self, X))
 
+    @lazy_on_dask(lambda model: model._n_latent)
     def predict_proba(self, X: MatrixLike) -> FloatArray:
         """Return the probability of each component given each row.
 
@@ -131,6 +129,29 @@ class AbstractGaussianMixture(
         check_nonnegative(self, "reg_covar")
         check_choice(self, "init_params", INIT_PARAMS)
 
+    def _chosen_blocks(self, names, d):
+        """Return the groups of `blocks` of "block", as indices of all d features."""
+        if self.covariance_type != "block":
+            return ()
+        number = {name: i for i, name in enumerate(names or ())}
+        try:
+            blocks = [
+                [] if isinstance(block, str) else [number.get(i, i) for i in block]
+                for block in self.blocks
+            ]
+        except TypeError:  # no list of lists
+            blocks = [[]]
+        flat = [i for block in blocks for i in block]
+        features = [i for i in flat if is_integer(i, 0) and i < d]
+        if not all(blocks) or len(flat) != len(set(features)):
+            rule = (
+                "a list of lists of feature names or of indices from 0 to "
+                f"{d - 1}, with each feature at most once, for covariance_type='block'"
+            )
+            raise invalid_parameter(self, "blocks", rule, self.blocks)
+        blocks += [[i] for i in range(d) if i not in features]
+        return tuple(sorted(tuple(sorted(map(int, block))) for block in blocks))
+
     def _check_rows(self, n_rows, weight):
         """Raise if there are too few rows, or too small weights, for the components."""
         name = type(self).__name__
@@ -184,18 +205,14 @@ class AbstractGaussianMixture(
             kind="collapsed components",
         )
 
-    def _log_likelihood(self, X, sample_weight):
-        """Return the log-likelihood of all rows and the sum of their weights."""
-        if is_dask(X):
-            return self._sums_on_dask(X, sample_weight)
-        log_density, sample_weight = self._weighted_log_density(X, sample_weight)
-        return float(sample_weight @ log_density), float(sample_weight.sum())
-
     def _n_parameters(self):
         """Return the number of free parameters."""
         K, d = self.means_.shape
         covariances = self._parameters.covariances
         return K - 1 + K * d + self._covariance.n_parameters(covariances)
+
+    # The groups of features of "block"; () for other types.
+    _fitted_blocks: tuple = ()
 
     # Name of the device that computes the densities.
     _answering_device = "cpu"
@@ -203,7 +220,7 @@ class AbstractGaussianMixture(
     @property
     def _covariance(self):
         # `covariance_type` may have been changed since the fit.
-        return ALL_COVARIANCES[self._fitted_covariance_type]
+        return covariance_of(self._fitted_covariance_type, self._fitted_blocks)
 
     @property
     def _parameters(self):

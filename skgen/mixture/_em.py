@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Self
@@ -20,15 +21,16 @@ from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
+from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import completed, given_array, given_parameters
 from skgen.mixture._iterations import Run
-from skgen.mixture._pass import log_density, problem_of
+from skgen.mixture._lowrank import covariance_of
+from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
-from skgen.rows import table_elsewhere
-from skgen.rows._source import ArrayTable
+from skgen.rows._source import ArrayRows
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -50,13 +52,19 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     ----------
     n_components : int, default=1
         Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "block"}, default="full"
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
         - "tied": all components share one covariance matrix;
         - "diag": each component has its own variance for each feature;
-        - "spherical": each component has its own single variance.
+        - "spherical": each component has its own single variance;
+        - "block": each component has its own covariance matrix, in which only features
+          of one group of `blocks` are correlated.
+    blocks : list of lists, default=None
+        Groups of features for "block", as lists of feature names or indices: for
+        example ``[[0, 1], [2, 3, 4]]``. A feature in no group is a group of its own.
+        Ignored for other covariance types.
     tol : float, default=1e-3
         Convergence threshold, in nats per row. As in scikit-learn, one last iteration
         follows after an iteration has increased the mean log-likelihood by less than
@@ -114,15 +122,15 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         The means :math:`\mu_k`.
     covariances_ : ndarray
         The covariances :math:`\Sigma_k`. The shape depends on `covariance_type`:
-        (n_components, n_features, n_features) for "full", (n_features, n_features)
-        for "tied", (n_components, n_features) for "diag" and (n_components,) for
-        "spherical".
+        (n_components, n_features, n_features) for "full" and "block", (n_features,
+        n_features) for "tied", (n_components, n_features) for "diag" and
+        (n_components,) for "spherical".
     precisions_ : ndarray
         The inverses of the covariances, of the same shape.
     precisions_cholesky_ : ndarray
         Factors :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
-        shape: upper triangular matrices for "full" and "tied", inverse standard
-        deviations for "diag" and "spherical".
+        shape: inverse standard deviations for "diag" and "spherical", upper triangular
+        matrices for the other types.
     converged_ : bool
         Whether EM converged to within `tol`.
     n_iter_ : int
@@ -195,6 +203,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
+        blocks: Sequence[Sequence[int | str]] | None = None,
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
@@ -209,6 +218,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.blocks = blocks
         self.tol = tol
         self.reg_covar = reg_covar
         self.max_iter = max_iter
@@ -300,27 +310,31 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     # -- fitting ----------------------------------------------------------------
 
-    _table_elsewhere = staticmethod(table_elsewhere)
+    _fits_out_of_core = True
 
     def _fit(self, X, sample_weight, rng, task):
         table = X
         if isinstance(X, np.ndarray):
-            table = ArrayTable(self, X, sample_weight)
-        start = given_parameters(self, table.n_features)
+            table = ArrayRows(self, X, sample_weight, in_memory=True)
+        blocks = self._chosen_blocks(table.names, table.n_features)
+        covariance = covariance_of(self.covariance_type, blocks)
+        start = given_parameters(self, covariance, table.n_features)
         if self._continues():
-            start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
-        covariance = COVARIANCES[self.covariance_type]
+            what = "(warm_start=True) must be fitted"
+            start = self._last_fit(table.n_features, blocks, what)
         with one_blas_thread():
-            spread = table.spread(full=covariance.whitening == "full")
-            n_rows, weight = table.counted(spread)
+            moments = table.moments(full=covariance.whitening == "full")
+            n_rows, weight = table.counted(moments)
             self._check_rows(n_rows, weight)
-            whitening = self._coordinates(spread, covariance)
+            if all(part is not None for part in start):
+                table.warn_of_ties(moments)
+            whitening = self._coordinates(moments, covariance)
             family = whitening, covariance, self.reg_covar
-            problem = problem_of(table, *family)
-            levels = Levels(table, problem, spread, family)
+            problem = problem_of(table, *family, self.device)
+            levels = Levels(table, problem, moments, family)
             run = first_run(self, levels, start, whitening, rng)
             self._run(run, problem, whitening, task)
-        for name, value in self._fitted(run, whitening).items():
+        for name, value in self._fitted(run, whitening, covariance).items():
             setattr(self, name, value)
         # The bound of the returned parameters, which are rounded in the data's units.
         mixture = {
@@ -329,27 +343,32 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "device": self.device,
         }
         self.lower_bound_ = table.mean(partial(log_density, **mixture))
-        self._spread = spread.rescaled(weight / spread.weight)
+        self._spread = moments.rescaled(weight / moments.weight)
         self._warn(run)
 
     def _fit_more(self, X, sample_weight, rng):
         if not hasattr(self, "means_"):
             self._fit(X, sample_weight, rng, NoTask())
             return
-        start = self._last_fit(X.shape[1], ".partial_fit must continue")
-        covariance, table = self._covariance, ArrayTable(self, X, sample_weight)
+        table = ArrayRows(self, X, sample_weight, in_memory=True)
+        blocks = self._chosen_blocks(table.names, table.n_features)
+        what = ".partial_fit must continue"
+        start = self._last_fit(table.n_features, blocks, what)
+        covariance = self._covariance
         with one_blas_thread():
-            spread = table.spread(full=covariance.whitening == "full")
-            weight = table.counted(spread)[1]
+            moments = table.moments(full=covariance.whitening == "full")
+            weight = table.counted(moments)[1]
             with np.errstate(over="ignore"):
                 total = self._spread.weight + weight
             if not np.isfinite(total):
                 rule = "of a finite sum over all blocks"
                 got = Described(f"{weight:g} after {self._spread.weight:g}")
                 raise wrong_argument(type(self).__name__, "sample_weight", rule, got)
-            self._spread += spread.rescaled(weight / spread.weight)
+            self._spread += moments.rescaled(weight / moments.weight)
             whitening = self._coordinates(self._spread, covariance)
-            block = problem_of(table, whitening, covariance, self.reg_covar)
+            block = problem_of(
+                table, whitening, covariance, self.reg_covar, self.device
+            )
             before = completed(start, None, block, whitening)
             problem = Stepwise(block, before, step_size(weight, self._spread.weight))
             collected = problem.statistics(before)
@@ -361,16 +380,17 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             at_floor=at_floor,
             abandoned=set(np.flatnonzero(parameters.weights == 0).tolist()),
         )
-        fitted = self._fitted(run, whitening)
+        fitted = self._fitted(run, whitening, covariance)
         fitted["n_iter_"] += self.n_iter_
         fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]
         vars(self).update(fitted)
         self._warn(replace(run, converged=True))  # no convergence in a stream
 
-    def _coordinates(self, spread, covariance):
-        """Return the whitening of rows with the moments `spread`."""
+    def _coordinates(self, moments, covariance):
+        """Return the whitening of rows with given moments."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        return whitening_of(spread, covariance.whitening, **options)
+        blocks = covariance.blocks
+        return whitening_of(moments, covariance.whitening, blocks=blocks, **options)
 
     def _continues(self):
         return self.warm_start and hasattr(self, "converged_")
@@ -379,15 +399,16 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def _n_fit_tasks(self):
         return 1
 
-    def _last_fit(self, d, what):
+    def _last_fit(self, d, blocks, what):
         """Return the previous weights, means and factors, in the units of the data."""
         if (
             self.means_.shape != (self.n_components, d)
             or self._fitted_covariance_type != self.covariance_type
+            or self._fitted_blocks != blocks
         ):
             raise ValueError(
                 f"{type(self).__name__}{what} with the same n_components, "
-                "covariance_type and number of features as before. Got "
+                "covariance_type, blocks and number of features as before. Got "
                 f"{self.n_components}, {self.covariance_type!r} and {d} after "
                 f"{self.means_.shape[0]}, {self._fitted_covariance_type!r} and "
                 f"{self.means_.shape[1]}. Use a new estimator instead."
@@ -396,6 +417,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     def _run(self, run, problem, whitening, task):
         """Iterate over all rows and call the callbacks."""
+        covariance = problem.family.covariance
         subtask = task.subcontext("EM", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self)
         for _ in range(self.max_iter):
@@ -404,18 +426,20 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             run.step(problem, self.tol)
             stop = iteration.call_on_fit_task_end(
                 estimator=self,
-                reconstruction_attributes=lambda: self._fitted(run, whitening),
+                reconstruction_attributes=lambda: self._fitted(
+                    run, whitening, covariance
+                ),
             )
             if run.converged or run.stalled or stop:
                 break
         subtask.call_on_fit_task_end(
             estimator=self,
-            reconstruction_attributes=lambda: self._fitted(run, whitening),
+            reconstruction_attributes=lambda: self._fitted(run, whitening, covariance),
         )
 
-    def _fitted(self, run, whitening):
+    def _fitted(self, run, whitening, covariance):
         """Return the fitted attributes of a run, in the units of the data."""
-        p, covariance = run.parameters, COVARIANCES[self.covariance_type]
+        p = run.parameters
         mixture = p.weights, p.means, p.covariances
         return {
             **self._in_data_units(*mixture, covariance, whitening),
@@ -425,6 +449,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "lower_bound_": float(run.bound + whitening.log_det),
             "lower_bounds_": [float(b + whitening.log_det) for b in run.bounds],
             "_fitted_covariance_type": self.covariance_type,
+            "_fitted_blocks": covariance.blocks,
         }
 
     def _warn(self, run):

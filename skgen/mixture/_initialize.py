@@ -79,12 +79,12 @@ def given_array(model, name, shape):
     return array
 
 
-def given_parameters(model, d):
+def given_parameters(model, covariance, d):
     """Return the weights (K,), means (K, d) and factors that the user gave, or None.
 
     They are in the units of the data; a factor `U` has ``U U^T`` as its precision.
     """
-    K, covariance = model.n_components, COVARIANCES[model.covariance_type]
+    K = model.n_components
     weights = given_array(model, "weights_init", (K,))
     means = given_array(model, "means_init", (K, d))
     precisions = given_array(model, "precisions_init", covariance.shape(K, d))
@@ -95,6 +95,8 @@ def given_parameters(model, d):
         return weights, means, covariance.factors_of_precisions(precisions)
     except np.linalg.LinAlgError:
         rule = "None, or symmetric and positive definite"
+        if covariance.blocks:
+            rule += ", with zeros between blocks"
         given = model.precisions_init
         raise invalid_parameter(model, "precisions_init", rule, given) from None
 

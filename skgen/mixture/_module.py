@@ -33,10 +33,11 @@ _LEAST_ROWS = 0.5
 class AbstractMixtureModule(LossModule):
     """A mixture of weights (K,), means (K, d) and covariances of one type.
 
-    `floor` is the minimum variance of a component in any direction.
+    `floor` is the minimum variance of a component in any direction, `mask` (d, d) marks
+    the entries of matrices that are not zero.
     """
 
-    def __init__(self, weights, means, covariances, floor):
+    def __init__(self, weights, means, covariances, floor, mask=None):
         super().__init__()
         K, self.d = means.shape
         self.floor = floor
@@ -46,6 +47,7 @@ class AbstractMixtureModule(LossModule):
         self.register_buffer("apart", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("revived", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("centre", torch.zeros(self.d))
+        self.register_buffer("mask", None if mask is None else torch.from_numpy(mask))
         self._make(covariances.shape)
         self.reset(weights, means, covariances)
 
@@ -179,7 +181,8 @@ class DenseModule(AbstractMixtureModule):
     def _factors(self):
         """Return the factors `U` and `T`, each like the covariances."""
         diagonal = _positive(torch.diagonal(self.changes, dim1=-2, dim2=-1))
-        T = torch.triu(self.changes, diagonal=1) + torch.diag_embed(diagonal)
+        changes = self.changes if self.mask is None else self.changes * self.mask
+        T = torch.triu(changes, diagonal=1) + torch.diag_embed(diagonal)
         return self.roots0 @ T, T
 
     def _squared(self, X):
@@ -206,6 +209,8 @@ class DenseModule(AbstractMixtureModule):
         roots, regular = np.empty_like(covariances), np.zeros(self.d, dtype=bool)
         for k in np.ndindex(covariances.shape[:-2]):
             raised, _ = floored(covariances[k], self.floor, regular)
+            if self.mask is not None:  # rounding of eigenvectors mixes blocks
+                raised *= self.mask.cpu().numpy()
             roots[k] = inverse_transpose(np.linalg.cholesky(raised))
         # The centre of the means, weighted by the precisions.
         heavy = weights[:, None, None] * (roots @ roots.swapaxes(-1, -2))  # (K, d, d)

@@ -12,7 +12,7 @@ import numpy as np
 from skgen.mixture._initialize import completed, initial_responsibilities
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import Problem, problem_in_memory
-from skgen.rows._source import ArrayTable, canonical_rows
+from skgen.rows._source import canonical_rows
 
 # Minimum number of rows of the first level, in all and per feature and component.
 _LEAST_ROWS, _ROWS_FOR_FEATURE = 2**12, 80
@@ -67,20 +67,19 @@ class Levels:
     `family` holds the whitening, covariance and floor.
     """
 
-    def __init__(self, table, problem, spread, family):
+    def __init__(self, table, problem, moments, family):
         self.all, self._table = problem, table
-        self._spread, self._family = spread, family
+        self._moments, self._family = moments, family
 
     def samples(self, n_components):
         """Return nested in-memory problems, and whether the only one has all rows."""
-        n, d = self._spread.n_rows, self._table.n_features
-        in_memory = isinstance(self._table, ArrayTable)
-        most = np.inf if in_memory else max(1, _MOST_NUMBERS // d)
+        n, d = self._moments.n_rows, self._table.n_features
+        most = np.inf if self._table.in_memory else max(1, _MOST_NUMBERS // d)
         sizes = level_sizes(n, d, n_components, most)
         if not sizes and isinstance(self.all, Problem):
             return [self.all], True
         size = sizes[-1] if sizes else n
-        X, sample_weight = self._table.sample(size, self._spread)
+        X, sample_weight = self._table.sample(size, self._moments)
         if X.shape[0] < size:  # the sample has all distinct rows
             sizes = level_sizes(X.shape[0], d, n_components)
         problems = [

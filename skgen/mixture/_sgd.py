@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sklearn.utils import gen_batches
 
@@ -53,15 +55,21 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     ----------
     n_components : int
         Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}
+    covariance_type : {"full", "tied", "diag", "spherical", "block", "lowrank"}
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
         - "tied": all components share one covariance matrix;
         - "diag": each component has its own variance for each feature;
         - "spherical": each component has its own single variance;
+        - "block": each component has its own covariance matrix, in which only features
+          of one group of `blocks` are correlated;
         - "lowrank": :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in
           :math:`A_k` and a diagonal :math:`D_k`.
+    blocks : list of lists
+        Groups of features for "block", as lists of feature names or indices: for
+        example ``[[0, 1], [2, 3, 4]]``. A feature in no group is a group of its own.
+        Ignored for other covariance types.
     rank : int
         Number of columns of :math:`A_k` for "lowrank". Ignored for other covariance
         types. None uses 10, or half the number of features if there are fewer than
@@ -94,8 +102,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     warm_start : bool
         Whether `fit` continues from the previous solution, in the same whitened
         coordinates and with the same net. The parameters that the net was built
-        with (`n_components`, `covariance_type`, `rank`, `reg_covar`, `optimizer`,
-        `net_callbacks`, `net_params` and `device`) must not change.
+        with (`n_components`, `covariance_type`, `blocks`, `rank`, `reg_covar`,
+        `optimizer`, `net_callbacks`, `net_params` and `device`) must not change.
     random_state : int, RandomState instance or None
         Seed of the initialisation, of the order of the rows, and of the draws of
         `sample`.
@@ -117,8 +125,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         :math:`\Sigma_k^{-1} = D_k^{-1} - C_k C_k^\top`.
     precisions_cholesky_ : ndarray
         Factors :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
-        shape: upper triangular matrices for "full" and "tied", inverse standard
-        deviations for "diag" and "spherical". For "lowrank", the columns of
+        shape: upper triangular matrices for "full", "tied" and "block", inverse
+        standard deviations for "diag" and "spherical". For "lowrank", the columns of
         :math:`P_k` followed by the diagonal of :math:`D_k^{-1/2}`, with
         :math:`U_k = D_k^{-1/2} (I - P_k P_k^\top)`.
     converged_ : bool
@@ -194,6 +202,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
+        blocks: Sequence[Sequence[int | str]] | None = None,
         rank: int | None = None,
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
@@ -213,6 +222,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.blocks = blocks
         self.rank = rank
         self.tol = tol
         self.reg_covar = reg_covar
@@ -233,6 +243,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     _fixed = (
         "n_components",
         "covariance_type",
+        "blocks",
         "rank",
         "reg_covar",
         *GradientModel._fixed,
@@ -274,16 +285,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self._check_rows(n, n)
         rank = self._resolved_rank(d)
         self._fitted_covariance_type = self.covariance_type
+        self._fitted_blocks = self._chosen_blocks(column_names(self), d)
         self._set_coordinates(X)
         chosen = sampled_rows(training.size, self.n_components, rng)
         Z = self._white(X[training[chosen]])
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
-        covariance = self._covariance
+        covariance = self._covariance.narrowed(self._varying)
         options = self.n_components, covariance, rank, self.init_params
         values = first_values(Z, *options, floor, rng)
         module = DenseModule if covariance.dense else DiagonalModule
-        return module(*values, floor)
+        return module(*values, floor, covariance.mask())
 
     def _set_coordinates(self, X):
         """Set the whitened, non-constant and centred coordinates of the module."""
@@ -291,6 +303,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             X,
             np.ones(X.shape[0]),
             self._covariance.whitening,
+            blocks=self._covariance.blocks,
             dtype=self._fit_dtype,
             names=column_names(self),
         )

@@ -1,16 +1,25 @@
-"""Sources of rows that are not arrays in memory."""
+"""Sources of rows: arrays, memory maps, functions that yield blocks, and Dask."""
 
-from skgen.rows._dask import DaskTable, is_dask
-from skgen.rows._iterator import IteratedTable, is_iterated
-from skgen.rows._mapped import MappedTable, is_mapped
+from sklearn.utils.validation import validate_data
+
+from skgen._checks import validated_weight
+from skgen.rows._dask import DaskRows, is_dask
+from skgen.rows._iterator import IteratedRows, is_iterated
+from skgen.rows._source import ArrayRows, is_mapped
 
 
-def table_elsewhere(model, X, sample_weight):
-    """Wrap unchecked out-of-core input as a table; return None for other input."""
+def as_rows(model, X, sample_weight):
+    """Return unchecked out-of-core input as `Rows`; None for an in-memory array.
+
+    The model takes the number and the names of the features.
+    """
     if is_dask(X):
-        return DaskTable(model, X, sample_weight)
+        return DaskRows(model, X, sample_weight, reset=True)
     if is_iterated(X):
-        return IteratedTable(model, X, sample_weight)
+        return IteratedRows(model, X, sample_weight)
     if is_mapped(X):
-        return MappedTable(model, X, sample_weight)
+        validate_data(model, X, skip_check_array=True)
+        if sample_weight is not None:
+            sample_weight = validated_weight(model, sample_weight, X.shape[0])
+        return ArrayRows(model, X, sample_weight, in_memory=False)
     return None

@@ -4,29 +4,29 @@ The workers compute the sums, and the client receives one total. Answers are laz
 arrays.
 """
 
+import copy
 import math
 import sys
 import uuid
+from functools import partial, wraps
 
 import numpy as np
-from sklearn.utils import check_array
+from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
     Described,
     InvalidParameterError,
-    check_finite,
-    check_magnitude,
     column_names,
     is_real,
-    numbers_only,
     present,
     validated_rows,
     validated_weight,
     wrong_argument,
 )
+from skgen._interop import framed
 from skgen._lazy import lazy_module
 from skgen._threads import one_of_many
-from skgen.rows._source import AbstractTable
+from skgen.rows._source import Rows, added, slices
 
 da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
@@ -43,43 +43,48 @@ def is_dask(X):
     return any(cls.__module__.split(".")[0] == "dask" for cls in type(X).__mro__)
 
 
-def checked_on_dask(model, X, *, reset=False):
+def checked_on_dask(name, X, check, argument="X"):
     """Return Dask rows whose chunks hold whole rows, and an empty float array (0, d).
 
-    Nothing is computed. Features are checked, or set with `reset`.
+    Nothing is computed: `check` maps one row of the same types to a float array.
     """
-    name = type(model).__name__
     is_array = isinstance(X, da.Array)
     if not is_array and not _is_frame(X, "DataFrame"):
         rule = "a Dask array or dataframe if it is a Dask collection"
-        raise wrong_argument(name, "X", rule, Described(type(X).__name__))
-    if is_array and (X.ndim != 2 or math.isnan(X.shape[1])):
+        raise wrong_argument(name, argument, rule, Described(type(X).__name__))
+    if not is_array:
+        return X, check(X._meta_nonempty[:1])[:0]  # the second row may be NA
+    if X.ndim != 2 or math.isnan(X.shape[1]):
         rule = "a two-dimensional Dask array with a known number of columns"
-        raise wrong_argument(name, "X", rule, Described(f"shape {X.shape}"))
-    # The checks of a row with the same types find the data type and possible errors.
-    probe = _probe(X) if is_array else X._meta_nonempty[:1]  # the second row may be NA
-    meta = validated_rows(model, probe, reset=reset)[:0]
-    return (X.rechunk({1: -1}) if is_array else X), meta
+        raise wrong_argument(name, argument, rule, Described(f"shape {X.shape}"))
+    probe = np.zeros((0 if X.shape[0] == 0 else 1, X.shape[1]), X.dtype)
+    return X.rechunk({1: -1}), check(probe)[:0]
 
 
-class DaskRows:
-    """Dask rows (n, d) and weights (n,): on Dask, in memory, a number or None."""
+class DaskRows(Rows):
+    """A Dask array or dataframe (n, d); each pass recomputes rows not persisted.
+
+    Weights (n,) are on Dask, in memory, a number or None.
+    """
 
     def __init__(self, model, X, sample_weight, *, reset=False):
-        self._name, self._weighted = type(model).__name__, sample_weight is not None
-        rows, meta = checked_on_dask(model, X, reset=reset)
-        self.n_features, self.dtype = meta.shape[1], meta.dtype
-        rows = _as_array(rows, meta, self._name)
+        name, self._weighted = type(model).__name__, sample_weight is not None
+        check = partial(validated_rows, model, reset=reset)
+        rows, meta = checked_on_dask(name, X, check)
+        super().__init__(model, meta.shape[1], meta.dtype)
+        self._checks = _checking(model)
+        if _is_frame(rows, "DataFrame"):
+            rows = rows.map_partitions(
+                checked_partition, checks=self._checks, dtype=meta.dtype, meta=meta
+            )
+            # Partitions have names, which an error mentions; their arrays have none.
+            self._checks = _checking(model, named=False)
         weights = _weights_on_dask(model, rows.chunks[0], sample_weight)
         # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
         self._rows, self._weights = dask.optimize(rows, weights)
 
     def total(self, function):
-        """Return the sum of ``function(rows, weights)`` over all blocks of rows.
-
-        Rows (b, d) are float64 and weights (b,) positive; `function` is picklable.
-        """
         total = self._summed(function).compute()
         if total is None:
             raise self._without_rows()
@@ -94,8 +99,7 @@ class DaskRows:
             *(self._weights, "i" if is_dask(self._weights) else None),
             # As a key of the graph, it reaches each worker once, not with each block.
             function=dask.delayed(function, traverse=False),
-            dtype_of_rows=self.dtype,
-            estimator=self._name,
+            checks=self._checks,
             align_arrays=False,
             meta=np.empty((0, 0), object),
         )
@@ -112,38 +116,84 @@ class DaskRows:
         return dask_delayed.Delayed(parts[0], graph)
 
     def _without_rows(self):
+        """Return the error for no rows of positive weight."""
         if self._weighted:
             return InvalidParameterError(
-                f"The 'sample_weight' argument of {self._name} must be positive for "
+                f"The 'sample_weight' argument of {self.name} must be positive for "
                 "some row. Got a weight of zero for every row instead."
             )
         return ValueError(
             f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a "
-            f"minimum of 1 is required by {self._name}."
+            f"minimum of 1 is required by {self.name}."
         )
 
 
-def answers_on_dask(model, X, function, shape, dtype=None):
-    """Return a row-wise, picklable function of float64 rows as a lazy Dask array.
+def lazy_on_dask(width=None, dtype=None, check=None):
+    """Decorate a row-wise method of a fitted model to answer Dask input lazily.
 
-    `function` maps (b, d) to (b, *shape). `dtype` is by default the dtype of the rows.
+    `width` and `dtype` map the model to the number of columns of the answer and to its
+    data type, which are by default none and the data type of the rows. `check` maps the
+    model to the check of one row.
     """
-    rows, row_meta = checked_on_dask(model, X)
-    name = type(model).__name__
-    rows = _as_array(rows, row_meta, name)
-    dtype = np.dtype(row_meta.dtype if dtype is None else dtype)
+
+    def decorated(method):
+        @wraps(method)
+        def answer(self, X):
+            if not is_dask(X):
+                return method(self, X)
+            check_is_fitted(self)
+            return lazy_answers(
+                self,
+                method.__name__,
+                X,
+                () if width is None else (width(self),),
+                None if dtype is None else dtype(self),
+                check=None if check is None else check(self),
+            )
+
+        return answer
+
+    return decorated
+
+
+def lazy_answers(model, method, X, shape=(), dtype=None, *, check=None):
+    """Return a row-wise method of a fitted model as a lazy Dask array (n, *shape).
+
+    Later changes of the model do not change it. `dtype` is by default the data type of
+    the rows; `check` replaces the check of one row.
+    """
+    rows, meta = checked_on_dask(
+        type(model).__name__, X, check or partial(validated_rows, model)
+    )
+    dtype = np.dtype(meta.dtype if dtype is None else dtype)
+    options = {
+        "model": dask.delayed(frozen(model), traverse=False),
+        "method": method,
+        "names": None if check else column_names(model),
+        "empty": np.empty((0, *shape), dtype),
+    }
+    if _is_frame(rows, "DataFrame"):
+        return rows.map_partitions(answers_of_block, **options, meta=options["empty"])
     return rows.map_blocks(
         answers_of_block,
-        function=dask.delayed(function, traverse=False),
-        dtype_of_rows=row_meta.dtype,
-        estimator=name,
-        names=column_names(model),
-        answer=np.empty((0, *shape), dtype),
+        **options,
         dtype=dtype,
         meta=np.empty((0,) * (1 + len(shape)), dtype),
         chunks=(rows.chunks[0], *((length,) for length in shape)),
         drop_axis=None if shape else 1,
     )
+
+
+def computed(*values):
+    """Return Dask collections as arrays, and other values as they are."""
+    return dask.compute(*values)
+
+
+def frozen(model):
+    """Return a copy of a fitted model for the workers."""
+    kept = copy.copy(model)
+    vars(kept).pop("_skl_callbacks", None)  # callbacks belong to this process
+    return copy.deepcopy(kept)
 
 
 def _is_frame(X, kind):
@@ -152,17 +202,13 @@ def _is_frame(X, kind):
     return library is not None and isinstance(X, getattr(library, kind))
 
 
-def _probe(X):
-    """Return one row of zeros like a Dask array, or an empty array if X is empty."""
-    n = 0 if X.shape[0] == 0 else 1
-    return np.zeros((n, X.shape[1]), X.dtype)
-
-
-def _as_array(X, meta, name):
-    """Convert a Dask dataframe to a Dask array."""
-    if _is_frame(X, "DataFrame"):
-        return X.map_partitions(numbers, meta.dtype, name, meta=meta)
-    return X
+def _checking(model, *, named=True):
+    """Return an estimator that checks rows as `model` does, for the workers."""
+    checks, names = object.__new__(type(model)), "feature_names_in_"
+    checks.n_features_in_ = model.n_features_in_
+    if named and hasattr(model, names):
+        checks.feature_names_in_ = model.feature_names_in_
+    return checks
 
 
 def _weights_on_dask(model, sizes, sample_weight):
@@ -207,28 +253,30 @@ def _aligned(name, sizes, weights):
     return weights
 
 
-# Number of values that a worker converts to float64 at once.
-_AT_ONCE = 2**19
-
-
-def numbers(X, dtype, name):
-    """Return a block or partition as a numeric array; values may be infinite or NaN."""
+def checked_partition(X, *, checks, dtype):
+    """Return a partition of a dataframe as a valid array."""
     if not X.shape[0]:
         return np.empty(X.shape, dtype)
-    rest = {"ensure_all_finite": False, "input_name": "X", "estimator": name}
-    X = numbers_only(f"The 'X' argument of {name}", check_array, X, **rest)
-    return X.astype(dtype, copy=False)
+    return validated_rows(checks, X).astype(dtype, copy=False)
 
 
-def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
+def sum_of_block(X, weights, *, function, checks):
     """Return the sum of `function` over a block, or None if all weights are 0."""
-    X = numbers(X, dtype_of_rows, estimator)
-    weights = _checked_weights(weights, X.shape[0], estimator)
-    size = max(1, _AT_ONCE // X.shape[1])
+    n = X.shape[0]
+    if np.ndim(weights) and weights.shape != (n,):
+        raise InvalidParameterError(
+            f"The 'sample_weight' argument of {type(checks).__name__} must have blocks "
+            f"of the same lengths as 'X'. Got {weights.shape[0]} weights for a block "
+            f"of {n} rows instead."
+        )
+    if not n:
+        return None
+    X = validated_rows(checks, X)
+    weights = validated_weight(checks, weights, n, some=False)
 
     def parts():
-        for start in range(0, X.shape[0], size):
-            some, w = present(X[start : start + size], weights[start : start + size])
+        for rows in slices(*X.shape):
+            some, w = present(X[rows], weights[rows])
             if w.size:
                 yield function(np.ascontiguousarray(some, np.float64), w)
 
@@ -236,63 +284,11 @@ def sum_of_block(X, weights, *, function, dtype_of_rows, estimator):
         return added(parts())
 
 
-def _checked_weights(weights, n, name):
-    """Return the weights of a block as a float64 array of shape (n,)."""
-    if np.ndim(weights) == 0:
-        return np.full(n, weights)
-    what = f"The 'sample_weight' argument of {name}"
-    if weights.shape != (n,):
-        raise InvalidParameterError(
-            f"{what} must have blocks of the same lengths as 'X'. Got "
-            f"{weights.shape[0]} weights for a block of {n} rows instead."
-        )
-    if not n:
-        return np.empty(0)
-    given = {"input_name": "sample_weight", "estimator": name, "ensure_2d": False}
-    weights = numbers_only(what, check_array, weights, **given).astype(np.float64)
-    if weights.min() < 0:
-        raise InvalidParameterError(
-            f"{what} must be nowhere negative. Got {weights.min()} instead."
-        )
-    return weights
-
-
-def added(parts):
-    """Return the sum of an iterable, in order; skip None, return None if empty."""
-    total = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else total + part
-    return total
-
-
-def answers_of_block(X, *, function, dtype_of_rows, estimator, names, answer):
-    """Return ``function(X)`` in the dtype of `answer`, which is for an empty block."""
+def answers_of_block(X, *, model, method, names, empty):
+    """Return what a method of the model answers to a block, as `empty` (0, ...)."""
     if not X.shape[0]:
-        return answer
-    X = numbers(X, dtype_of_rows, estimator)
-    check_finite(X, estimator, names)
-    check_magnitude(f"The 'X' argument of {estimator}", X)
-    with one_of_many(), np.errstate(over="ignore"):  # -inf below the range of float32
-        answers = function(np.ascontiguousarray(X, np.float64))
-        return answers.astype(answer.dtype, copy=False)
-
-
-class DaskTable(AbstractTable):
-    """A Dask array or dataframe (n, d); each pass recomputes rows not persisted."""
-
-    def __init__(self, model, X, sample_weight):
-        self._rows = DaskRows(model, X, sample_weight, reset=True)
-        super().__init__(model, self._rows.n_features, self._rows.dtype)
-
-    def total(self, function):
-        return self._rows.total(function)
-
-    def spread(self, *, full):
-        spread = super().spread(full=full)
-        if not np.isfinite(spread.weight):
-            raise InvalidParameterError(
-                f"The 'sample_weight' argument of {self.name} must be of a finite "
-                f"sum. Got {spread.weight} instead."
-            )
-        return spread
+        return empty
+    if isinstance(X, np.ndarray):  # errors name the columns
+        X = framed(X, names, None)
+    with one_of_many():
+        return np.asarray(getattr(model, method)(X)).astype(empty.dtype, copy=False)

@@ -9,8 +9,7 @@ from skgen._checks import (
     validated_weight,
     wrong_argument,
 )
-from skgen.rows._dask import added
-from skgen.rows._source import AbstractTable
+from skgen.rows._source import Rows, added
 
 _RULE = (
     "rows, or a function without arguments that returns an iterator over blocks of "
@@ -23,7 +22,7 @@ def is_iterated(X):
     return callable(X) or hasattr(X, "__next__")
 
 
-class IteratedTable(AbstractTable):
+class IteratedRows(Rows):
     """Blocks from a function that returns an iterator over (b, d) rows.
 
     A block may also be a pair of rows and weights (b,). Every call must return the
@@ -39,7 +38,7 @@ class IteratedTable(AbstractTable):
             rule = "None if 'X' is a function, which can return pairs"
             got = Described(type(sample_weight).__name__)
             raise wrong_argument(name, "sample_weight", rule, got)
-        self._model, self._blocks, self._n_rows = model, blocks, None
+        self._model, self._function, self._n_rows = model, blocks, None
         first = next(self._pairs(), None)
         if first is None:
             raise self._wrong("returns no rows")
@@ -69,7 +68,7 @@ class IteratedTable(AbstractTable):
 
     def _pairs(self):
         """Yield unchecked rows and their weights, or None for the weights."""
-        blocks = self._blocks()
+        blocks = self._function()
         if not hasattr(blocks, "__iter__"):
             raise self._wrong(f"returns {type(blocks).__name__}")
         for block in blocks:
@@ -79,5 +78,6 @@ class IteratedTable(AbstractTable):
                 yield X, sample_weight
 
     def _wrong(self, got):
+        """Return the error for an unsuitable function."""
         name = type(self._model).__name__
         return wrong_argument(name, "X", _RULE, Described(f"one that {got}"))

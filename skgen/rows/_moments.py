@@ -16,7 +16,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Spread:
+class Moments:
     """Weighted moments of rows; ``+`` combines the moments of disjoint rows."""
 
     weight: float  # the sum of the weights
@@ -35,7 +35,7 @@ class Spread:
         )
         difference = _over(apart, units)
         moved = self.weight * (other.weight / weight)
-        return Spread(
+        return Moments(
             weight,
             self.n_rows + other.n_rows,
             self.centre,
@@ -72,7 +72,7 @@ class Spread:
         return self.scatter / self.weight * _squares(ratio, 2)
 
 
-def spread_of(X, sample_weight, *, full):
+def moments_of(X, sample_weight, *, full):
     """Return the moments of rows (n, d): all products of features, or only squares."""
     # Centring first keeps the digits that a large offset would cost.
     centred = X - X[0]
@@ -86,7 +86,7 @@ def spread_of(X, sample_weight, *, full):
         scatter = np.einsum("i,ij,ij->j", sample_weight, centred, centred)
     largest = np.abs(X).max(axis=0)
     total = sample_weight.sum()
-    return Spread(total, X.shape[0], X[0], offset, scatter, units, largest)
+    return Moments(total, X.shape[0], X[0], offset, scatter, units, largest)
 
 
 def weighted_mean(X, sample_weight):

@@ -1,6 +1,6 @@
-"""Tables: sources of rows, in the units of the data.
+"""Sources of rows, in the units of the data.
 
-A table applies a function to all blocks of its rows and adds the results. Moments, a
+A source applies a function to all blocks of its rows and adds the results. Moments, a
 sample of the rows, the sums of an EM iteration and means follow from this method.
 """
 
@@ -9,23 +9,45 @@ from functools import partial
 
 import numpy as np
 
-from skgen._checks import check_finite, check_magnitude, column_names, float_type
+from skgen._checks import (
+    check_values,
+    column_names,
+    float_type,
+    present,
+    wrong_argument,
+)
 from skgen._dequantize import warn_about_ties
-from skgen.rows._moments import spread_of
+from skgen._threads import in_parallel, working_memory
+from skgen.rows._moments import moments_of
 from skgen.rows._sketch import sample_of
+
+# Number of values in a block: a few megabytes per thread.
+_BLOCK = 2**19
+
+# Number of tasks in a pass over a memory map, which sum their blocks sequentially.
+_TASKS = 64
+
+# Number of float64 copies of the rows that a fit in memory needs.
+_COPIES = 3
+
+# Number of distinct rows in which ties are searched for.
+_SEARCHED = 4096
 
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
 _LIMIT = 1.5
 
 
-class AbstractTable(ABC):
-    """A source of rows and weights; subclasses define `total`."""
+class Rows(ABC):
+    """A source of rows (n, d) and weights (n,); subclasses define `total`."""
 
-    def __init__(self, model, n_features, dtype):
+    def __init__(self, model, n_features, dtype, counted=None):
         self.name, self.names = type(model).__name__, column_names(model)
-        self.n_features, self.device = n_features, model.device
-        self.dtype = float_type(dtype)
+        self.n_features, self.dtype = n_features, float_type(dtype)
+        self._counted = counted
+
+    # Whether all rows are in memory; the model has then checked them.
+    in_memory = False
 
     @abstractmethod
     def total(self, function):
@@ -34,69 +56,122 @@ class AbstractTable(ABC):
         Rows (b, d) are float64 and weights (b,) positive; `function` is picklable.
         """
 
-    def spread(self, *, full):
-        """Return the moments of the rows; raise for invalid rows."""
-        checked = partial(_checked_spread, name=self.name, names=self.names)
-        return self.total(partial(checked, full=full))
+    def moments(self, *, full):
+        """Return the moments of the rows."""
+        moments = self.total(partial(moments_of, full=full))
+        if not np.isfinite(moments.weight):
+            rule, got = "of a finite sum", float(moments.weight)
+            raise wrong_argument(self.name, "sample_weight", rule, got)
+        return moments
 
-    def counted(self, spread):
+    def counted(self, moments):
         """Return the number of rows and the sum of their weights."""
-        return spread.n_rows, spread.weight
+        return self._counted or (moments.n_rows, moments.weight)
 
-    def sample(self, size, spread):
+    def sample(self, size, moments):
         """Return at most `size` distinct rows and their weights; warn of ties.
 
         A smaller sample consists of the first rows of a larger one.
         """
-        X, sample_weight = self._sample(size, spread)
-        warn_about_ties(X, self.names)
-        return X, sample_weight
-
-    def _sample(self, size, spread):
-        draw = partial(sample_of, size=size, spread=spread)
-        sample = self.total(partial(draw, limit=_LIMIT * size / spread.n_rows))
-        if sample.numbers.size < size < spread.n_rows:
+        draw = partial(sample_of, size=size, moments=moments)
+        sample = self.total(partial(draw, limit=_LIMIT * size / moments.n_rows))
+        if sample.keys.size < size < moments.n_rows:
             sample = self.total(draw)  # repeated rows
+        if not self.in_memory:
+            # A single feature is tied if its values repeat, which are distinct here.
+            repeats = self.n_features == 1 and sample.n_distinct < moments.n_rows / 2
+            warn_about_ties(np.repeat(sample.X, 1 + 2 * repeats, axis=0), self.names)
         return sample.X, sample.sample_weight
+
+    def warn_of_ties(self, moments):
+        """Warn of tied columns of rows that the model has not seen."""
+        if not self.in_memory:
+            self.sample(_SEARCHED, moments)
 
     def mean(self, function):
         """Return the weighted mean of ``function(rows)``, of shape (b,)."""
-        sums = self.total(partial(_weighted_sum, function=function))
+        sums = self.total(partial(weighted_sum, function=function))
         return float(sums[0] / sums[1])
 
 
-class ArrayTable(AbstractTable):
-    """Distinct rows in memory, in canonical order."""
+class ArrayRows(Rows):
+    """Rows of an array: all of them as one block, or blocks of a memory map.
 
-    def __init__(self, model, X, sample_weight):
-        super().__init__(model, X.shape[1], model._fit_dtype)
-        self._counted = X.shape[0], sample_weight.sum()
-        self.X, self.sample_weight = canonical_rows(X, scaled_weights(sample_weight))
+    In memory they are distinct and in canonical order.
+    """
 
-    def counted(self, spread):
-        return self._counted
+    def __init__(self, model, X, sample_weight, *, in_memory):
+        n, d = X.shape
+        counted = n, float(n)
+        if sample_weight is not None:
+            counted = np.count_nonzero(sample_weight), sample_weight.sum()
+            sample_weight = scaled_weights(sample_weight)
+        dtype = model._fit_dtype if in_memory else X.dtype
+        super().__init__(model, d, dtype, counted)
+        self.in_memory, self._blocks = in_memory, slices(n, d)
+        if in_memory:
+            X, sample_weight = canonical_rows(X, sample_weight)
+            self._blocks = [slice(0, X.shape[0])]
+        self.X, self.sample_weight = np.asarray(X), sample_weight
 
     def total(self, function):
-        return function(self.X, self.sample_weight)
+        def run(task):
+            blocks = map(self._block, task)
+            return added(function(*block) for block in blocks if block[1].size)
 
-    def sample(self, size, spread):
-        return self._sample(size, spread)  # the model has already warned of ties
+        n_blocks = len(self._blocks)
+        size = -(-n_blocks // _TASKS)
+        tasks = [self._blocks[i : i + size] for i in range(0, n_blocks, size)]
+        return added(in_parallel(run, tasks))
+
+    def _block(self, rows):
+        """Return the float64 rows of positive weight in a slice, and their weights."""
+        X = self.X[rows]
+        if not self.in_memory:
+            X = X.astype(np.float64, order="C")
+            check_values(self.name, X, self.names)
+        if self.sample_weight is None:
+            return X, np.ones(X.shape[0])
+        return present(X, self.sample_weight[rows])
+
+
+def is_mapped(X):
+    """Return whether X is a numeric memory map too large to copy into memory."""
+    if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind not in "fiu":
+        return False
+    if _COPIES * 8 * X.size <= working_memory():
+        return False
+    while isinstance(X, np.ndarray):
+        if isinstance(X, np.memmap):
+            return True
+        X = X.base
+    return False
+
+
+def slices(n, d):
+    """Return the slices of n rows of d values that are blocks."""
+    size = max(1, _BLOCK // d)
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def added(parts):
+    """Return the sum of an iterable, in order; skip None, return None if empty."""
+    total = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else total + part
+    return total
+
+
+def weighted_sum(X, sample_weight, *, function):
+    """Return the weighted sum of ``function(X)`` and the sum of the weights."""
+    return np.array([sample_weight @ function(X), sample_weight.sum()])
 
 
 def scaled_weights(sample_weight):
     """Return the weights divided by a power of two, so that no sum overflows."""
     _, exponent = np.frexp(sample_weight.max())
     return np.ldexp(sample_weight, -exponent)
-
-
-def _checked_spread(X, sample_weight, *, name, names, full):
-    check_finite(X, name, names)
-    check_magnitude(f"The 'X' argument of {name}", X)
-    return spread_of(X, sample_weight, full=full)
-
-
-def _weighted_sum(X, sample_weight, *, function):
-    return np.array([sample_weight @ function(X), sample_weight.sum()])
 
 
 def canonical_rows(X, sample_weight):
