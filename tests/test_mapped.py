@@ -7,19 +7,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from estimators import rows
+from mixtures import TYPES
 from sklearn import config_context
 from sklearn.exceptions import UndefinedMetricWarning
 from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _restarts
-from skgen.mixture._covariance import COVARIANCES
 from skgen.rows import _source, as_rows
 from skgen.rows._moments import moments_of
 from skgen.rows._sketch import sample_of
 from skgen.rows._source import is_mapped
 
-every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+every_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
 @pytest.fixture(autouse=True)
