@@ -151,9 +151,11 @@ TWO = {
 def test_warnings_are_those_in_memory(mapped, rng):
     values = rng.randint(0, 40, 8_000).astype(float)
     tied = values[:, None]
+    many = rng.permutation(np.repeat(rng.standard_normal(1_500), 6))[:, None]
     constant = np.column_stack([rng.standard_normal(8_000), np.full(8_000, 7.1)])
     for X, options, message in (
         (tied, {}, "Most values occur more than once in the columns [0]"),
+        (many, TWO, "Most values occur more than once in the columns [0]"),
         (tied, TWO, "Most values occur more than once in the columns [0]"),
         (constant, {}, "Constant features have no density to estimate: [1]"),
     ):
