@@ -84,5 +84,8 @@ html_theme_options = {
 }
 html_sidebars = {
     page: []
-    for page in ("development", "development_log", "changelog", "benchmarks", "index")
+    for page in (
+        *("add_model", "benchmarks", "changelog", "development", "development_log"),
+        "index",
+    )
 }

@@ -17,6 +17,7 @@ Contents of the package:
 ``AutoEncoder``                      Autoencoder with a density of its latent
                                      codes, fitted after training.
 ``VAE``                              Variational autoencoder.
+``RAE``                              Regularised autoencoder.
 ``SWAE``                             Sliced-Wasserstein autoencoder.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from skgen._dequantize import dequantize
     from skgen._persistence import TRUSTED_TYPES
     from skgen.autoencoder._autoencoder import AutoEncoder
+    from skgen.autoencoder._rae import RAE
     from skgen.autoencoder._sliced_wasserstein import sliced_wasserstein_distance
     from skgen.autoencoder._swae import SWAE
     from skgen.autoencoder._vae import VAE
@@ -71,6 +73,7 @@ if TYPE_CHECKING:
     from skgen.mixture._sgd import SGDGaussianMixture
 
 __all__ = [
+    "RAE",
     "SWAE",
     "TRUSTED_TYPES",
     "VAE",
@@ -97,6 +100,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "RAE": "skgen.autoencoder._rae",
             "SWAE": "skgen.autoencoder._swae",
             "TRUSTED_TYPES": "skgen._persistence",
             "VAE": "skgen.autoencoder._vae",
