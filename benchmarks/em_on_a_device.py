@@ -11,14 +11,14 @@ import time
 
 import numpy as np
 import torch
-
-from skgen._torch import without_tf32
-from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._device import DeviceProblem, Place
 from skgen.mixture._device_rows import DeviceRows
 from skgen.mixture._joint import Parameters
 from skgen.mixture._products import products_of
 from skgen.mixture._statistics import Family
+
+from skgen._torch import without_tf32
+from skgen.mixture._covariance import COVARIANCES
 
 _ITERATIONS = 10
 

@@ -43,7 +43,11 @@ class DiagonalWhitening:
     degenerate: np.ndarray  # (d,) bool
 
     def whiten(self, X):
-        return (X - self.mean) / self.scale
+        return self.whitened_difference(X - self.mean)
+
+    def whitened_difference(self, differences):
+        """Return differences of rows (..., d) in whitened coordinates."""
+        return differences / self.scale
 
     def unwhiten(self, Z):
         return self.mean + Z * self.scale
@@ -73,7 +77,11 @@ class FullWhitening:
     degenerate: np.ndarray  # (d,) bool, of the whitened coordinates
 
     def whiten(self, X):
-        return (X - self.mean) @ self.inverse.T
+        return self.whitened_difference(X - self.mean)
+
+    def whitened_difference(self, differences):
+        """Return differences of rows (..., d) in whitened coordinates."""
+        return differences @ self.inverse.T
 
     def unwhiten(self, Z):
         return self.mean + Z @ self.factor.T

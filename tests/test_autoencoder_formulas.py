@@ -58,6 +58,7 @@ from skgen.autoencoder._sliced_wasserstein import (
 )
 from skgen.autoencoder._swae import Pool, Shell, Sliced, Uniform
 from skgen.autoencoder._vae import Variational, kl_to_standard_normal
+from skgen.neural._training_rows import RowsInMemory
 
 SIZES = [0, 1e-8, 1e-3, 0.0999, 0.1001, 1, 30, 500]
 LOGITS = sorted({sign * size for size in SIZES for sign in (-1, 1)})
@@ -1465,7 +1466,7 @@ def test_the_coordinates_keep_the_density_in_the_units_of_the_data(rng):
     X = np.column_stack([rng.standard_normal((50, 2)) * [2.0, 300.0], np.full(50, 7.0)])
     model = VAE(1)
     model._fit_dtype = np.float64
-    coordinates = Coordinates(model, X)
+    coordinates = Coordinates(model, RowsInMemory(X, full=False))
     scale = X.std(axis=0)
     scale[2] = 1e-3 * scale[1]  # the floor
     U = coordinates.standardized(X)
@@ -1480,7 +1481,7 @@ def test_the_coordinates_keep_the_density_in_the_units_of_the_data(rng):
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
 def test_greys_above_one_and_below_zero_are_refused(likelihood):
     model = VAE(1, likelihood=likelihood)
-    coordinates = Coordinates(model, np.eye(2))
+    coordinates = Coordinates(model, RowsInMemory(np.eye(2), full=False))
     for X in ([[0.0, 1.01]], [[-0.01, 1.0]]):
         with pytest.raises(ValueError, match=r"'X' argument of VAE must lie in"):
             coordinates.standardized(np.array(X))

@@ -31,7 +31,7 @@ from skgen.mixture._iterations import Run
 from skgen.mixture._pass import log_density, problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
-from skgen.rows._source import ArrayRows
+from skgen.rows._source import distinct_rows
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -312,7 +312,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def _fit(self, X, sample_weight, rng, task):
         table = X
         if isinstance(X, np.ndarray):
-            table = ArrayRows(self, X, sample_weight, in_memory=True)
+            table = distinct_rows(self, X, sample_weight)
         start = user_start(self, table.n_features)
         if self._continues():
             start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
@@ -347,7 +347,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             return
         start = self._last_fit(X.shape[1], ".partial_fit must continue")
         covariance = self._covariance
-        table = ArrayRows(self, X, sample_weight, in_memory=True)
+        table = distinct_rows(self, X, sample_weight)
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
             weight = table.counted(moments)[1]

@@ -47,7 +47,7 @@ class DivergedError(Exception):
 
 
 class Net(NeuralNet):
-    """A skorch net that trains a `LossModule` on rows in memory."""
+    """A skorch net that trains a `LossModule` on rows in memory, or on a `Stream`."""
 
     # Differences from NeuralNet:
     # - Batches are slices of a tensor.

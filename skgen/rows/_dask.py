@@ -83,6 +83,18 @@ class DaskRows(Rows):
         # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
         self._rows, self._weights = dask.optimize(rows, weights)
+        self.n_blocks = rows.numblocks[0]
+
+    def blocks(self, order=None):
+        # Of unknown sizes, blocks are taken to be far apart.
+        sizes = np.nan_to_num(self._rows.chunks[0], nan=2.0**32).astype(np.int64)
+        starts = np.append(0, np.cumsum(sizes))
+        parts = self._rows.to_delayed().ravel()
+        for i in range(self.n_blocks) if order is None else order:
+            X = parts[i].compute()
+            if X.shape[0]:
+                X = validated_rows(self._checks, X)
+                yield int(starts[i]), np.ascontiguousarray(X, np.float64)
 
     def total(self, function):
         total = self._summed(function).compute()
