@@ -64,9 +64,8 @@ if TYPE_CHECKING:
     from skgen.autoencoder._vae import VAE
     from skgen.compose._changes import register_log_det
     from skgen.compose._classifier import GenerativeClassifier
-    from skgen.compose._make import make_generative_pipeline
     from skgen.compose._outliers import DensityOutlierDetector
-    from skgen.compose._pipeline import GenerativePipeline
+    from skgen.compose._pipeline import GenerativePipeline, make_generative_pipeline
     from skgen.display._density import DensityDisplay
     from skgen.display._sample import SampleDisplay
     from skgen.kde._gaussian_kde import GaussianKDE
@@ -115,7 +114,7 @@ if not TYPE_CHECKING:
             "SGDGaussianMixture": "skgen.mixture._sgd",
             "SampleDisplay": "skgen.display._sample",
             "dequantize": "skgen._dequantize",
-            "make_generative_pipeline": "skgen.compose._make",
+            "make_generative_pipeline": "skgen.compose._pipeline",
             "register_log_det": "skgen.compose._changes",
             "sliced_wasserstein_distance": "skgen.autoencoder._sliced_wasserstein",
             "autoencoder": "skgen.autoencoder",

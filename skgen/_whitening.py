@@ -50,7 +50,10 @@ class DiagonalWhitening:
         return differences / self.scale
 
     def unwhiten(self, Z):
-        return self.mean + Z * self.scale
+        return self.mean + self.displacements(Z)
+
+    def displacements(self, Z):
+        return Z * self.scale
 
     @property
     def log_det(self):
@@ -84,7 +87,10 @@ class FullWhitening:
         return differences @ self.inverse.T
 
     def unwhiten(self, Z):
-        return self.mean + Z @ self.factor.T
+        return self.mean + self.displacements(Z)
+
+    def displacements(self, Z):
+        return Z @ self.factor.T
 
     @property
     def log_det(self):
@@ -106,12 +112,14 @@ class FullWhitening:
         )
 
 
-def rounding_resolution(largest, dtype=np.float64):
-    """Return the standard deviation (d,) up to which features are constant.
+def rounding_resolution(moments, dtype=np.float64):
+    """Return the standard deviations (d,) up to which features are constant."""
+    return ROUNDING_STEPS * np.finfo(dtype).eps * moments.largest
 
-    `largest` (d,) holds the largest magnitude of each feature.
-    """
-    return ROUNDING_STEPS * np.finfo(dtype).eps * largest
+
+def constant_features(moments, dtype):
+    """Return which features are constant up to rounding errors: (d,)."""
+    return moments.variances <= rounding_resolution(moments, dtype) ** 2
 
 
 def estimate_whitening(
@@ -129,8 +137,8 @@ def estimate_whitening(
 def whitening_of(moments, covariance_type, *, ddof=0, dtype=np.float64, names=None):
     """Return the whitening of rows with given moments, as `estimate_whitening` does."""
     mean, variances = moments.mean, moments.variances
-    resolution = rounding_resolution(moments.largest, dtype)
-    constant = variances <= resolution**2
+    resolution = rounding_resolution(moments, dtype)
+    constant = constant_features(moments, dtype)
     variances = np.where(constant, 0.0, variances)
     unbiased = moments.weight / (moments.weight - ddof)
     if covariance_type == "spherical":

@@ -94,12 +94,6 @@ def moments_of(X, sample_weight, *, full):
     return Moments(total, X.shape[0], X[0], offset, scatter, units, largest)
 
 
-def weighted_mean(X, sample_weight):
-    """Return the mean (d,) of the rows, accurate also far from the origin."""
-    # Centring first keeps the digits that a large offset would cost.
-    return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
-
-
 def _power_of_two(lengths):
     """Return the smallest powers of two above the lengths; 0 for 0."""
     return np.where(lengths > 0, np.ldexp(1.0, np.frexp(lengths)[1]), 0.0)
