@@ -41,6 +41,7 @@ from skgen import (
 from skgen._persistence import (
     _MERGED,
     _PRIVATE,
+    FORMAT,
     Packer,
     Unpacker,
     private_class,
@@ -449,8 +450,8 @@ def file_of(cls):
         with_array(lambda array: array * (array < array.max())),
         with_text("n_iter_", "n_iterations_"),
         with_text('"skgen_version"', '"version"'),
-        with_text('"content": "1"', '"content": "-1"'),
-        with_text('"content": "1"', '"content": "true"'),
+        with_text(f'"content": "{FORMAT}"', '"content": "-1"'),
+        with_text(f'"content": "{FORMAT}"', '"content": "true"'),
     ],
     ids="shorter flat float16 value name key format bool".split(),
 )
@@ -499,9 +500,9 @@ def test_altered_trees_are_named():
 
 
 def test_a_file_of_a_later_version_is_named():
-    later = with_text('"content": "1"', '"content": "2"')
+    later = with_text(f'"content": "{FORMAT}"', f'"content": "{FORMAT + 1}"')
     file = altered(file_of(EMGaussianMixture), later)
-    message = r"saved by skgen .* in format 2.*reads formats up to 1. Install a newer"
+    message = f"in format {FORMAT + 1}.*reads formats up to {FORMAT}. Install a newer"
     with pytest.raises(ValueError, match=message):
         loaded(file)
 

@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
+import skgen._needs_torch  # noqa: F401
 from skgen._checks import (
     check_choice,
     check_integer,
