@@ -403,12 +403,14 @@ def altered(file, change):
 
 
 def with_array(function):
-    """Return the change of a file that applies a function to its first array."""
+    """Return the change of a file that applies a function to its first matrix."""
 
     def change(members):
-        one = next(one for one in members if one.endswith(".npy"))
+        names = [one for one in members if one.endswith(".npy")]
+        arrays = {one: np.load(io.BytesIO(members[one])) for one in names}
+        one = next(one for one in names if arrays[one].ndim == 2)
         buffer = io.BytesIO()
-        np.save(buffer, function(np.load(io.BytesIO(members[one]))))
+        np.save(buffer, function(arrays[one]))
         members[one] = buffer.getvalue()
 
     return change
