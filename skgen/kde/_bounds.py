@@ -21,7 +21,7 @@ from skgen._checks import (
     invalid_parameter,
     is_real,
 )
-from skgen._dequantize import list_columns
+from skgen._columns import list_columns
 
 # Images are ignored if their kernels are smaller than the kernels of the point itself
 # by this number of nats: they contribute less than rounding.
