@@ -24,8 +24,8 @@ _NEURAL: set[str] = set()
 
 
 def missing_package(package, what):
-    """Return the ImportError for `what`, which needs a missing package."""
-    return ImportError(
+    """Return the error for `what`, which needs a missing package."""
+    return ModuleNotFoundError(
         f"{what} needs {_NAMES.get(package, package)}. "
         f"Install with: {_INSTALL[package]}",
         name=package,
@@ -101,9 +101,10 @@ def lazy_names(package, names, *, neural=(), rooms=(), modules=()):
         try:
             value = getattr(imported(own[name], name), name)
         except ImportError as error:
-            # `hasattr` and `getattr` with a default expect an AttributeError, for which
-            # `from package import name` would lose the message.
-            if sys._getframe(1).f_code.co_name == "_handle_fromlist":
+            # `hasattr` and `getattr` with a default expect an AttributeError where a
+            # package is missing. `from package import name` would lose its message.
+            asked_by = sys._getframe(1).f_code.co_name
+            if name in public or asked_by == "_handle_fromlist":
                 raise
             raise AttributeError(str(error)) from error
         setattr(sys.modules[package], name, value)
@@ -120,7 +121,7 @@ def imported(module, what):
     """Import a module; the error for a missing package names `what` needs it."""
     try:
         return import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in _INSTALL:
             raise

@@ -1,4 +1,4 @@
-"""Imported before PyTorch, so that the error without it says what to install.
+"""Imported before PyTorch: the error without it names what to install.
 
 Loading a file or a pickle imports the module of its class by name.
 """
