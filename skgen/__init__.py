@@ -45,84 +45,26 @@ Contents of the package:
 
 from typing import TYPE_CHECKING
 
-from skgen._lazy import importable, lazy_names
-
-if TYPE_CHECKING:
-    from skgen import autoencoder as autoencoder
-    from skgen import base as base
-    from skgen import compose as compose
-    from skgen import display as display
-    from skgen import kde as kde
-    from skgen import mixture as mixture
-    from skgen import neural as neural
-    from skgen._dequantize import dequantize
-    from skgen._persistence import TRUSTED_TYPES
-    from skgen.autoencoder._autoencoder import AutoEncoder
-    from skgen.autoencoder._rae import RAE
-    from skgen.autoencoder._sliced_wasserstein import sliced_wasserstein_distance
-    from skgen.autoencoder._swae import SWAE
-    from skgen.autoencoder._vae import VAE
-    from skgen.compose._changes import register_log_det
-    from skgen.compose._classifier import GenerativeClassifier
-    from skgen.compose._outliers import DensityOutlierDetector
-    from skgen.compose._pipeline import GenerativePipeline, make_generative_pipeline
-    from skgen.display._density import DensityDisplay
-    from skgen.display._sample import SampleDisplay
-    from skgen.kde._gaussian_kde import GaussianKDE
-    from skgen.mixture._em import EMGaussianMixture
-    from skgen.mixture._sgd import SGDGaussianMixture
-
-__all__ = [
-    "RAE",
-    "SWAE",
-    "TRUSTED_TYPES",
-    "VAE",
-    "AutoEncoder",
-    "DensityDisplay",
-    "DensityOutlierDetector",
-    "EMGaussianMixture",
-    "GaussianKDE",
-    "GenerativeClassifier",
-    "GenerativePipeline",
-    "SGDGaussianMixture",
-    "SampleDisplay",
-    "dequantize",
-    "make_generative_pipeline",
-    "register_log_det",
-    "sliced_wasserstein_distance",
-]
+from skgen._lazy import lazy_names
 
 __version__ = "0.1.0"
 
+if TYPE_CHECKING:
+    from skgen import base as base
+    from skgen import neural as neural
+    from skgen._dequantize import dequantize as dequantize
+    from skgen._persistence import TRUSTED_TYPES as TRUSTED_TYPES
+    from skgen.autoencoder import *  # noqa: F403
+    from skgen.compose import *  # noqa: F403
+    from skgen.display import *  # noqa: F403
+    from skgen.kde import *  # noqa: F403
+    from skgen.mixture import *  # noqa: F403
+
 # Hidden from type checkers, for which a module with `__getattr__` has every name.
 if not TYPE_CHECKING:
-    __all__ = importable(__all__)
-    __getattr__, __dir__ = lazy_names(
+    __all__, __getattr__, __dir__ = lazy_names(
         __name__,
-        {
-            "RAE": "skgen.autoencoder._rae",
-            "SWAE": "skgen.autoencoder._swae",
-            "TRUSTED_TYPES": "skgen._persistence",
-            "VAE": "skgen.autoencoder._vae",
-            "AutoEncoder": "skgen.autoencoder._autoencoder",
-            "DensityDisplay": "skgen.display._density",
-            "DensityOutlierDetector": "skgen.compose._outliers",
-            "EMGaussianMixture": "skgen.mixture._em",
-            "GaussianKDE": "skgen.kde._gaussian_kde",
-            "GenerativeClassifier": "skgen.compose._classifier",
-            "GenerativePipeline": "skgen.compose._pipeline",
-            "SGDGaussianMixture": "skgen.mixture._sgd",
-            "SampleDisplay": "skgen.display._sample",
-            "dequantize": "skgen._dequantize",
-            "make_generative_pipeline": "skgen.compose._pipeline",
-            "register_log_det": "skgen.compose._changes",
-            "sliced_wasserstein_distance": "skgen.autoencoder._sliced_wasserstein",
-            "autoencoder": "skgen.autoencoder",
-            "base": "skgen.base",
-            "compose": "skgen.compose",
-            "display": "skgen.display",
-            "kde": "skgen.kde",
-            "mixture": "skgen.mixture",
-            "neural": "skgen.neural",
-        },
+        {"TRUSTED_TYPES": "_persistence", "dequantize": "_dequantize"},
+        rooms=("autoencoder", "compose", "display", "kde", "mixture"),
+        modules=("base", "neural"),
     )

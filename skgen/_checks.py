@@ -264,11 +264,15 @@ def generator_of_draws(model, method, n_samples, random_state):
         raise invalid_argument(
             model, method, "n_samples", "an int of at least 1", n_samples
         )
+    seed = seed_of(model) if random_state is None else random_state
+    return checked_generator(f"{type(model).__name__}.{method}", seed)
+
+
+def checked_generator(function, random_state):
+    """Return the generator of an argument of `function`; raise for an invalid one."""
     if not is_random_state(random_state):
-        raise invalid_argument(
-            model, method, "random_state", RANDOM_STATE_RULE, random_state
-        )
-    return generator(seed_of(model) if random_state is None else random_state)
+        raise wrong_argument(function, "random_state", RANDOM_STATE_RULE, random_state)
+    return generator(random_state)
 
 
 def seed_of(estimator):

@@ -1,6 +1,6 @@
-"""Columns that a model cannot fit, in the words of an error message.
+"""Columns in messages, and what a model cannot fit in them.
 
-They are looked for only after a check has failed.
+The latter is looked for only after a check has failed.
 """
 
 from datetime import date, time, timedelta
@@ -73,6 +73,13 @@ def non_finite_columns(X, *, nan, names=None):
 def label_of(j, names=None):
     """Return the name of column j in quotes; without names, its number."""
     return str(j) if names is None else repr(str(names[j]))
+
+
+def list_columns(columns, names=None):
+    """Return at most ten names, or else numbers, of columns for a message."""
+    shown = [str(names[j]) if names else str(j) for j in columns[:10]]
+    more = f", ... ({len(columns)} in all)" if len(columns) > 10 else ""
+    return "[" + ", ".join(shown) + more + "]"
 
 
 def _columns(X):

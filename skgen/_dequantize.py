@@ -12,12 +12,8 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
-from skgen._checks import (
-    RANDOM_STATE_RULE,
-    is_random_state,
-    numbers_only,
-    wrong_argument,
-)
+from skgen._checks import checked_generator, numbers_only
+from skgen._columns import list_columns
 from skgen._interop import framed_like
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
@@ -97,31 +93,18 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
     >>> bool(np.all(X_noisy[:, 1] == X[:, 1]))
     True
     """
-    if not is_random_state(random_state):
-        raise wrong_argument(
-            "dequantize", "random_state", RANDOM_STATE_RULE, random_state
-        )
+    rng = checked_generator("dequantize", random_state)
     table = X
     X = numbers_only(
         "The 'X' argument of dequantize", check_array, X, copy=True, input_name="X"
     )
     if not X.flags.writeable:  # a dataframe of booleans, in pandas 3
         X = X.copy()
-    rng = (
-        random_state
-        if isinstance(random_state, np.random.RandomState)
-        else np.random.RandomState(random_state)
-    )
     for j in range(X.shape[1]):
-        step = grid_step(X[:, j])
+        step, _ = column_step(X[:, j])
         if step > 0:
             X[:, j] += step * rng.uniform(-0.5, 0.5, size=X.shape[0])
     return framed_like(table, X)
-
-
-def grid_step(column):
-    """Return the step of a tied column; 0 without ties. See `column_step`."""
-    return column_step(column)[0]
 
 
 def column_step(column):
@@ -129,7 +112,7 @@ def column_step(column):
 
     The step is 0 if no value occurs twice or all values are equal.
     """
-    values, counts = _distinct(column)
+    values, counts = _distinct_values(column)
     if values.size in (1, column.size):
         return 0.0, False
     tied = counts > 1
@@ -142,7 +125,7 @@ def column_step(column):
     return _typical_step(values, counts), False
 
 
-def _distinct(column):
+def _distinct_values(column):
     """Return the distinct values of an (n,) column in order and their counts."""
     ordered = np.sort(column)  # (n,)
     # Adjacent floating-point numbers count as one value: 0.1 + 0.2 and 0.3.
@@ -202,13 +185,6 @@ def tied_columns(X):
         rows = np.unique(rows, axis=0)
     n_distinct = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)  # (d,)
     return np.flatnonzero((n_distinct > 1) & (n_distinct < rows.shape[0] / 2))
-
-
-def list_columns(columns, names=None):
-    """Return at most ten names, or else numbers, of columns for a message."""
-    shown = [str(names[j]) if names else str(j) for j in columns[:10]]
-    more = f", ... ({len(columns)} in all)" if len(columns) > 10 else ""
-    return "[" + ", ".join(shown) + more + "]"
 
 
 def warn_about_ties(X, names=None):

@@ -21,25 +21,24 @@ def frame_kind(X):
     return library if library in ("pandas", "polars") else None
 
 
-def framed(X, names, kind, index=None):
+def framed(X, names, kind, like=None):
     """Return (n, d) rows as a dataframe with d names; without names, as an array.
 
-    `kind` is "pandas", "polars" or None, which means pandas.
+    `kind` is "pandas", "polars" or None, which means pandas. Rows for a pandas
+    dataframe `like` keep its index.
     """
     if names is None:
         return X
     if kind == "polars":
         return polars.DataFrame(X, schema=list(names))
+    index = like.index if frame_kind(like) == "pandas" else None
     return pandas.DataFrame(X, columns=list(names), index=index)
 
 
 def framed_like(table, X):
     """Return (n, d) rows in the container of `table`: a dataframe or an array."""
     kind = frame_kind(table)
-    if kind is None or not hasattr(table, "columns"):
-        return X
-    index = table.index if kind == "pandas" else None
-    return framed(X, table.columns, kind, index)
+    return X if kind is None else framed(X, table.columns, kind, table)
 
 
 def as_set_output(estimator, rows, like=None):
@@ -55,8 +54,7 @@ def as_set_output(estimator, rows, like=None):
     names = getattr(estimator, "feature_names_in_", None)
     if kind not in ("pandas", "polars") or names is None:
         return rows
-    index = like.index if frame_kind(like) == "pandas" else None
-    return framed(rows, names, kind, index)
+    return framed(rows, names, kind, like)
 
 
 def draw(density, n_samples, rng, method="sample"):

@@ -18,13 +18,14 @@ _INSTALL = {
 }
 _NAMES = {"torch": "PyTorch and skorch", "skorch": "PyTorch and skorch"}
 
-# Public names that need PyTorch and skorch.
-_NEURAL = ("AutoEncoder", "GradientModel", "RAE", "SGDGaussianMixture", "SWAE", "VAE")
+# Modules of the public names of each package, and the names that need PyTorch.
+_PUBLIC: dict[str, dict[str, str]] = {}
+_NEURAL: set[str] = set()
 
 
 def missing_package(package, what):
-    """Return the ImportError for `what`, which needs a missing package."""
-    return ImportError(
+    """Return the error for `what`, which needs a missing package."""
+    return ModuleNotFoundError(
         f"{what} needs {_NAMES.get(package, package)}. "
         f"Install with: {_INSTALL[package]}",
         name=package,
@@ -46,15 +47,6 @@ def origin_of(package):
     return None if spec is None else spec.origin
 
 
-def importable(names):
-    """Return the public names without those whose packages are missing, a list.
-
-    Thus star imports, `help` and `inspect.getmembers` raise no error.
-    """
-    complete = is_installed("torch") and is_installed("skorch")
-    return [name for name in names if complete or name not in _NEURAL]
-
-
 class LazyModule(ModuleType):
     """Module that is imported when one of its attributes is first used."""
 
@@ -69,7 +61,7 @@ class LazyModule(ModuleType):
             # Introspection looks these up, for which an import would be wasteful.
             if attribute.startswith("__") and attribute.endswith("__"):
                 raise AttributeError(attribute)
-            module = _imported(name, self._what)
+            module = imported(name, self._what)
         return getattr(module, attribute)
 
 
@@ -81,29 +73,51 @@ def lazy_module(name, what="This"):
     return LazyModule(name, what)
 
 
-def lazy_names(package, names):
-    """Return `__getattr__` and `__dir__` of a package that imports names on first use.
+def lazy_names(package, names, *, neural=(), rooms=(), modules=()):
+    """Return `__all__`, `__getattr__` and `__dir__` of a package with lazy names.
 
-    `names` maps each public name to the module that defines it. A name mapped to
-    "package.name" is a submodule.
+    `names` maps each public name to the module of the package that defines it. So does
+    `neural`, for names that need PyTorch and skorch. Public names of the packages
+    `rooms` are names of this package too. `modules` are other modules to import lazily.
     """
+    _NEURAL.update(neural)
+    here = {**names, **dict(neural)}
+    own = {name: f"{package}.{module}" for name, module in here.items()}
+    for room in rooms:
+        import_module(f"{package}.{room}")
+        own.update(_PUBLIC[f"{package}.{room}"])
+    _PUBLIC[package] = own
+    # Without the names whose packages are missing, star imports, `help` and
+    # `inspect.getmembers` raise no error.
+    complete = is_installed("torch") and is_installed("skorch")
+    public = [name for name in own if complete or name not in _NEURAL]
+    public.sort(key=lambda name: (not name.isupper(), name))
 
     def __getattr__(name):  # noqa: N807
-        if name not in names:
+        if name in modules:
+            return import_module(f"{package}.{name}")
+        if name not in own:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = _imported(names[name], name)
-        value = module if names[name] == f"{package}.{name}" else getattr(module, name)
+        try:
+            value = getattr(imported(own[name], name), name)
+        except ImportError as error:
+            # `hasattr` and `getattr` with a default expect an AttributeError where a
+            # package is missing. `from package import name` would lose its message.
+            asked_by = sys._getframe(1).f_code.co_name
+            if name in public or asked_by == "_handle_fromlist":
+                raise
+            raise AttributeError(str(error)) from error
         setattr(sys.modules[package], name, value)
         return value
 
     def __dir__():  # noqa: N807
-        own = {name for name in vars(sys.modules[package]) if name.startswith("__")}
-        return sorted(own.union(importable(names)))
+        known = {name for name in vars(sys.modules[package]) if name.startswith("__")}
+        return sorted(known.union(public, rooms, modules))
 
-    return __getattr__, __dir__
+    return public, __getattr__, __dir__
 
 
-def _imported(module, what):
+def imported(module, what):
     """Import a module; the error for a missing package names `what` needs it."""
     try:
         return import_module(module)

@@ -90,17 +90,9 @@ _MERGED = {
 
 _KEYS = ("skgen_format", "skgen_version", "text", "arrays", "objects", "checksum")
 
-# Kinds of values in the text; PyTorch adds its kinds in `neural/_packing.py`.
-_KINDS = (
-    *("again", "array", "dict", "dtype", "few", "foreign", "items", "object"),
-    *("object_array", "routed", "scalar", "set", "single"),
-    *("slice", "tuple"),
-)
-
 # Arrays of up to this many numbers are part of the text: an array file has a header of
 # 128 bytes, and a small network has a hundred arrays.
 _FEW = 32
-
 
 # What `set_fit_request` and its like set. It refers to its estimator, and skops saves
 # no such circles.
@@ -243,22 +235,9 @@ def private_class(name):
     return getattr(import_module(module), attribute)
 
 
-def _sketch_of_reservoir(rows, keys):
-    """Return the attributes of a `BottomK` for the tensor and the keys of format 1."""
-    order, size = np.argsort(keys), keys.size
-    X = rows.numpy()[order]
-    return {"size": size, "keys": keys[order], "X": X, "sample_weight": np.ones(size)}
-
-
 def _is_plain(dtype):
     """Return whether JSON holds the numbers of a data type without loss."""
     return dtype.kind in "biuf" and dtype.itemsize <= 8
-
-
-def _few(array):
-    """Return the data type, order, shape and numbers of a small array, a list."""
-    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
-    return [array.dtype.str, order, list(array.shape), array.ravel(order).tolist()]
 
 
 def _check_importable(value):
@@ -300,7 +279,7 @@ class Packer:
                 items = [self.pack(item) for item in value.ravel()]
                 return {"object_array": [list(value.shape), items]}
             if _is_plain(value.dtype) and value.ndim and value.size <= _FEW:
-                return self.once(value, lambda: {"few": _few(value)})
+                return self.once(value, lambda: {"few": _numbers_of(value)})
             return {"array": self.position(value, self.arrays)}
         if isinstance(value, np.generic) and value.dtype.kind in "biufcmMSU":
             if _is_plain(value.dtype) or value.dtype.kind == "U":
@@ -358,8 +337,7 @@ class Unpacker:
     """The inverse of `Packer`, given its arrays and foreign objects."""
 
     def __init__(self, arrays, objects):
-        self.arrays, self.objects = arrays, objects
-        self._made = []
+        self.arrays, self.objects, self.made = arrays, objects, []
 
     def unpack(self, packed):
         """Return the value of its JSON."""
@@ -368,80 +346,73 @@ class Unpacker:
         if not isinstance(packed, dict):
             return packed
         ((kind, content),) = packed.items()
-        if kind in _KINDS:
-            return getattr(self, f"_{kind}")(content)
+        if kind in _UNPACKED:
+            return _UNPACKED[kind](self, content)
         return _torch_values.unpacked(kind, content, self)
 
     def once(self, make):
         """Return `make()`, and number it as `Packer.once` does."""
-        number = len(self._made)
-        self._made.append(None)
-        self._made[number] = value = make()
+        number = len(self.made)
+        self.made.append(None)
+        self.made[number] = value = make()
         return value
 
-    def _again(self, number):
-        return self._made[number]
 
-    def _tuple(self, items):
-        return tuple(self.unpack(items))
+# Values of the kinds in the text; PyTorch adds its kinds in `neural/_packing.py`.
+_UNPACKED = {
+    "again": lambda self, number: self.made[number],
+    "array": lambda self, position: self.arrays[position],
+    "dict": lambda self, items: {k: self.unpack(v) for k, v in items.items()},
+    "dtype": lambda self, name: np.dtype(name),
+    "few": lambda self, content: self.once(lambda: _array_of(*content)),
+    "foreign": lambda self, position: self.objects[position],
+    "items": lambda self, items: dict(self.unpack(items)),
+    "object": lambda self, content: self.once(lambda: _object(self, *content)),
+    "object_array": lambda self, content: _object_array(self, *content),
+    "routed": lambda self, content: self.once(lambda: _routed(self, *content)),
+    "scalar": lambda self, content: np.dtype(content[0]).type(content[1]),
+    "set": lambda self, items: set(self.unpack(items)),
+    "single": lambda self, position: self.arrays[position][()],
+    "slice": lambda self, ends: slice(*self.unpack(ends)),
+    "tuple": lambda self, items: tuple(self.unpack(items)),
+}
 
-    def _set(self, items):
-        return set(self.unpack(items))
 
-    def _dict(self, items):
-        return {key: self.unpack(value) for key, value in items.items()}
+def _numbers_of(array):
+    """Return the data type, order, shape and numbers of a small array, a list."""
+    order = "F" if array.flags.f_contiguous and not array.flags.c_contiguous else "C"
+    return [array.dtype.str, order, list(array.shape), array.ravel(order).tolist()]
 
-    def _items(self, items):
-        return dict(self.unpack(items))
 
-    def _array(self, position):
-        return self.arrays[position]
+def _array_of(dtype, order, shape, numbers):
+    return np.array(numbers, dtype).reshape(shape, order=order).copy(order)
 
-    def _few(self, content):
-        dtype, order, shape, numbers = content
-        make = np.array(numbers, dtype).reshape(shape, order=order).copy
-        return self.once(lambda: make(order))
 
-    def _object_array(self, content):
-        shape, items = content
-        array = np.empty(len(items), dtype=object)
-        for i, item in enumerate(items):  # which may be a list
-            array[i] = self.unpack(item)
-        return array.reshape(shape)
+def _object_array(unpacker, shape, items):
+    array = np.empty(len(items), dtype=object)
+    for i, item in enumerate(items):  # which may be a list
+        array[i] = unpacker.unpack(item)
+    return array.reshape(shape)
 
-    def _scalar(self, content):
-        dtype, value = content
-        return np.dtype(dtype).type(value)
 
-    def _single(self, position):
-        return self.arrays[position][()]
+def _object(unpacker, name, state):
+    state = unpacker.unpack(state)
+    if name == "Reservoir":  # of format 1
+        name, state = "BottomK", _sketch_of_reservoir(**state)
+    cls = private_class(name)
+    value = cls.__new__(cls)
+    vars(value).update(state)
+    return value
 
-    def _dtype(self, name):
-        return np.dtype(name)
 
-    def _slice(self, ends):
-        return slice(*self.unpack(ends))
+def _sketch_of_reservoir(rows, keys):
+    """Return the attributes of a `BottomK` for the tensor and the keys of format 1."""
+    order, size = np.argsort(keys), keys.size
+    X = rows.numpy()[order]
+    return {"size": size, "keys": keys[order], "X": X, "sample_weight": np.ones(size)}
 
-    def _foreign(self, position):
-        return self.objects[position]
 
-    def _routed(self, content):
-        return self.once(lambda: self._with_routing(*content))
-
-    def _with_routing(self, position, requests):
-        estimator = self.objects[position]
-        vars(estimator)[_ROUTING] = _routing(estimator, self.unpack(requests))
-        return estimator
-
-    def _object(self, content):
-        name, state = content
-        return self.once(lambda: self._with_state(name, state))
-
-    def _with_state(self, name, state):
-        state = self.unpack(state)
-        if name == "Reservoir":  # of format 1
-            name, state = "BottomK", _sketch_of_reservoir(**state)
-        cls = private_class(name)
-        value = cls.__new__(cls)
-        vars(value).update(state)
-        return value
+def _routed(unpacker, position, requests):
+    estimator = unpacker.objects[position]
+    vars(estimator)[_ROUTING] = _routing(estimator, unpacker.unpack(requests))
+    return estimator

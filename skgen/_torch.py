@@ -4,7 +4,8 @@ import copy
 import multiprocessing
 import re
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import numpy as np
 
@@ -16,13 +17,10 @@ torch = lazy_module("torch", "The 'device' parameter")
 # Multiplications in a training step from which a second thread saves time.
 _SHARED_WORK = 10_000_000
 
-# States of the generators before the first of several concurrent fits seeded them.
-_SEEDED = threading.Lock()
+# Settings of PyTorch before the first of several concurrent fits changed them, and the
+# number of these fits.
+_LOCK = threading.Lock()
 _BEFORE: dict = {}
-
-# Precision of CUDA matrix products before the first of several concurrent passes.
-_COUNTED = threading.Lock()
-_PRODUCTS: dict = {}
 
 _DEVICE = re.compile(r"cpu|mps|auto|cuda(:\d+)?")
 
@@ -90,27 +88,41 @@ def torch_seed(rng):
 
 
 @contextmanager
+def _changed(owner, read, change, restore):
+    """Change a global setting for the body; the last concurrent body restores it."""
+    with _LOCK:
+        _BEFORE.setdefault(owner, [read(), 0])[1] += 1
+        change()
+    try:
+        yield
+    finally:
+        with _LOCK:
+            _BEFORE[owner][1] -= 1
+            if not _BEFORE[owner][1]:
+                restore(_BEFORE.pop(owner)[0])
+
+
+@contextmanager
 def seeded(seed, device):
     """Seed PyTorch's global generators for the body; restore their states after it."""
     generators = [torch.default_generator]
     if device.type == "cuda":
         torch.cuda.init()
-        index = (
-            device.index if device.index is not None else torch.cuda.current_device()
-        )
+        index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
-    with _SEEDED:
-        for generator in generators:
-            _BEFORE.setdefault(generator, [generator.get_state(), 0])[1] += 1
-            generator.manual_seed(seed)
-    try:
+    with ExitStack() as stack:
+        for one in generators:
+            seeds = partial(one.manual_seed, seed)
+            stack.enter_context(_changed(one, one.get_state, seeds, one.set_state))
         yield
-    finally:
-        with _SEEDED:
-            for generator in generators:
-                _BEFORE[generator][1] -= 1
-                if not _BEFORE[generator][1]:
-                    generator.set_state(_BEFORE.pop(generator)[0])
+
+
+def without_tf32():
+    """Return a context with full float32 matrix products, whatever the setting."""
+    settings = torch.backends.cuda.matmul
+    write = partial(setattr, settings, "fp32_precision")
+    read = partial(getattr, settings, "fp32_precision")
+    return _changed(settings, read, partial(write, "ieee"), write)
 
 
 @contextmanager
@@ -128,22 +140,6 @@ def threads_for(work):
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def without_tf32():
-    """Run the body with full float32 matrix products, whatever the global setting."""
-    settings = torch.backends.cuda.matmul
-    with _COUNTED:
-        _PRODUCTS.setdefault(settings, [settings.fp32_precision, 0])[1] += 1
-        settings.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        with _COUNTED:
-            _PRODUCTS[settings][1] -= 1
-            if not _PRODUCTS[settings][1]:
-                settings.fp32_precision = _PRODUCTS.pop(settings)[0]
 
 
 def float64_copy(module):

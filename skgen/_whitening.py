@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
-from skgen._dequantize import list_columns
+from skgen._columns import list_columns
 from skgen._warnings import warn_user
 from skgen.rows._moments import moments_of
 

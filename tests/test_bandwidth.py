@@ -271,7 +271,7 @@ def test_cells_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
     X[::20] *= 30.0  # far from all others
     whitening = estimate_whitening(X, weights, shape, ddof=1)
     expected = LeftOut(X, weights, whitening, 300).scores(1.0, 9)
-    monkeypatch.setattr(_leave_one_out, "_CELL", 8)
+    monkeypatch.setattr(_leave_one_out, "CELL", 8)
     left_out = LeftOut(X, weights, whitening, 300)
     near = [
         left_out._near(c, some, 0.05).size for c, some in enumerate(left_out.left_out)

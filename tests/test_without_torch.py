@@ -3,10 +3,13 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 pytestmark = pytest.mark.process
+
+SAVED = Path(__file__).parent / "saved" / "0.1.0"
 
 BLOCK_TORCH = """
 import sys
@@ -116,15 +119,16 @@ def test_classical_models_work_without_torch():
     assert printed == "False\n"
 
 
-def test_a_neural_model_names_what_to_install():
+@pytest.mark.parametrize("package", ["skgen", "skgen.autoencoder"])
+def test_importing_a_neural_model_names_what_to_install(package):
     names = ("SGDGaussianMixture", "AutoEncoder", "VAE", "SWAE", "RAE")
+    names = names if package == "skgen" else names[1:]
     printed = run(
         BLOCK_TORCH
         + f"""
-import skgen
 for name in {names}:
     try:
-        getattr(skgen, name)
+        exec(f"from {package} import {{name}}")
     except ImportError as error:
         print(error)
 """
@@ -132,6 +136,40 @@ for name in {names}:
     hint = "Install with: pip install torch skorch"
     expected = [f"{name} needs PyTorch and skorch. {hint}" for name in names]
     assert printed.splitlines() == expected
+
+
+def test_a_neural_model_that_is_missing_is_no_attribute():
+    printed = run(
+        BLOCK_TORCH
+        + """
+import skgen
+print(hasattr(skgen, "VAE"), getattr(skgen.mixture, "SGDGaussianMixture", None))
+try:
+    skgen.VAE
+except AttributeError as error:
+    print(error)
+"""
+    )
+    assert printed.splitlines() == [
+        "False None",
+        "VAE needs PyTorch and skorch. Install with: pip install torch skorch",
+    ]
+
+
+@pytest.mark.parametrize("name", ["SGDGaussianMixture", "AutoEncoder", "VAE", "SWAE"])
+def test_a_file_of_a_neural_model_names_what_to_install(name):
+    printed = run(
+        BLOCK_TORCH
+        + f"""
+import skgen, skops.io
+try:
+    skops.io.load({str(SAVED / name)!r} + ".skops", trusted=skgen.TRUSTED_TYPES)
+except ImportError as error:
+    print(error)
+"""
+    )
+    hint = "Install with: pip install torch skorch"
+    assert printed == f"This model needs PyTorch and skorch. {hint}\n"
 
 
 def test_a_device_names_what_to_install():

@@ -8,11 +8,9 @@ import numpy as np
 from sklearn.utils import check_array
 
 from skgen._checks import (
-    RANDOM_STATE_RULE,
     Described,
-    generator,
+    checked_generator,
     is_integer,
-    is_random_state,
     is_real,
     numbers_only,
     wrong_argument,
@@ -98,8 +96,7 @@ def sliced_wasserstein_distance(
         raise _invalid("n_projections", "an int of at least 1", n_projections)
     if not (is_real(p) and p >= 1):
         raise _invalid("p", "a finite number of at least 1", p)
-    if not is_random_state(random_state):
-        raise _invalid("random_state", RANDOM_STATE_RULE, random_state)
+    rng = checked_generator(_NAME, random_state)
     X, Y = (
         numbers_only(
             f"The {name!r} argument of {_NAME}", check_array, table, input_name=name
@@ -109,7 +106,6 @@ def sliced_wasserstein_distance(
     if X.shape[1] != Y.shape[1]:
         rule = f"an array with the {X.shape[1]} features of X"
         raise _invalid("Y", rule, Described(f"{Y.shape[1]} features"))
-    rng = generator(random_state)
     directions = rng.standard_normal((X.shape[1], n_projections))
     directions /= np.linalg.norm(directions, axis=0)
     x, y = np.sort(X @ directions, axis=0), np.sort(Y @ directions, axis=0)

@@ -5,17 +5,11 @@ from typing import TYPE_CHECKING
 from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from skgen.display._density import DensityDisplay
-    from skgen.display._sample import SampleDisplay
-
-__all__ = ["DensityDisplay", "SampleDisplay"]
+    from skgen.display._density import DensityDisplay as DensityDisplay
+    from skgen.display._sample import SampleDisplay as SampleDisplay
 
 # Hidden from type checkers, for which a module with `__getattr__` has every name.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "DensityDisplay": "skgen.display._density",
-            "SampleDisplay": "skgen.display._sample",
-        },
+    __all__, __getattr__, __dir__ = lazy_names(
+        __name__, {"DensityDisplay": "_density", "SampleDisplay": "_sample"}
     )

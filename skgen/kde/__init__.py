@@ -5,13 +5,10 @@ from typing import TYPE_CHECKING
 from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from skgen.kde._gaussian_kde import GaussianKDE
-
-__all__ = ["GaussianKDE"]
+    from skgen.kde._gaussian_kde import GaussianKDE as GaussianKDE
 
 # Hidden from type checkers, for which a module with `__getattr__` has every name.
 if not TYPE_CHECKING:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {"GaussianKDE": "skgen.kde._gaussian_kde"},
+    __all__, __getattr__, __dir__ = lazy_names(
+        __name__, {"GaussianKDE": "_gaussian_kde"}
     )

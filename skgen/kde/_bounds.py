@@ -21,11 +21,11 @@ from skgen._checks import (
     invalid_parameter,
     is_real,
 )
-from skgen._dequantize import list_columns
+from skgen._columns import list_columns
 
 # Images are ignored if their kernels are smaller than the kernels of the point itself
 # by this number of nats: they contribute less than rounding.
-NEGLIGIBLE = 45.0
+NEGLIGIBLE_IMAGE = 45.0
 
 # Bounds more than this many bandwidths away from every training row are ignored: the
 # density there underflows, below e^-745.
@@ -116,12 +116,12 @@ def _turns(length, correlated):
     # A point and a row are at most `length` apart. The squared distance of the row to
     # image `k` is larger by at least `4 length^2` times `k^2 - |k|` if the image is
     # shifted, and times `min(k^2, (k - 1)^2)` if it is reflected as well.
-    most = int(np.sqrt(0.5 * NEGLIGIBLE) / length) + 2
+    most = int(np.sqrt(0.5 * NEGLIGIBLE_IMAGE) / length) + 2
     images = []
     for k in sorted(range(-most, most + 1), key=abs):
         for sign, farther in ((1.0, k * k - abs(k)), (-1.0, min(k * k, (k - 1) ** 2))):
             # Correlated kernels can bring an image nearer than this estimate.
-            if correlated or 2 * length**2 * farther <= NEGLIGIBLE:
+            if correlated or 2 * length**2 * farther <= NEGLIGIBLE_IMAGE:
                 images.append((sign, k))
     return images
 

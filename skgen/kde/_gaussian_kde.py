@@ -13,7 +13,7 @@ from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen.base import GenerativeModel, WeightedFitMixin
 from skgen.kde._bounds import (
-    NEGLIGIBLE,
+    NEGLIGIBLE_IMAGE,
     checked_bounds,
     fold,
     folded_means,
@@ -25,11 +25,6 @@ from skgen.kde._fourier import REACH, NotTransformed, ToleratedSum, tolerated_su
 from skgen.kde._kernel import check_bandwidth, fitted_kernel
 from skgen.kde._kernel_sum import DeviceSum, KernelSum, boxes_around
 from skgen.kde._leave_one_out import SHAPES
-
-# Maximum rounding error of an exponent from a matrix product in nats, for any `rtol`.
-_PRODUCT_ERROR = 1e-11
-
-_ALGORITHMS = "auto", "exact", "fourier"
 
 # A pair of a lower and an upper bound.
 _Pair: TypeAlias = Sequence[float | None]
@@ -222,7 +217,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def _check_parameters(self):
         check_choice(self, "covariance_type", ("auto", *SHAPES))
-        check_choice(self, "algorithm", _ALGORITHMS)
+        check_choice(self, "algorithm", ("auto", "exact", "fourier"))
         check_nonnegative(self, "rtol")
         if self.device != "cpu":  # the check imports torch
             check_device(self)
@@ -250,7 +245,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         It is a `KernelSum`; a `DeviceSum`, which leaves to it what loses digits on the
         device; or a `ToleratedSum`, which leaves to these what the transform loses.
         """
-        scale, error = self._kernel.scale, min(_PRODUCT_ERROR, self.rtol / 8)
+        scale, error = self._kernel.scale, self.rtol / 8
         with np.errstate(divide="ignore"):  # some weights underflow
             log_weights = np.where(
                 self.weights_ < np.finfo(np.float64).tiny,
@@ -260,7 +255,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         kept = points if self._kernel.by_rule else self.X_train_  # no second copy
         exact = KernelSum(kept, log_weights, scale, error=error)
         if self.device != "cpu":
-            exact = DeviceSum(exact, self.device, self.rtol / 8)
+            exact = DeviceSum(exact, self.device, error)
         if self.algorithm == "exact":
             return exact
         try:
@@ -307,7 +302,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             floor = total - np.log(n_images(self._images))
             scaled = self._kernel.coordinates(image) / self._kernel.scale
             most = -0.5 * self._box.squared_distances_of_rows(scaled)[:, 0]
-            near = np.flatnonzero(most > floor - NEGLIGIBLE)
+            near = np.flatnonzero(most > floor - NEGLIGIBLE_IMAGE)
             log_sum, of_image = self._kernel_sum(image[near], with_mean, floor[near])
             total[near] = np.logaddexp(total[near], log_sum)
             if with_mean:

@@ -24,7 +24,7 @@ torch = lazy_module("torch", "The 'device' parameter")
 
 # Training rows in a cell and maximum number of queries at a time. These pairs stay in
 # the cache, which is 1.4 times as fast as 256 queries and 4096 rows.
-_CELL, _QUERIES = 1024, 128
+CELL, _QUERIES = 1024, 128
 
 # Points and queries at a time on a GPU, which is idle between products.
 _DEVICE_POINTS, _DEVICE_QUERIES = 2**14, 2**12
@@ -32,9 +32,12 @@ _DEVICE_POINTS, _DEVICE_QUERIES = 2**14, 2**12
 # Minimum number of pairs for more than one thread.
 _PAIRS_FOR_THREADS = 2**22
 
+# Maximum rounding error of an exponent from a matrix product, in nats.
+_PRODUCT_ERROR = 1e-11
+
 # Cells are skipped if each of their kernels is smaller than the sum by this number of
 # nats: all of them together contribute less than rounding.
-_NEGLIGIBLE = 40.0
+NEGLIGIBLE = 40.0
 
 # Up to this number of features, cells are skipped for each query separately.
 _FEATURES_FOR_EACH = 16
@@ -107,7 +110,7 @@ class Cells:
     """(n, d) points in c cells of neighbours, each relative to its own centre."""
 
     def __init__(self, points, log_weights, scale):
-        groups = neighbours(points / scale, _CELL)
+        groups = neighbours(points / scale, CELL)
         around = boxes_around(points, groups)
         self.boxes = Boxes(around.lower / scale, around.upper / scale)  # in bandwidths
         self.centres = _middle(around.lower, around.upper)  # (c, d)
@@ -127,14 +130,14 @@ class Cells:
 
 
 class KernelSum:
-    """Kernel sums on (n, d) points on the CPU, with errors of up to `error` nats.
+    """Kernel sums on (n, d) points on the CPU, with errors of at most `error` nats.
 
     `log_weights` (n,) are finite and `scale` (d,) holds the standard deviations h.
     """
 
-    def __init__(self, points, log_weights, scale, *, error=1e-11):
-        self.points, self.log_weights, self.error = points, log_weights, error
-        self.scale = scale
+    def __init__(self, points, log_weights, scale, *, error=np.inf):
+        self.points, self.log_weights, self.scale = points, log_weights, scale
+        self.error = min(error, _PRODUCT_ERROR)
 
     @cached_property
     def cells(self):
@@ -149,7 +152,7 @@ class KernelSum:
         log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
         # Products have up to two copies.
-        size = int(np.clip(working_memory() // (3 * 8 * _CELL), 1, _QUERIES))
+        size = int(np.clip(working_memory() // (3 * 8 * CELL), 1, _QUERIES))
         n_pairs = log_sum.size * self.cells.order.size
 
         def answer(group):
@@ -182,7 +185,7 @@ class KernelSum:
         average = np.zeros(queries.shape) if with_mean else None
         reached = top.copy() if floor is None else floor.copy()
         bounds = self._bounds_of_cells(queries)  # (m, c)
-        slack = _NEGLIGIBLE + np.log(self.cells.log_masses.size)
+        slack = NEGLIGIBLE + np.log(self.cells.log_masses.size)
         for cell in np.argsort(-bounds.max(axis=0)):
             needed = bounds[:, cell] > reached - slack
             if not needed.any():

@@ -26,7 +26,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from skgen._threads import in_parallel
 from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
-from skgen.kde._kernel_sum import boxes_around, neighbours
+from skgen.kde._kernel_sum import CELL, NEGLIGIBLE, boxes_around, neighbours
 
 SHAPES = ("full", "diag", "spherical")
 
@@ -43,10 +43,6 @@ _POINTS = 2**15
 # Shapes that score this much less than the best one are dropped after the search: with
 # kernels on all rows, and with kernels on some rows.
 _FAR_BEHIND = 0.2, 0.5
-
-# Number of points in a cell of neighbours. Cells are skipped if their kernels are
-# smaller than the kernel of a nearer point by this number of nats.
-_CELL, _NEGLIGIBLE = 1024, 40.0
 
 # Number of pairs of rows (a megabyte) and of factors in one pass. Later passes have
 # narrower kernels and skip more cells.
@@ -161,7 +157,7 @@ class LeftOut:
         self.weights = sample_weight / sample_weight.sum()
         chosen = np.zeros(n, dtype=bool)
         chosen[_sample(n, most)] = True
-        self.cells = neighbours(self.points, _CELL)
+        self.cells = neighbours(self.points, CELL)
         self.boxes = boxes_around(self.points, self.cells)
         # Indices of the rows to leave out, for each cell.
         self.left_out = [index[chosen[index]] for index in self.cells]
@@ -223,7 +219,7 @@ class LeftOut:
         # Every left-out row has a neighbour within `nearest` of at least this weight.
         nearest = D.min(axis=1).max()
         least = max(self.weights[own].min(), np.finfo(np.float64).tiny)
-        nats = _NEGLIGIBLE - math.log(least)
+        nats = NEGLIGIBLE - math.log(least)
         far = self.boxes.squared_distances(left_out.min(axis=0), left_out.max(axis=0))
         return np.flatnonzero(~(far > nearest + 2 * widest**2 * nats))
 

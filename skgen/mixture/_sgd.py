@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.utils import gen_batches
 
+import skgen._needs_torch  # noqa: F401
 from skgen._checks import (
     check_integer,
     column_names,
