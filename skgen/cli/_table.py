@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from skgen._checks import LARGEST
-from skgen._dequantize import column_step, dequantize, list_columns
+from skgen._columns import list_columns
+from skgen._dequantize import column_step, dequantize
 from skgen._lazy import lazy_module
 from skgen.cli._files import LEAST_ROWS, CommandError, count, require
 
