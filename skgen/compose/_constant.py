@@ -29,7 +29,7 @@ from skgen.rows._moments import moments_of
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
 SCALERS = *_DIVIDE, MinMaxScaler
 
-# Number of rows that are perturbed, at least, and for each column.
+# Minimum number of rows that are perturbed if there are more: in all, and by column.
 _N_PERTURBED, _N_FOR_A_COLUMN = 1000, 2
 
 # Standard deviation of the floor, relative to the largest standard deviation.
@@ -39,8 +39,9 @@ _FLOOR = math.sqrt(DEGENERATE_VARIANCE)
 class Rounding:
     """Rounding errors of rows X (n, d) of a data type, followed through transformers.
 
-    `constant` (k,) marks the columns that vary by rounding errors alone. `divided_by`
-    is the name of a transformer that divides rounding errors by their size, or None.
+    `constant` (k,) marks the columns that vary by rounding errors alone, and `varies`
+    is whether a transformer returned such a column that is not exactly constant.
+    `divided_by` is the name of a step that divides rounding errors by their size.
     """
 
     def __init__(self, X, dtype):
@@ -53,7 +54,7 @@ class Rounding:
         signs = np.random.RandomState(0).choice([-1.0, 1.0], size=rows.shape)
         self._rows, self._perturbed = rows, rows * (1 + self._root * signs)
         self._errors = self._differences()  # (k,) rounding errors of the columns
-        self._varies = False  # whether columns of rounding errors vary
+        self.varies = False
         self.divided_by = None
         self._rows = self.made_constant(rows)
 
@@ -62,7 +63,7 @@ class Rounding:
 
         `fitted_to_errors` if columns of rounding errors were not made constant before.
         """
-        enlarged = fitted_to_errors and self._varies
+        enlarged = fitted_to_errors and self.varies
         self._rows = transform(step, self._rows)
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -79,8 +80,8 @@ class Rounding:
         constant = deviations <= self._errors
         largest = deviations[~constant].max(initial=0.0)
         large = (deviations > _FLOOR * largest) | (scales < scales.max())
-        self._varies = largest > 0 and bool(deviations[constant].any())
-        if enlarged or (self._varies and large[constant].any()):
+        self.varies = largest > 0 and bool(deviations[constant].any())
+        if enlarged or (self.varies and large[constant].any()):
             self.divided_by = self.divided_by or type(step).__name__
 
     def _errors_of_components(self, scales):

@@ -268,9 +268,12 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     codes = rounding.made_constant(codes)
             self.steps_.append((name, step))
         self._fit_last(codes, y, task, routed)
-        *within_last, _ = unnested([self.steps_[-1][1]])
+        # Within the last step, nothing was made constant before the next fit.
+        *within_last, density = unnested([self.steps_[-1][1]])
         for i, part in enumerate(within_last):
-            rounding.follow(part, self._transformed, i > 0)
+            rounding.follow(part, self._transformed, fitted_to_errors=i > 0)
+        if within_last and rounding.varies:
+            rounding.divided_by = rounding.divided_by or type(density).__name__
         self._scaled_rounding = rounding.divided_by
         for part in [*parts, *within_last]:
             warn_without_noise(part)
