@@ -80,7 +80,7 @@ def test_an_epoch_takes_each_training_row_once(n_held_out, pool, mapped, monkeyp
     device = torch.device("cpu")
     training, held_out, every = rows.placed(lambda X: X.astype(np.float32), device)
     n = 0 if held_out is None else len(held_out)
-    assert abs(n - n_held_out) < 5 * np.sqrt(n_held_out + 1)
+    assert n == n_held_out
     assert training.shape == (6_003 - n, 2)
     assert every.shape == (6_003, 2)
     held_out = [] if held_out is None else held_out[:, 0].tolist()
@@ -246,6 +246,16 @@ def test_rows_that_change_between_passes_are_named():
         sizes = iter(range(4_000, 4_000 + 40 * step, step))
         with pytest.raises(ValueError, match=f"returned {words}|returned .* {words}"):
             clone(QUICK[0]).fit(lambda sizes=sizes: in_blocks(plane(next(sizes)))())
+
+
+def test_most_of_few_rows_are_held_out():
+    model = VAE(1, likelihood="bernoulli", early_stopping=True, validation_fraction=0.9)
+    model.set_params(**{**LINEAR, "max_epochs": 2})
+    X = np.random.RandomState(0).uniform(size=(12, 3))
+    model.fit(in_blocks(X, 1))
+    assert np.isfinite([epoch["validation"] for epoch in model.history_]).all()
+    with pytest.raises(ValueError, match="leave some of the 12 rows for training"):
+        model.set_params(validation_fraction=0.99).fit(in_blocks(X))
 
 
 def test_greys_above_one_are_refused():
