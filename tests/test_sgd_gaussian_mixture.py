@@ -130,7 +130,7 @@ def test_what_gradients_reached_is_read_off_and_made_the_start(kind, rng):
 
 def test_the_floor_leaves_no_rounding_between_blocks(rng):
     made = module("block", some_values("block", rng), floor=0.9)
-    weights, means, covariances = made.values()
+    _, _, covariances = made.values()
     assert not covariances[:, ~MASK].any()
     assert np.linalg.eigvalsh(covariances)[:, 0] == pytest.approx(0.9)
 
