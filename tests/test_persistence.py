@@ -47,8 +47,7 @@ from skgen._persistence import (
     private_class,
     private_name,
 )
-from skgen.kde._device_sum import DeviceSum
-from skgen.kde._kernel_sum import KernelSum
+from skgen.kde._kernel_sum import DeviceSum, KernelSum
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -150,7 +149,7 @@ def test_the_private_classes_are_those_that_fitted_models_hold():
 
 
 def test_a_sum_for_a_gpu_is_restored():
-    exact = KernelSum(X, np.zeros(60))
+    exact = KernelSum(X, np.zeros(60), np.ones(X.shape[1]))
     packer = Packer()
     packed = json.loads(json.dumps(packer.pack(DeviceSum(exact, "cuda", 1e-7))))
     found = Unpacker(packer.arrays, packer.objects).unpack(packed)

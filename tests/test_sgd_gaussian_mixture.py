@@ -347,11 +347,11 @@ def test_the_start_knows_no_held_out_row(monkeypatch):
     monkeypatch.setattr(
         SGDGaussianMixture,
         "_new_module",
-        lambda self, X, training, rng: seen.append(training) or 1 / 0,
+        lambda self, rows, rng: seen.append(rows.sample(None, rng)) or 1 / 0,
     )
     with pytest.raises(ZeroDivisionError):
         SGDGaussianMixture(2, random_state=0).fit(rows(1000, 2))
-    assert seen[0].size == 900
+    assert seen[0].shape == (900, 2)
     assert original is SGDGaussianMixture._white
 
 

@@ -118,10 +118,9 @@ def completed(given, found, problem, whitening):
 # -- for gradient descent: clusters of a sample of the rows -------------------------
 
 
-def sampled_rows(n, n_components, rng):
-    """Return the sorted indices of the rows in the sample."""
-    most = max(_ROWS, _ROWS_PER_COMPONENT * n_components)
-    return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+def n_sampled(n_components):
+    """Return the maximum number of rows in the sample."""
+    return max(_ROWS, _ROWS_PER_COMPONENT * n_components)
 
 
 def first_values(X, n_components, covariance, rank, method, floor, rng):
