@@ -17,6 +17,7 @@ Contents of the package:
 ``AutoEncoder``                      Autoencoder with a density of its latent
                                      codes, fitted after training.
 ``VAE``                              Variational autoencoder.
+``RAE``                              Regularised autoencoder.
 ``SWAE``                             Sliced-Wasserstein autoencoder.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.

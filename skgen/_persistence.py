@@ -7,6 +7,7 @@ Objects of other packages and of the user are left to skops, which checks their 
 import copy
 import copyreg
 import hashlib
+import inspect
 import json
 import sys
 from functools import cached_property
@@ -25,6 +26,7 @@ _torch_values = lazy_module("skgen.neural._packing", "This file")
 
 TRUSTED_TYPES = (
     "skgen.autoencoder._autoencoder.AutoEncoder",
+    "skgen.autoencoder._rae.RAE",
     "skgen.autoencoder._swae.SWAE",
     "skgen.autoencoder._vae.VAE",
     "skgen.compose._classifier.GenerativeClassifier",
@@ -67,6 +69,7 @@ _PRIVATE = {
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
     "Reconstruction": "skgen.autoencoder._autoencoder.Reconstruction",
+    "Regularised": "skgen.autoencoder._rae.Regularised",
     "Ring": "skgen.autoencoder._prior.Ring",
     "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
     "Shell": "skgen.autoencoder._swae.Shell",
@@ -123,6 +126,9 @@ class Persistent:
 
     def _loaded(self):
         """Complete the attributes after loading."""
+        # Parameters that versions later than that of the file have added.
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            vars(self).setdefault(name, parameter.default)
         requests = vars(self).get(_ROUTING)
         if isinstance(requests, dict):
             vars(self)[_ROUTING] = _routing(self, requests)

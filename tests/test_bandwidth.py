@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from estimators import rows, thorough
 from scipy.stats import multivariate_normal, norm
+from sklearn.base import clone
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
@@ -230,6 +231,24 @@ def test_the_rule_of_botev_is_for_one_feature():
         ValueError, match=r"'bandwidth' parameter .* more than one feature"
     ):
         GaussianKDE("isj").fit(rows(20, 2))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("shape", ["auto", *SHAPES])
+@pytest.mark.parametrize(
+    "values", [(0.3, 0.1 + 0.2), (1929245168.06679, 1929245168.0667902)]
+)
+def test_a_column_that_varies_by_rounding_alone_is_constant(values, shape):
+    X = np.array([[value] for value in values * 20])
+    kde = GaussianKDE("likelihood", covariance_type=shape)
+    expected = clone(kde).fit(np.full(X.shape, values[0])).score(X)
+    assert kde.fit(X).score(X) == pytest.approx(expected, abs=1e-6)
+    # Its rounding errors distinguish no rows.
+    X = np.column_stack([np.round(rows(40, 1), 1), X])
+    jitter = clone(kde).fit(X).loo_score_
+    constant = clone(kde).fit(X * [1, 0] + [0, values[0]]).loo_score_
+    assert jitter == pytest.approx(constant, abs=1e-6)
 
 
 @pytest.mark.parametrize("n", [300, thorough(6000)])

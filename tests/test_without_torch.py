@@ -105,7 +105,7 @@ def test_classical_models_work_without_torch():
 
 @pytest.mark.parametrize("package", ["skgen", "skgen.autoencoder"])
 def test_importing_a_neural_model_names_what_to_install(package):
-    names = ("SGDGaussianMixture", "AutoEncoder", "VAE", "SWAE")
+    names = ("SGDGaussianMixture", "AutoEncoder", "VAE", "SWAE", "RAE")
     names = names if package == "skgen" else names[1:]
     printed = run(
         BLOCK_TORCH

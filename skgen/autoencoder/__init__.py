@@ -6,6 +6,7 @@ from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
     from skgen.autoencoder._autoencoder import AutoEncoder as AutoEncoder
+    from skgen.autoencoder._rae import RAE as RAE
     from skgen.autoencoder._sliced_wasserstein import (
         sliced_wasserstein_distance as sliced_wasserstein_distance,
     )
@@ -17,5 +18,10 @@ if not TYPE_CHECKING:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         {"sliced_wasserstein_distance": "_sliced_wasserstein"},
-        neural={"AutoEncoder": "_autoencoder", "SWAE": "_swae", "VAE": "_vae"},
+        neural={
+            "AutoEncoder": "_autoencoder",
+            "RAE": "_rae",
+            "SWAE": "_swae",
+            "VAE": "_vae",
+        },
     )

@@ -321,6 +321,15 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         drawn = self.X_train_[rows] + self._kernel.whitening.displacements(noise)
         return drawn if self._bounds is None else fold(drawn, *self._bounds)
 
+    def _normal_components(self):
+        """Return weights (n,), means (n, d) and the covariance (1, d, d), or None."""
+        if self._bounds is not None:
+            return None
+        H = self.covariance_
+        if np.ndim(H) < 2:
+            H = np.diag(np.broadcast_to(H, self.n_features_in_))
+        return self.weights_, self.X_train_.astype(np.float64), np.asarray(H)[None]
+
     @property
     def _n_fit_tasks(self):
         return 0

@@ -5,9 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from skgen._checks import column_names, invalid_parameter
-from skgen._whitening import DiagonalWhitening, FullWhitening, estimate_whitening
+from skgen._whitening import (
+    DiagonalWhitening,
+    FullWhitening,
+    constant_features,
+    estimate_whitening,
+)
 from skgen.kde._bandwidth import rule_factor
 from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
+from skgen.rows._moments import moments_of
 
 _RULES = "scott", "silverman", "likelihood", "isj"
 
@@ -113,11 +119,14 @@ def fitted_kernel(model, X, sample_weight, dtype):
     _check_weights(model, X, sample_weight)
     auto = model.covariance_type == "auto"
     options = {"dtype": dtype, "names": column_names(model)}
-    if model.bandwidth == "likelihood" and (X != X[0]).any():
-        shapes = SHAPES if auto else [model.covariance_type]
-        choice = choose_by_likelihood(X, sample_weight, shapes, **options)
-        whitening = choice.whitening.rescaled(choice.factor)
-        return Kernel(whitening, True, choice.shape == "spherical", choice.score)
+    if model.bandwidth == "likelihood":
+        constant = constant_features(moments_of(X, sample_weight, full=False), dtype)
+        X = np.where(constant, X[0], X)  # rows that differ by rounding are copies
+        if not constant.all():
+            shapes = SHAPES if auto else [model.covariance_type]
+            choice = choose_by_likelihood(X, sample_weight, shapes, **options)
+            whitening = choice.whitening.rescaled(choice.factor)
+            return Kernel(whitening, True, choice.shape == "spherical", choice.score)
     shape = "full" if auto else model.covariance_type
     whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
     factor = rule_factor(model.bandwidth, X, sample_weight, whitening)

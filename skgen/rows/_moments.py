@@ -61,6 +61,11 @@ class Moments:
         return self.centre + self.offset
 
     @property
+    def rounding(self):
+        """Return the mean of the rows minus the rounded `mean`: (d,)."""
+        return self.offset - (self.mean - self.centre)
+
+    @property
     def variances(self):
         """Return the variance of each feature: (d,)."""
         squares = self.scatter if self.scatter.ndim == 1 else np.diagonal(self.scatter)
