@@ -52,7 +52,7 @@ def disk(options):
     n = max(int(20_000_000 * options.scale), 200 * _K)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "rows.npy")
-        gigabytes = _write(path, n)
+        gigabytes = write_rows(path, n)
         (iteration, rest), (total, n_iter), memory = _fit_of_a_child(path)
     line = [
         f"{n:,} x {_D}, {gigabytes:.2f} GB",
@@ -78,7 +78,7 @@ def disk(options):
     )
 
 
-def _write(path, n):
+def write_rows(path, n):
     """Write rows to a file, a block at a time; return its gigabytes."""
     double = n * _D * 8
     room = shutil.disk_usage(path.parent).free > 2 * double
@@ -95,18 +95,18 @@ def _fit_of_a_child(path):
     """Return what `_fit_file` does, and the kilobytes of its process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         pid = pool.apply(os.getpid)
-        before = _kilobytes(pid, "RssAnon")
+        before = kilobytes(pid, "RssAnon")
         most = before
         answer = pool.apply_async(_fit_file, (path,))
         while not answer.ready():
             if all(child.pid != pid for child in multiprocessing.active_children()):
                 raise RuntimeError("The process that fits the file has ended.")
-            most = max(most, _kilobytes(pid, "RssAnon"))
+            most = max(most, kilobytes(pid, "RssAnon"))
             answer.wait(0.01)
-        return *answer.get(), (before, most, _kilobytes(pid, "VmHWM"))
+        return *answer.get(), (before, most, kilobytes(pid, "VmHWM"))
 
 
-def _kilobytes(pid, name):
+def kilobytes(pid, name):
     """Return a line of what Linux says of a process; NaN elsewhere."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():

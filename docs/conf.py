@@ -82,4 +82,10 @@ html_theme_options = {
     "show_prev_next": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"development": [], "changelog": [], "benchmarks": [], "index": []}
+html_sidebars = {
+    "development": [],
+    "add_model": [],
+    "changelog": [],
+    "benchmarks": [],
+    "index": [],
+}

@@ -17,6 +17,7 @@ Contents of the package:
 ``AutoEncoder``                      Autoencoder with a density of its latent
                                      codes, fitted after training.
 ``VAE``                              Variational autoencoder.
+``RAE``                              Regularised autoencoder.
 ``SWAE``                             Sliced-Wasserstein autoencoder.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.
@@ -57,14 +58,14 @@ if TYPE_CHECKING:
     from skgen._dequantize import dequantize
     from skgen._persistence import TRUSTED_TYPES
     from skgen.autoencoder._autoencoder import AutoEncoder
+    from skgen.autoencoder._rae import RAE
     from skgen.autoencoder._sliced_wasserstein import sliced_wasserstein_distance
     from skgen.autoencoder._swae import SWAE
     from skgen.autoencoder._vae import VAE
     from skgen.compose._changes import register_log_det
     from skgen.compose._classifier import GenerativeClassifier
-    from skgen.compose._make import make_generative_pipeline
     from skgen.compose._outliers import DensityOutlierDetector
-    from skgen.compose._pipeline import GenerativePipeline
+    from skgen.compose._pipeline import GenerativePipeline, make_generative_pipeline
     from skgen.display._density import DensityDisplay
     from skgen.display._sample import SampleDisplay
     from skgen.kde._gaussian_kde import GaussianKDE
@@ -72,6 +73,7 @@ if TYPE_CHECKING:
     from skgen.mixture._sgd import SGDGaussianMixture
 
 __all__ = [
+    "RAE",
     "SWAE",
     "TRUSTED_TYPES",
     "VAE",
@@ -98,6 +100,7 @@ if not TYPE_CHECKING:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "RAE": "skgen.autoencoder._rae",
             "SWAE": "skgen.autoencoder._swae",
             "TRUSTED_TYPES": "skgen._persistence",
             "VAE": "skgen.autoencoder._vae",
@@ -111,7 +114,7 @@ if not TYPE_CHECKING:
             "SGDGaussianMixture": "skgen.mixture._sgd",
             "SampleDisplay": "skgen.display._sample",
             "dequantize": "skgen._dequantize",
-            "make_generative_pipeline": "skgen.compose._make",
+            "make_generative_pipeline": "skgen.compose._pipeline",
             "register_log_det": "skgen.compose._changes",
             "sliced_wasserstein_distance": "skgen.autoencoder._sliced_wasserstein",
             "autoencoder": "skgen.autoencoder",

@@ -1,15 +1,18 @@
-"""Rows as dataframes, under the feature names that an estimator was fitted with."""
+"""Dataframes and densities of any library: rows in and out, samples, components."""
 
 import copy
 import inspect
 
 import numpy as np
 from sklearn import get_config
+from sklearn.frozen import FrozenEstimator
 
 from skgen._lazy import lazy_module
 
 pandas = lazy_module("pandas", 'set_output(transform="pandas")')
 polars = lazy_module("polars", 'set_output(transform="polars")')
+_mixture = lazy_module("sklearn.mixture")
+_neighbors = lazy_module("sklearn.neighbors")
 
 
 def frame_kind(X):
@@ -68,3 +71,45 @@ def draw(density, n_samples, rng, method="sample"):
     if isinstance(drawn, tuple):  # rows sorted by component, and their components
         drawn = rng.permutation(drawn[0])
     return np.asarray(drawn, dtype=np.float64)
+
+
+def normal_components(density):
+    """Return the weights, means and covariances of a normal mixture, or else None.
+
+    The weights are (C,), the means (C, k), the covariances (C, k, k), or (1, k, k) for
+    kernels, which share one covariance.
+    """
+    if isinstance(density, FrozenEstimator):
+        density = density.estimator
+    kind = type(density)  # a subclass could define another density
+    if kind.__module__.partition(".")[0] == "skgen":
+        return getattr(density, "_normal_components", lambda: None)()
+    if kind is _mixture.GaussianMixture:
+        return _mixture_components(density)
+    if kind is _neighbors.KernelDensity and density.kernel == "gaussian":
+        return _kernel_components(density)
+    return None
+
+
+def _mixture_components(density):
+    """Return the normal components of scikit-learn's Gaussian mixture."""
+    means, covariances = density.means_, density.covariances_
+    K, k = means.shape
+    match density.covariance_type:
+        case "tied":
+            covariances = np.broadcast_to(covariances, (K, k, k))
+        case "diag":
+            covariances = covariances[:, :, None] * np.eye(k)
+        case "spherical":
+            covariances = covariances[:, None, None] * np.eye(k)
+    return density.weights_, means, covariances
+
+
+def _kernel_components(density):
+    """Return the normal components of scikit-learn's Gaussian kernel density."""
+    if density.metric != "euclidean":
+        return None
+    rows, weights = np.asarray(density.tree_.data), density.tree_.sample_weight
+    n, k = rows.shape
+    weights = np.ones(n) if weights is None else np.asarray(weights)
+    return weights / weights.sum(), rows, density.bandwidth_**2 * np.eye(k)[None]

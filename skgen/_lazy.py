@@ -19,7 +19,7 @@ _INSTALL = {
 _NAMES = {"torch": "PyTorch and skorch", "skorch": "PyTorch and skorch"}
 
 # Public names that need PyTorch and skorch.
-_NEURAL = ("AutoEncoder", "GradientModel", "SGDGaussianMixture", "SWAE", "VAE")
+_NEURAL = ("AutoEncoder", "GradientModel", "RAE", "SGDGaussianMixture", "SWAE", "VAE")
 
 
 def missing_package(package, what):

@@ -7,6 +7,7 @@ Objects of other packages and of the user are left to skops, which checks their 
 import copy
 import copyreg
 import hashlib
+import inspect
 import json
 import sys
 from functools import cached_property
@@ -25,6 +26,7 @@ _torch_values = lazy_module("skgen.neural._packing", "This file")
 
 TRUSTED_TYPES = (
     "skgen.autoencoder._autoencoder.AutoEncoder",
+    "skgen.autoencoder._rae.RAE",
     "skgen.autoencoder._swae.SWAE",
     "skgen.autoencoder._vae.VAE",
     "skgen.compose._classifier.GenerativeClassifier",
@@ -49,11 +51,11 @@ _PRIVATE = {
     "AnyDensity": "skgen.autoencoder._prior.AnyDensity",
     "Bernoulli": "skgen.autoencoder._likelihood.Bernoulli",
     "BottomK": "skgen.rows._sketch.BottomK",
-    "Boxes": "skgen.kde._blocks.Boxes",
+    "Boxes": "skgen.kde._kernel_sum.Boxes",
     "ContinuousBernoulli": "skgen.autoencoder._likelihood.ContinuousBernoulli",
     "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
     "Cube": "skgen.autoencoder._prior.Cube",
-    "DeviceSum": "skgen.kde._device_sum.DeviceSum",
+    "DeviceSum": "skgen.kde._kernel_sum.DeviceSum",
     "DiagonalModule": "skgen.mixture._module.DiagonalModule",
     "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
     "FourierSum": "skgen.kde._fourier.FourierSum",
@@ -67,12 +69,13 @@ _PRIVATE = {
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
     "Reconstruction": "skgen.autoencoder._autoencoder.Reconstruction",
+    "Regularised": "skgen.autoencoder._rae.Regularised",
     "Ring": "skgen.autoencoder._prior.Ring",
     "RoundMixture": "skgen.autoencoder._prior.RoundMixture",
     "Shell": "skgen.autoencoder._swae.Shell",
     "Sliced": "skgen.autoencoder._swae.Sliced",
     "Spread": "skgen.rows._moments.Moments",
-    "ToleratedSum": "skgen.kde._tolerance.ToleratedSum",
+    "ToleratedSum": "skgen.kde._fourier.ToleratedSum",
     "Uniform": "skgen.autoencoder._swae.Uniform",
     "Variational": "skgen.autoencoder._vae.Variational",
 }
@@ -131,6 +134,9 @@ class Persistent:
 
     def _loaded(self):
         """Complete the attributes after loading."""
+        # Parameters that versions later than that of the file have added.
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            vars(self).setdefault(name, parameter.default)
         requests = vars(self).get(_ROUTING)
         if isinstance(requests, dict):
             vars(self)[_ROUTING] = _routing(self, requests)

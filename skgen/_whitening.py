@@ -43,10 +43,17 @@ class DiagonalWhitening:
     degenerate: np.ndarray  # (d,) bool
 
     def whiten(self, X):
-        return (X - self.mean) / self.scale
+        return self.whitened_difference(X - self.mean)
+
+    def whitened_difference(self, differences):
+        """Return differences of rows (..., d) in whitened coordinates."""
+        return differences / self.scale
 
     def unwhiten(self, Z):
-        return self.mean + Z * self.scale
+        return self.mean + self.displacements(Z)
+
+    def displacements(self, Z):
+        return Z * self.scale
 
     @property
     def log_det(self):
@@ -73,10 +80,17 @@ class FullWhitening:
     degenerate: np.ndarray  # (d,) bool, of the whitened coordinates
 
     def whiten(self, X):
-        return (X - self.mean) @ self.inverse.T
+        return self.whitened_difference(X - self.mean)
+
+    def whitened_difference(self, differences):
+        """Return differences of rows (..., d) in whitened coordinates."""
+        return differences @ self.inverse.T
 
     def unwhiten(self, Z):
-        return self.mean + Z @ self.factor.T
+        return self.mean + self.displacements(Z)
+
+    def displacements(self, Z):
+        return Z @ self.factor.T
 
     @property
     def log_det(self):
@@ -98,12 +112,14 @@ class FullWhitening:
         )
 
 
-def rounding_resolution(largest, dtype=np.float64):
-    """Return the standard deviation (d,) up to which features are constant.
+def rounding_resolution(moments, dtype=np.float64):
+    """Return the standard deviations (d,) up to which features are constant."""
+    return ROUNDING_STEPS * np.finfo(dtype).eps * moments.largest
 
-    `largest` (d,) holds the largest magnitude of each feature.
-    """
-    return ROUNDING_STEPS * np.finfo(dtype).eps * largest
+
+def constant_features(moments, dtype):
+    """Return which features are constant up to rounding errors: (d,)."""
+    return moments.variances <= rounding_resolution(moments, dtype) ** 2
 
 
 def estimate_whitening(X, sample_weight, covariance_type, **options):
@@ -124,8 +140,8 @@ def whitening_of(
     features, "full" whitens each group alone.
     """
     mean, variances = moments.mean, moments.variances
-    resolution = rounding_resolution(moments.largest, dtype)
-    constant = variances <= resolution**2
+    resolution = rounding_resolution(moments, dtype)
+    constant = constant_features(moments, dtype)
     variances = np.where(constant, 0.0, variances)
     unbiased = moments.weight / (moments.weight - ddof)
     if covariance_type == "spherical":

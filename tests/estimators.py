@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.preprocessing import PowerTransformer, RobustScaler, StandardScaler
 
 from skgen import (
+    RAE,
     SWAE,
     VAE,
     AutoEncoder,
@@ -67,6 +68,7 @@ AUTOENCODERS = [
     ),
     VAE(1, activation="tanh", **SMALL),
     VAE(1, n_importance=3, early_stopping=True, **{**SMALL, "lr": 0.02}),
+    RAE(1, **SMALL),
     SWAE(1, noise_covariance="spherical", **SMALL),
     SWAE(1, prior="ring", batch_size=25, optimizer="adamw", **SMALL),
 ]
@@ -116,6 +118,7 @@ QUICK_GRADIENT = [
     AutoEncoder(1, latent_density=EMGaussianMixture(), **QUICK),
     VAE(1, **QUICK),
     SWAE(1, **QUICK),
+    RAE(1, latent_density=EMGaussianMixture(), **QUICK),
 ]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
 ONE_OF_EACH = [*DENSITIES, CLASSIFIERS[0], DETECTORS[0]]

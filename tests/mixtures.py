@@ -76,3 +76,24 @@ def assert_close(found, expected, widths, tolerance):
         found.covariances - expected.covariances, widths, strict=False
     ):
         assert np.abs(covariances).max() <= tolerance * width**2
+
+
+class Iterations:
+    """A callback that scores rows after each iteration, and stops after some."""
+
+    def __init__(self, X, sample_weight=None, most=10_000):
+        self.rows, self.most, self.scores = (X, None, sample_weight), most, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "iteration":
+            self.scores.append(fitted_estimator.score(*self.rows))
+        return len(self.scores) >= self.most

@@ -39,6 +39,7 @@ def models():
         skgen.SGDGaussianMixture(2, max_epochs=3, random_state=0),
         skgen.AutoEncoder(1, latent_density=skgen.EMGaussianMixture(), **TINY),
         skgen.VAE(1, **TINY),
+        skgen.RAE(1, latent_density=skgen.EMGaussianMixture(), **TINY),
         skgen.SWAE(1, prior="uniform", **TINY),
         skgen.GenerativePipeline(
             [("scale", StandardScaler()), ("mixture", skgen.EMGaussianMixture())]

@@ -20,7 +20,7 @@ from skgen.autoencoder._calibration import linear_em
 from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._importance import Proposal, with_control
 from skgen.autoencoder._jacobian import with_jacobian
-from skgen.autoencoder._latent_density import fit_latent_density, normal_components
+from skgen.autoencoder._latent_density import as_prior, fit_latent_density
 from skgen.autoencoder._likelihood import (
     Bernoulli,
     ContinuousBernoulli,
@@ -50,6 +50,7 @@ from skgen.autoencoder._prior import (
     quasi_noise,
     standard_normal,
 )
+from skgen.autoencoder._rae import Regularised
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
     sliced_distance,
@@ -57,6 +58,7 @@ from skgen.autoencoder._sliced_wasserstein import (
 )
 from skgen.autoencoder._swae import Pool, Shell, Sliced, Uniform
 from skgen.autoencoder._vae import Variational, kl_to_standard_normal
+from skgen.neural._training_rows import RowsInMemory
 
 SIZES = [0, 1e-8, 1e-3, 0.0999, 0.1001, 1, 30, 500]
 LOGITS = sorted({sign * size for size in SIZES for sign in (-1, 1)})
@@ -690,6 +692,20 @@ def test_the_reconstruction_loss_is_minus_the_log_likelihood(family, rng):
     torch.testing.assert_close(module(x), expected)
 
 
+def test_the_regularised_loss_adds_the_norms_of_codes_and_decoder(rng):
+    torch.manual_seed(0)
+    networks = dense([D, 5, K], nn.Tanh), dense([K, 5, D], nn.Tanh)
+    varying = torch.ones(D, dtype=torch.bool)
+    given = (*networks, likelihood("gaussian", D), varying)
+    module = Regularised(*given, code_weight=0.3, decoder_decay=0.2).double()
+    x = tensor(rng.standard_normal((N, D)))
+    codes = module.encoder(x).detach().numpy()
+    weights = nn.utils.parameters_to_vector(networks[1].parameters()).detach().numpy()
+    norms = 0.3 * (codes**2).sum(axis=1).mean() + 0.2 * (weights**2).sum()
+    expected = Reconstruction(*given).double()(x).item() + norms / 2
+    assert module(x).item() == pytest.approx(expected)
+
+
 def test_features_that_do_not_vary_have_no_part_in_a_loss(rng):
     torch.manual_seed(0)
     networks = dense([D, 5, K], nn.Tanh), dense([K, 5, D], nn.Tanh)
@@ -1225,7 +1241,8 @@ def test_the_components_of_a_mixture_make_up_its_density(density, rng):
         [-3, 3], size=(150, 1)
     )
     density.fit(X)
-    prior = NormalMixture(*normal_components(density))
+    prior = as_prior(density, X)
+    assert type(prior) is NormalMixture
     expected = density.score_samples(X)
     np.testing.assert_allclose(prior.log_density(tensor(X)), expected, rtol=1e-9)
 
@@ -1253,10 +1270,6 @@ def test_the_components_of_codes_are_chosen_on_held_out_rows_and_fitted_to_all(r
     found = fitted(draws)
     assert found.n_components == 1
     np.testing.assert_allclose(found.means_[0], draws.reshape(-1, 2).mean(axis=0))
-
-
-def test_what_is_no_gaussian_mixture_has_no_normal_components():
-    assert normal_components(object()) is None
 
 
 # -- what planted faults showed to be untested here ----------------------------------
@@ -1403,12 +1416,11 @@ def test_a_mode_that_two_starts_find_counts_once(rng):
     prior = normal_prior(rng)
     x = tensor(rng.standard_normal((3, D)))
     posterior = Posterior(module, prior, module.encode(x).numpy())
-    row = torch.arange(3).repeat_interleave(2)
-    ascents = Ascents(posterior, x, row, tensor(rng.standard_normal((6, K))))
+    ascents = Ascents(posterior, x, tensor(rng.standard_normal((3, 2, K))))
     ascents.climb(12)
     _, log_evidence, _ = ascents.laplace()
     log_p, _ = exact_evidence(module, prior, W, b, x.numpy())
-    found = torch.logsumexp(log_evidence.view(3, 2), dim=1)
+    found = torch.logsumexp(log_evidence, dim=1)
     np.testing.assert_allclose(found, log_p, atol=1e-9)
 
 
@@ -1451,7 +1463,7 @@ def test_the_coordinates_keep_the_density_in_the_units_of_the_data(rng):
     X = np.column_stack([rng.standard_normal((50, 2)) * [2.0, 300.0], np.full(50, 7.0)])
     model = VAE(1)
     model._fit_dtype = np.float64
-    coordinates = Coordinates(model, X)
+    coordinates = Coordinates(model, RowsInMemory(X, full=False))
     scale = X.std(axis=0)
     scale[2] = 1e-3 * scale[1]  # the floor
     U = coordinates.standardized(X)
@@ -1466,7 +1478,7 @@ def test_the_coordinates_keep_the_density_in_the_units_of_the_data(rng):
 @pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli"])
 def test_greys_above_one_and_below_zero_are_refused(likelihood):
     model = VAE(1, likelihood=likelihood)
-    coordinates = Coordinates(model, np.eye(2))
+    coordinates = Coordinates(model, RowsInMemory(np.eye(2), full=False))
     for X in ([[0.0, 1.01]], [[-0.01, 1.0]]):
         with pytest.raises(ValueError, match=r"'X' argument of VAE must lie in"):
             coordinates.standardized(np.array(X))

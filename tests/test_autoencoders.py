@@ -15,7 +15,7 @@ from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
-from skgen import SWAE, VAE, AutoEncoder, EMGaussianMixture, GaussianKDE
+from skgen import RAE, SWAE, VAE, AutoEncoder, EMGaussianMixture, GaussianKDE
 from skgen.autoencoder._autoencoder import Reconstruction
 from skgen.autoencoder._latent_density import as_prior
 from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
@@ -30,7 +30,7 @@ from skgen.autoencoder._prior import (
 )
 
 QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 15, "random_state": 0}
-EVERY = [AutoEncoder(2, **QUICK), VAE(2, **QUICK), SWAE(2, **QUICK)]
+EVERY = [AutoEncoder(2, **QUICK), VAE(2, **QUICK), SWAE(2, **QUICK), RAE(2, **QUICK)]
 
 
 def over(*default):
@@ -48,8 +48,8 @@ def over(*default):
     )
 
 
-every_model = over(AutoEncoder, VAE, SWAE)
-# For what the three have in common; VAE is the fastest.
+every_model = over(AutoEncoder, VAE, SWAE, RAE)
+# For what all of them have in common; VAE is the fastest.
 one_model = over(VAE)
 
 
@@ -775,6 +775,23 @@ def test_the_weight_of_the_divergence_reaches_the_loss():
     assert sizes[0] > sizes[1] > 10 * sizes[2]
 
 
+def test_weights_make_codes_and_decoders_smaller():
+    X = np.random.RandomState(0).standard_normal((200, 3))
+
+    def sizes(**params):
+        model = RAE(2, **QUICK, **params).fit(X)
+        weights = model.net_.module_.decoder.parameters()
+        return np.square(model.transform(X)).mean(), sum(
+            float(p.detach().square().sum()) for p in weights
+        )
+
+    codes, decoder = sizes(code_weight=0, decoder_decay=0)
+    small_codes, large_decoder = sizes(code_weight=1.0, decoder_decay=0)
+    assert small_codes < 0.5 * codes
+    assert large_decoder > decoder
+    assert sizes(code_weight=0, decoder_decay=0.1)[1] < 0.5 * decoder
+
+
 def test_the_number_of_draws_reaches_the_loss():
     X = plane(100)
     histories = []
@@ -866,6 +883,8 @@ def test_bad_parameters_are_named(model, name):
     ("model", "name", "rule"),
     [
         (VAE(beta=-1), "beta", "at least 0"),
+        (RAE(code_weight=-1), "code_weight", "at least 0"),
+        (RAE(decoder_decay=None), "decoder_decay", "at least 0"),
         (VAE(n_importance=0), "n_importance", "an int of at least 1"),
         (VAE(latent_density=3), "latent_density", "None or an estimator"),
         (AutoEncoder(latent_density=PCA), "latent_density", "None or an estimator"),

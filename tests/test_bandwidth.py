@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from estimators import rows, thorough
 from scipy.stats import multivariate_normal, norm
+from sklearn.base import clone
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
@@ -12,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from skgen import GaussianKDE
 from skgen._whitening import estimate_whitening
 from skgen.kde import _leave_one_out
-from skgen.kde._improved_sheather_jones import improved_sheather_jones
+from skgen.kde._bandwidth import improved_sheather_jones
 from skgen.kde._leave_one_out import SHAPES, LeftOut, choose_by_likelihood
 
 
@@ -232,6 +233,24 @@ def test_the_rule_of_botev_is_for_one_feature():
         GaussianKDE("isj").fit(rows(20, 2))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("shape", ["auto", *SHAPES])
+@pytest.mark.parametrize(
+    "values", [(0.3, 0.1 + 0.2), (1929245168.06679, 1929245168.0667902)]
+)
+def test_a_column_that_varies_by_rounding_alone_is_constant(values, shape):
+    X = np.array([[value] for value in values * 20])
+    kde = GaussianKDE("likelihood", covariance_type=shape)
+    expected = clone(kde).fit(np.full(X.shape, values[0])).score(X)
+    assert kde.fit(X).score(X) == pytest.approx(expected, abs=1e-6)
+    # Its rounding errors distinguish no rows.
+    X = np.column_stack([np.round(rows(40, 1), 1), X])
+    jitter = clone(kde).fit(X).loo_score_
+    constant = clone(kde).fit(X * [1, 0] + [0, values[0]]).loo_score_
+    assert jitter == pytest.approx(constant, abs=1e-6)
+
+
 @pytest.mark.parametrize("n", [300, thorough(6000)])
 def test_the_likelihood_counts_rows_not_lines(n):
     # More rows than are left out: which ones is told by the rows, not by their order.
@@ -247,17 +266,17 @@ def test_the_likelihood_counts_rows_not_lines(n):
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_blocks_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
+def test_cells_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
     X, weights = rows(300, 2), np.ones(300)
     X[::20] *= 30.0  # far from all others
     whitening = estimate_whitening(X, weights, shape, ddof=1)
     expected = LeftOut(X, weights, whitening, 300).scores(1.0, 9)
-    monkeypatch.setattr(_leave_one_out, "_BLOCK", 8)
+    monkeypatch.setattr(_leave_one_out, "_CELL", 8)
     left_out = LeftOut(X, weights, whitening, 300)
     near = [
-        left_out._near(b, some, 0.05).size for b, some in enumerate(left_out.left_out)
+        left_out._near(c, some, 0.05).size for c, some in enumerate(left_out.left_out)
     ]
-    assert min(near) < len(left_out.blocks)  # some are left out
+    assert min(near) < len(left_out.cells)  # some are left out
     scores = left_out.scores(1.0, 9)
     np.testing.assert_allclose(scores, expected, rtol=1e-12)
 

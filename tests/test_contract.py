@@ -264,7 +264,7 @@ def test_chunks_leave_no_trace(model, method, monkeypatch):
     X = rows(100 if is_estimate(model) else 1000, 3, seed=7)
     together = getattr(model, method)(X)
     monkeypatch.setattr(skgen.base, "working_memory", lambda: 2**12)
-    monkeypatch.setattr(skgen.kde._gaussian_kde, "working_memory", lambda: 2**12)
+    monkeypatch.setattr(skgen.kde._kernel_sum, "working_memory", lambda: 2**12)
     chunked = getattr(model, method)(X)
     np.testing.assert_allclose(chunked, together, rtol=1e-12, atol=1e-13)
 

@@ -476,6 +476,7 @@ def of_60(value=1.0):
         (of_60()[of_60() > 0], "in 6 blocks like 'X'.* Got 3 blocks"),
         (of_60().rechunk(10)[of_60().rechunk(10) != of_60(2.0)], "same lengths as"),
         (da.full(60, 1e308, chunks=10), "of a finite sum"),
+        (da.full(60, 1.5e307, chunks=10), "of a finite sum. Got inf instead"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid")

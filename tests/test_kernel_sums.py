@@ -16,12 +16,10 @@ from scipy.special import logsumexp
 from sklearn import config_context
 
 from skgen import GaussianKDE
-from skgen.kde import _device_sum, _fourier, _gaussian_kde, _tolerance
+from skgen.kde import _fourier, _gaussian_kde, _kernel_sum
 from skgen.kde._bandwidth import scott_factor
-from skgen.kde._blocks import boxes, neighbours_in_blocks
-from skgen.kde._device_sum import DeviceSum
 from skgen.kde._fourier import REACH, FourierSum, Grid, absolute_error
-from skgen.kde._kernel_sum import KernelSum
+from skgen.kde._kernel_sum import DeviceSum, KernelSum, boxes_around, neighbours
 
 EPS = np.finfo(np.float64).eps
 
@@ -198,46 +196,50 @@ def test_an_answer_depends_on_its_row_alone(parameters, bandwidth, rng):
     assert_allclose(means, kde.transform(queries)[::9], rtol=1e-9, atol=1e-9)
 
 
-# -- exact sums, by blocks -------------------------------------------------------------
+# -- exact sums, by cells --------------------------------------------------------------
 
 
 @pytest.mark.parametrize("memory", [1, 2**17, 2**30])
 @pytest.mark.parametrize("n_points", [1, 1023, 1024, 1025, 3000])
-@pytest.mark.parametrize("scale", [None, np.array([0.01, 3.0])])
-def test_blocks_of_any_size_give_the_sums_of_all_pairs(memory, n_points, scale, rng):
+@pytest.mark.parametrize(
+    "h", [np.ones(2), np.array([0.01, 3.0])], ids=["equal", "unlike"]
+)
+def test_cells_of_any_size_give_the_sums_of_all_pairs(
+    memory, n_points, h, rng, monkeypatch
+):
+    monkeypatch.setattr(_kernel_sum, "working_memory", lambda: memory)
     points, queries = rows(n_points, 2), rows(150, 2, seed=1)
     weights = rng.uniform(0.1, 2, n_points)
-    h = np.ones(2) if scale is None else scale
     diff = (queries[:, None] - points[None]) / h
     a = np.log(weights) - 0.5 * (diff**2).sum(axis=2)  # (m, n)
     expected = logsumexp(a, axis=1)
-    kernel_sum = KernelSum(points, np.log(weights), scale)
-    log_sum, mean = kernel_sum(queries, with_mean=True, memory=memory)
+    log_sum, mean = KernelSum(points, np.log(weights), h)(queries, with_mean=True)
     assert_allclose(log_sum, expected, rtol=1e-12, atol=1e-12)
     expected_mean = np.exp(a - expected[:, None]) @ points
     assert_allclose(mean, expected_mean, rtol=1e-11, atol=1e-11)
 
 
-def test_far_blocks_are_left_out_and_near_ones_are_not(monkeypatch):
+def test_far_cells_are_left_out_and_near_ones_are_not(monkeypatch):
     points = np.linspace(0, 1e4, 20_000)[:, None]
-    kernel_sum = KernelSum(points, np.full(20_000, -np.log(20_000)))
+    kernel_sum = KernelSum(points, np.full(20_000, -np.log(20_000)), np.ones(1))
     visited = []
-    exponents = kernel_sum._exponents
+    pairs = kernel_sum._pairs
     monkeypatch.setattr(
-        kernel_sum, "_exponents", lambda q, b: visited.append(b) or exponents(q, b)
+        kernel_sum, "_pairs", lambda q, c: visited.append(c) or pairs(q, c)
     )
     query = np.array([[5000.0]])
     log_sum, _ = kernel_sum(query)
-    assert 1 <= len(visited) <= 2 < len(kernel_sum.blocks.columns)
+    assert 1 <= len(visited) <= 2 < len(kernel_sum.cells.slices)
     expected = logsumexp(-0.5 * (points[:, 0] - 5000) ** 2) - np.log(20_000)
     assert_allclose(log_sum, expected, rtol=1e-14)
 
 
-def test_a_heavy_block_far_away_is_not_left_out():
+def test_a_heavy_cell_far_away_is_not_left_out():
     # Two nats beat the distance: light rows near, one that weighs e^50 as much far.
     points = np.r_[np.zeros(1024), np.full(1024, 11.0)][:, None]
     log_weights = np.r_[np.full(1024, -100.0), np.full(1024, -38.0)]
-    log_sum, mean = KernelSum(points, log_weights)(np.zeros((1, 1)), with_mean=True)
+    kernel_sum = KernelSum(points, log_weights, np.ones(1))
+    log_sum, mean = kernel_sum(np.zeros((1, 1)), with_mean=True)
     expected = logsumexp(log_weights - 0.5 * points[:, 0] ** 2)
     assert_allclose(log_sum, expected, rtol=1e-14)
     shares = np.exp(log_weights - 0.5 * points[:, 0] ** 2 - expected)
@@ -246,7 +248,7 @@ def test_a_heavy_block_far_away_is_not_left_out():
 
 def test_sums_below_the_floor_may_be_left_out():
     points = rows(3000, 2)
-    kernel_sum = KernelSum(points, np.full(3000, -np.log(3000)))
+    kernel_sum = KernelSum(points, np.full(3000, -np.log(3000)), np.ones(2))
     queries = np.vstack([points[:50], points[:50] + 100.0])
     right, mean = kernel_sum(queries, with_mean=True)
     floor = np.full(100, -60.0)
@@ -259,22 +261,23 @@ def test_sums_below_the_floor_may_be_left_out():
 
 @pytest.mark.parametrize("n", [0, 1, 7, 1000])
 @pytest.mark.parametrize("d", [1, 3])
-def test_blocks_hold_every_row_once(n, d):
+def test_groups_hold_every_row_once(n, d):
     X = rows(n, d) if n else np.empty((0, d))
-    blocks = neighbours_in_blocks(X, 64)
-    assert sorted(np.concatenate([[], *blocks]).astype(int)) == list(range(n))
-    assert all(block.size <= 64 for block in blocks)
-    assert len(blocks) == -(-n // 64)
+    groups = neighbours(X, 64)
+    assert sorted(np.concatenate([[], *groups]).astype(int)) == list(range(n))
+    assert all(group.size <= 64 for group in groups)
+    assert len(groups) == -(-n // 64)
 
 
 def test_distances_to_boxes():
     X = rows(200, 3)
-    around = boxes(X, np.arange(0, 200, 10))
+    around = boxes_around(X, np.split(np.arange(200), 20))
     lower, upper = np.array([3.0, 0.0, -1.0]), np.array([4.0, 0.1, 5.0])
     nearest = np.clip(X, lower, upper)
     squares = ((X - nearest) ** 2).sum(axis=1).reshape(20, 10).min(axis=1)
     assert (around.squared_distances(lower, upper) <= squares + 1e-12).all()
-    points = boxes(X, np.arange(200)).squared_distances(lower, upper)
+    each = boxes_around(X, np.arange(200)[:, None])
+    points = each.squared_distances(lower, upper)
     assert_allclose(points, ((X - nearest) ** 2).sum(axis=1), atol=1e-15)
     each = around.squared_distances_of_rows(X[:5])
     for row, squares in zip(X[:5], each, strict=True):
@@ -289,13 +292,13 @@ def test_distances_to_boxes():
 @pytest.mark.parametrize("d", [2, 16])
 def test_sums_on_a_device_are_those_of_numpy(dtype, error, d, monkeypatch, rng):
     # The arithmetic of a GPU, on the CPU.
-    monkeypatch.setattr(DeviceSum, "_device", lambda self: torch.device("cpu"))
-    monkeypatch.setattr(_device_sum, "_POINTS", 700)
-    monkeypatch.setattr(_device_sum, "_QUERIES", 100)
+    monkeypatch.setattr(DeviceSum, "_usable_device", lambda self: torch.device("cpu"))
+    monkeypatch.setattr(_kernel_sum, "_DEVICE_POINTS", 700)
+    monkeypatch.setattr(_kernel_sum, "_DEVICE_QUERIES", 100)
     points = rows(2000, d).astype(dtype)
     queries = np.vstack([rows(300, d, seed=1), rows(5, d, seed=2) * 1e6])
     log_weights = np.log(rng.dirichlet(np.ones(2000)))
-    for scale in (None, rng.uniform(0.5, 2, d)):
+    for scale in (np.ones(d), rng.uniform(0.5, 2, d)):
         exact = KernelSum(points, log_weights, scale)
         on_device = DeviceSum(exact, "cuda", error)
         log_sum, mean = exact(queries, with_mean=True)
@@ -379,7 +382,7 @@ def test_a_few_rows_far_out_do_not_size_the_grid():
     X[0], X[1] = 1e9, [-1e6, 3.0]
     kde = GaussianKDE(0.1).fit(X)
     assert kde.algorithm_ == "fourier"
-    assert kde._sum.fourier.grid.n_cells < 4 * without._sum.fourier.grid.n_cells
+    assert kde._sum.fourier.grid.n_nodes < 4 * without._sum.fourier.grid.n_nodes
     queries = np.vstack([X[:200], X[:2] + 0.05, [[1e6, 1e6]]])
     exact = GaussianKDE(0.1, algorithm="exact").fit(X).score_samples(queries)
     assert_allclose(kde.score_samples(queries), exact, rtol=1e-12, atol=1e-6)
@@ -462,7 +465,7 @@ def test_a_forced_transform_that_cannot_keep_the_tolerance_says_why(
 def test_without_finufft_exact_sums_serve_and_the_log_says_what_would_help(
     monkeypatch, caplog
 ):
-    monkeypatch.setattr(_tolerance, "is_installed", lambda package: False)
+    monkeypatch.setattr(_fourier, "is_installed", lambda package: False)
     caplog.set_level(logging.INFO, logger="skgen")
     X = rows(10_000, 1)
     kde = GaussianKDE().fit(X)
@@ -533,7 +536,7 @@ def test_large_grids_of_one_feature_take_the_memory_that_they_say():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     rows_bytes = 30 * X.nbytes
-    assert kde._sum.fourier.grid.n_cells * _fourier.BYTES_PER_CELL + rows_bytes > peak
+    assert kde._sum.fourier.grid.n_nodes * _fourier.BYTES_PER_NODE + rows_bytes > peak
 
 
 def test_constants_agree():

@@ -140,15 +140,23 @@ def test_a_row_of_weight_0_is_checked(mapped):
             EMGaussianMixture(3).fit(source, sample_weight=given)
 
 
+# A start of two components in one dimension.
+TWO = {
+    "weights_init": [0.5, 0.5],
+    "means_init": [[10.0], [30.0]],
+    "precisions_init": np.full((2, 1, 1), 0.01),
+}
+
+
 def test_warnings_are_those_in_memory(mapped, rng):
     values = rng.randint(0, 40, 8_000).astype(float)
     tied = values[:, None]
+    many = rng.permutation(np.repeat(rng.standard_normal(1_500), 6))[:, None]
     constant = np.column_stack([rng.standard_normal(8_000), np.full(8_000, 7.1)])
-    two = {"weights_init": [0.5, 0.5], "means_init": [[10.0], [30.0]]}
-    two["precisions_init"] = np.full((2, 1, 1), 0.01)
     for X, options, message in (
         (tied, {}, "Most values occur more than once in the columns [0]"),
-        (tied, two, "Most values occur more than once in the columns [0]"),
+        (many, TWO, "Most values occur more than once in the columns [0]"),
+        (tied, TWO, "Most values occur more than once in the columns [0]"),
         (constant, {}, "Constant features have no density to estimate: [1]"),
     ):
         model = EMGaussianMixture(2, tol=9.0, random_state=0, **options)
@@ -158,9 +166,9 @@ def test_warnings_are_those_in_memory(mapped, rng):
 
 
 def test_rows_that_repeat_seldom_are_not_tied(mapped, rng):
-    X = rng.standard_normal(8_000)
-    X[4_100:] = X[:3_900]
-    EMGaussianMixture(2, tol=9.0, random_state=0).fit(mapped(X[:, None]))
+    X = rng.standard_normal(20_000)
+    X[12_000:] = X[:8_000]  # the sample holds 4,096 of 12,000 distinct rows
+    EMGaussianMixture(2, tol=9.0, **TWO).fit(mapped(X[:, None]))
 
 
 def test_a_failure_leaves_the_mixture_as_it_was(mapped):

@@ -264,7 +264,7 @@ def test_an_iteration_is_a_plain_loop(kind, backend, loss, widths, rng):
     assert_allclose(found.log_likelihood, float(bound), rtol=rtol)
     lowest = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1).argmin()
     assert_array_equal(found.lowest_row, X[lowest])
-    assert_allclose(found.lowest_share, weights[lowest] / weights.sum(), rtol=1e-14)
+    assert_allclose(found.lowest_weight, weights[lowest] / weights.sum(), rtol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
@@ -335,9 +335,13 @@ def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
     X, r = rng.standard_normal((40, D)), rng.dirichlet(np.ones(K), size=40)
     times = rng.randint(1, 4, size=40)
     rest = OF_D[kind], 0.0, np.zeros(D, dtype=bool)
-    weighted = Problem(X, times.astype(float), *rest).from_shares(lambda s: r[s], K)
+    weighted = Problem(X, times.astype(float), *rest).from_responsibilities(
+        lambda s: r[s], K
+    )
     X, r = np.repeat(X, times, axis=0), np.repeat(r, times, axis=0)
-    repeated = Problem(X, np.ones(len(X)), *rest).from_shares(lambda s: r[s], K)
+    repeated = Problem(X, np.ones(len(X)), *rest).from_responsibilities(
+        lambda s: r[s], K
+    )
     for name in ("weights", "means", "covariances"):
         one, other = getattr(weighted, name), getattr(repeated, name)
         assert_allclose(one, other, rtol=1e-10, atol=1e-12)
@@ -352,7 +356,7 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     def shares(rows):
         return np.eye(K)[labels[rows]]
 
-    found = problem.from_shares(shares, K)
+    found = problem.from_responsibilities(shares, K)
     assert found.weights[3] == 0
     assert (found.means[3] == 0).all()  # where it was
     full = np.stack([np.cov(X[labels == k].T, ddof=0) for k in range(D)])

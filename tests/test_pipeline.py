@@ -17,15 +17,20 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.decomposition import PCA, IncrementalPCA
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
-from sklearn.mixture import GaussianMixture
+from sklearn.frozen import FrozenEstimator
+from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import (
+    Binarizer,
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
     Normalizer,
+    OneHotEncoder,
+    OrdinalEncoder,
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
@@ -44,8 +49,10 @@ from skgen import (
     make_generative_pipeline,
     register_log_det,
 )
+from skgen._interop import normal_components
 from skgen.compose._changes import change_of
-from skgen.compose._truncation import mass_inside, normal_components, normal_mass
+from skgen.compose._constant import Rounding
+from skgen.compose._truncation import mass_inside, normal_mass
 
 QUANTILES = {"n_quantiles": 40, "random_state": 0}
 ONE_TO_ONE = [
@@ -263,13 +270,138 @@ def test_components_of_rounding_gain_nothing(whiten, offset):
     assert model.score(draws) == pytest.approx(model.score(X), abs=2)
 
 
+def collinear(n, offset=0.0, seed=0):
+    """Return two features and their difference, far from the origin."""
+    X = rows(n, 2, seed)
+    return np.column_stack([X, X[:, 0] - X[:, 1]]) + offset
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
-def test_components_of_rounding_must_not_be_scaled_up():
-    X = rows(200, 2)
-    X = np.column_stack([X, X[:, 0] - X[:, 1]])
-    model = make_generative_pipeline(PCA(), StandardScaler(), GaussianKDE()).fit(X)
-    with pytest.raises(ValueError, match="Reduce the number of components"):
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("offset", [0.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6])
+def test_eigenvectors_of_rounding_gain_nothing(offset, whiten, seed):
+    # The default solver subtracts the product of the means from that of the rows. Its
+    # eigenvectors have errors of the square of the offset.
+    X = collinear(200, offset, seed)
+    model = make_generative_pipeline(PCA(3, whiten=whiten), GaussianKDE()).fit(X)
+    expected = GaussianKDE().fit(X).score(X)
+    if model._scaled_rounding:
+        assert whiten
+        with pytest.raises(ValueError, match="Reduce the number of components"):
+            model.score(X)
+    else:
+        assert model.score(X) == pytest.approx(expected, abs=1.5)
+
+
+@pytest.mark.parametrize("whiten", [False, True])
+@pytest.mark.parametrize("scale", [1e3, 1e7, 1e9])
+def test_small_components_are_not_taken_for_rounding(scale, whiten):
+    X = rows(200, 2) * [1.0, scale]
+    pca = PCA(svd_solver="full", whiten=whiten)
+    model = make_generative_pipeline(pca, GaussianKDE()).fit(X)
+    assert model.score(X) == pytest.approx(GaussianKDE().fit(X).score(X), abs=1e-6)
+    # Variance that follows no other component, and is small beside the offset.
+    X = rows(200, 2) * [1.0, 1e-6] + 1e2
+    model = make_generative_pipeline(PCA(whiten=whiten), GaussianKDE()).fit(X)
+    expected = GaussianKDE(covariance_type="diag").fit(X).score(X)
+    assert model.score(X) == pytest.approx(expected, abs=1.0)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize(
+    "scaler",
+    [StandardScaler(), MinMaxScaler((-2, 7)), MaxAbsScaler(), RobustScaler()],
+    ids=identifier,
+)
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_scaler_behind_components_of_rounding_changes_nothing(scaler, nested):
+    X = collinear(200)
+    expected = make_generative_pipeline(PCA(), GaussianKDE()).fit(X).score_samples(X)
+    steps = [make_pipeline(PCA(), scaler)] if nested else [PCA(), scaler]
+    model = make_generative_pipeline(*steps, GaussianKDE()).fit(X)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-6)
+    assert model.sample(2000, random_state=0)[:, :3] @ [1, -1, -1] == pytest.approx(
+        0, abs=0.05
+    )
+
+
+class Standardiser(TransformerMixin, BaseEstimator):
+    """A transformer that nobody knows, which divides columns by their size."""
+
+    def fit(self, X, y=None):
+        self.mean_, self.size_ = X.mean(axis=0), X.std(axis=0)
+        return self
+
+    def transform(self, X):
+        return (X - self.mean_) / np.maximum(self.size_, 1e-300)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("step", [PowerTransformer(), Standardiser()], ids=identifier)
+def test_components_of_rounding_must_not_be_scaled_up(step):
+    register_log_det(
+        Standardiser, lambda step, X: np.full(len(X), -np.log(step.size_).sum())
+    )
+    X = collinear(200)
+    model = make_generative_pipeline(make_pipeline(PCA(), step), GaussianKDE()).fit(X)
+    message = f"{type(step).__name__} divides .*Reduce the number of components"
+    with pytest.raises(ValueError, match=message):
         model.score(X)
+    model = make_generative_pipeline(make_pipeline(PCA(2), step), GaussianKDE()).fit(X)
+    assert np.isfinite(model.score(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_transformers_after_rounding_within_the_last_step_are_refused():
+    X = collinear(200)
+    last = make_pipeline(PCA(), StandardScaler(), GaussianKDE())
+    with pytest.raises(ValueError, match="StandardScaler divides components"):
+        GenerativePipeline([("last", last)]).fit(X).score(X)
+
+
+def test_a_column_that_varies_in_a_few_rows_is_not_constant():
+    X = rows(5000, 2)
+    X[:, 1] = 3.0
+    X[4321, 1] = 4.0
+    model = make_generative_pipeline(StandardScaler(), EMGaussianMixture()).fit(X)
+    expected = EMGaussianMixture().fit(X).score_samples(X)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_jumps_of_a_transformer_are_no_rounding_errors(dtype):
+    X = np.maximum(rows(300, 2), 1).astype(dtype).astype(np.float64)
+    for output in ("uniform", "normal"):
+        step = QuantileTransformer(n_quantiles=300, output_distribution=output).fit(X)
+        rounding = Rounding(X, dtype)
+        rounding.follow(step, lambda step, X: step.transform(X))
+        codes = step.transform(X)
+        assert rounding.made_constant(codes) is codes
+        assert not rounding.constant.any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [0.1, 14.62, -123456.789, 1.7e9])
+@pytest.mark.parametrize("n", [9, 500, 20_000])
+def test_constant_features_are_found_for_every_mean_and_number_of_rows(n, value, dtype):
+    # The mean of equal numbers is not this number: the standard deviation by NumPy of
+    # 500 times 14.62 is 9e-14.
+    X = np.column_stack([np.full(n, value), 1e-2 * rows(n, 1)]).astype(dtype)
+    expected = EMGaussianMixture().fit(X).score(X)
+    for scaler in (
+        [StandardScaler()],
+        [RobustScaler()],
+        [MinMaxScaler()],
+        [MaxAbsScaler()],
+        [MinMaxScaler(), StandardScaler()],
+        [PCA(svd_solver="full"), MaxAbsScaler()],
+    ):
+        model = make_generative_pipeline(*scaler, EMGaussianMixture()).fit(X)
+        # (PCA's variances are divided by n - 1.)
+        tolerance = 1e-3 if dtype is np.float32 else 1e-6
+        assert model.score(X) == pytest.approx(expected, abs=tolerance), scaler
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
@@ -306,6 +438,25 @@ def test_the_floor_of_a_constant_feature_is_that_without_a_scaler(step, jitter):
     floor = 1e-6 * X.var(axis=0).max()
     assert draws[:, 2].var() == pytest.approx(floor, rel=0.1)
     assert draws[:, 2].mean() == pytest.approx(0.1, abs=0.1 * np.sqrt(floor))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_jitter_of_single_precision_is_constant(dtype):
+    column = np.full(200, 0.1, dtype)
+    signs = np.random.RandomState(1).randint(-1, 2, size=200).astype(dtype)
+    X = np.column_stack([rows(200, 1), column + signs * np.spacing(column)])
+    X = X.astype(dtype)
+    expected = EMGaussianMixture().fit(X).score(X)
+    for step in (StandardScaler(), PCA(svd_solver="full")):
+        model = make_generative_pipeline(step, EMGaussianMixture()).fit(X)
+        assert model.score(X) == pytest.approx(expected, abs=0.01)
+    collinear_rows = collinear(200, 10.0).astype(dtype)
+    model = make_generative_pipeline(PCA(svd_solver="full"), EMGaussianMixture())
+    model.fit(collinear_rows)
+    expected = EMGaussianMixture().fit(collinear_rows).score(collinear_rows)
+    assert model.score(collinear_rows) == pytest.approx(expected, abs=1.5)
 
 
 # -- ranges --------------------------------------------------------------------------
@@ -433,26 +584,52 @@ def test_the_mass_of_normal_densities_in_a_box(b):
     assert actual == pytest.approx(expected, abs=1e-7 if b == 1 else 1e-4)
 
 
-@pytest.mark.parametrize(
-    "density",
-    [
-        GaussianKDE(),
-        GaussianKDE(0.4),
-        GaussianKDE([0.3, 0.5]),
-        *(
-            EMGaussianMixture(2, covariance_type=kind, random_state=0)
-            for kind in ("full", "tied", "diag", "spherical")
-        ),
-        GaussianMixture(2, random_state=0),
-        SGDGaussianMixture(2, random_state=0),
-    ],
-    ids=name,
-)
+NORMAL = [
+    GaussianKDE(),
+    GaussianKDE(0.4),
+    GaussianKDE([0.3, 0.5]),
+    KernelDensity(bandwidth=0.4),
+    GenerativePipeline([("nothing", "passthrough"), ("kde", GaussianKDE())]),
+    *(
+        maker(2, covariance_type=kind, random_state=0)
+        for maker in (EMGaussianMixture, GaussianMixture)
+        for kind in ("full", "tied", "diag", "spherical")
+    ),
+    *(
+        SGDGaussianMixture(
+            2, covariance_type=kind, rank=1, max_epochs=3, random_state=0
+        )
+        for kind in ("full", "tied", "diag", "spherical", "lowrank")
+    ),
+]
+
+
+def fitted_normal(density):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = clone(density).fit(rows(200, 2))
+    return density, normal_components(density)
+
+
+@pytest.mark.parametrize("density", NORMAL, ids=name)
+def test_normal_components_make_up_the_density(density):
+    density, (weights, means, covariances) = fitted_normal(density)
+    assert covariances.shape[0] in (1, weights.size)
+    X = rows(40, 2, seed=1)
+    factors = np.linalg.cholesky(np.linalg.inv(covariances))
+    factors = np.broadcast_to(factors, (weights.size, 2, 2))
+    z = np.einsum("kni,kij->knj", X - means[:, None], factors)
+    log_p = norm.logpdf(z).sum(axis=2)
+    log_p += np.log(np.diagonal(factors, axis1=1, axis2=2)).sum(axis=1)[:, None]
+    expected = special.logsumexp(log_p, axis=0, b=weights[:, None])
+    np.testing.assert_allclose(density.score_samples(X), expected, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("density", NORMAL, ids=name)
 def test_the_mass_in_a_box_is_the_share_of_draws(density):
-    density = clone(density).fit(rows(200, 2))
+    density, (weights, means, covariances) = fitted_normal(density)
     bounds = np.array([-np.inf, 0.5]), np.array([2.5, 4.0])
     mass = mass_inside(density, bounds)
-    weights, means, covariances = normal_components(density)
     rng = np.random.RandomState(0)
     c = rng.choice(weights.size, size=200_000, p=weights)
     factors = np.linalg.cholesky(np.broadcast_to(covariances, (weights.size, 2, 2)))
@@ -461,6 +638,54 @@ def test_the_mass_in_a_box_is_the_share_of_draws(density):
     )
     share = ((draws > bounds[0]) & (draws < bounds[1])).all(axis=1).mean()
     assert mass == pytest.approx(share, abs=0.005)
+
+
+class Shifted(GaussianKDE):
+    """A class that could define another density."""
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianKDE(0.4, bounds=(-99, 99)),
+        KernelDensity(kernel="tophat"),
+        KernelDensity(metric="manhattan"),
+        BayesianGaussianMixture(n_components=2, random_state=0),
+        Shifted(),
+        VAE(1, **SMALL),
+        make_generative_pipeline(StandardScaler(), GaussianKDE()),
+    ],
+    ids=name,
+)
+def test_other_densities_have_no_normal_components(density):
+    assert fitted_normal(density)[1] is None
+
+
+def test_what_is_no_density_has_no_normal_components():
+    assert normal_components(object()) is None
+
+
+def test_a_frozen_density_has_the_components_of_its_density():
+    density, expected = fitted_normal(EMGaussianMixture(2, random_state=0))
+    for found, array in zip(
+        normal_components(FrozenEstimator(density)), expected, strict=True
+    ):
+        np.testing.assert_array_equal(found, array)
+
+
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("changed", ["full", "tied", "diag", "spherical"])
+def test_slices_after_a_change_of_the_covariance_type(kind, changed):
+    X = np.exp(rows(100, 3) / 4)
+    density = EMGaussianMixture(2, covariance_type=kind, random_state=0)
+    model = make_generative_pipeline(
+        PowerTransformer("box-cox", standardize=False), density
+    ).fit(X)
+    assert model._mass < 1
+    model[-1].set_params(covariance_type=changed)
+    part = model[0:]
+    assert part._mass == model._mass
+    np.testing.assert_array_equal(part.score_samples(X), model.score_samples(X))
 
 
 def test_no_formula_says_the_mass_of_other_densities():
@@ -513,6 +738,28 @@ def test_an_unknown_step_still_draws_and_says_what_to_do():
     message = r"Jacobian of Doubler\(\) is not known.*skgen\.register_log_det"
     with pytest.raises(ValueError, match=message):
         model.score_samples(X)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        OneHotEncoder(),
+        OneHotEncoder(sparse_output=False),
+        OrdinalEncoder(),
+        KBinsDiscretizer(3, encode="ordinal", quantile_method="averaged_inverted_cdf"),
+        Binarizer(),
+    ],
+    ids=identifier,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_discrete_values_have_no_density(step):
+    X = np.round(np.random.RandomState(0).uniform(size=(60, 2)), 1)
+    model = make_generative_pipeline(step, GaussianKDE(1.0)).fit(X)
+    message = r"\) returns discrete values.*cannot score.*GenerativeClassifier"
+    with pytest.raises(ValueError, match=message) as raised:
+        model.score_samples(X)
+    assert "register_log_det" not in str(raised.value)
 
 
 def test_a_registered_step_is_scored():

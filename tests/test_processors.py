@@ -26,6 +26,8 @@ pytestmark = [
     pytest.mark.skipif(not NEWER, reason="the processor is an older one"),
 ]
 TESTS = Path(__file__).parent
+NO_AUTOENCODERS = "not AutoEncoder and not RAE and not SWAE and not VAE"
+
 OLDER = {
     "NPY_DISABLE_CPU_FEATURES": " ".join(NEWER),
     "OPENBLAS_CORETYPE": "Haswell",
@@ -54,7 +56,7 @@ GROUPS = {
     ],
     "wrappers": ["test_classifier_and_outliers.py", "test_pipeline.py"],
     "gradients": ["test_autoencoder_formulas.py", "test_sgd_gaussian_mixture.py"],
-    "contract": ["test_contract.py", "-k", "not AutoEncoder and not SWAE and not VAE"],
+    "contract": ["test_contract.py", "-k", NO_AUTOENCODERS],
 }
 
 

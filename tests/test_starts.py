@@ -25,7 +25,7 @@ from skgen.mixture._restarts import (
     ranked,
     successive_halving,
 )
-from skgen.rows._source import ArrayRows, Rows
+from skgen.rows._source import Rows, distinct_rows
 
 NOTHING = (None, None, None)
 
@@ -77,7 +77,7 @@ def levels_of(X, weights, kind="full"):
     """Return the levels of a table."""
     model = EMGaussianMixture(2)
     model._fit_dtype = X.dtype
-    table = ArrayRows(model, X, weights, in_memory=True)
+    table = distinct_rows(model, X, weights)
     covariance = COVARIANCES[kind]
     moments = table.moments(full=covariance.whitening == "full")
     family = whitening_of(moments, covariance.whitening), covariance, 1e-6

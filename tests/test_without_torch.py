@@ -101,7 +101,7 @@ def test_classical_models_work_without_torch():
 
 
 def test_a_neural_model_names_what_to_install():
-    names = ("SGDGaussianMixture", "AutoEncoder", "VAE", "SWAE")
+    names = ("SGDGaussianMixture", "AutoEncoder", "VAE", "SWAE", "RAE")
     printed = run(
         BLOCK_TORCH
         + f"""

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from sklearn.base import BaseEstimator
-
-from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import AUTOENCODER, Network, Optimizer, Sizes
-from skgen.neural._parameters import TRAINING
+from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
 
 
 class Reconstruction(AutoencoderModule):
     """Negative mean log-likelihood of rows given their codes."""
 
     def forward(self, x):
-        x = self.likelihood.seen(x, self.generator)
-        return -self.likelihood.log_density(
-            self.rows(x), self.decode(self.encoder(x))
-        ).mean()
+        return -self.reconstruct(x)[1].mean()
 
 
-@documented(AUTOENCODER, TRAINING)
+@with_docs
 class AutoEncoder(AbstractAutoencoder):
     r"""Autoencoder with a density model of its latent codes.
 
@@ -85,7 +78,7 @@ class AutoEncoder(AbstractAutoencoder):
         image_shape: Sizes | None = None,
         likelihood: str = "gaussian",
         noise_covariance: str = "diag",
-        latent_density: BaseEstimator | None = None,
+        latent_density: Density | None = None,
         n_importance_samples: int = 64,
         max_epochs: int = 100,
         batch_size: int | str = "auto",
@@ -102,8 +95,8 @@ class AutoEncoder(AbstractAutoencoder):
     ) -> None:
         self._set_shared(locals())
 
-    def _loss_module(self, *networks):
-        return Reconstruction(*networks)
+    def _loss_module(self, *networks, **parameters):
+        return Reconstruction(*networks, **parameters)
 
     def _prior_in_training(self, codes):
         return None

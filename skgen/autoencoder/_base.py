@@ -48,6 +48,7 @@ from skgen.autoencoder._posterior import Posterior
 from skgen.base import FitStopped
 from skgen.neural import GradientModel
 from skgen.neural._schedule import Plateau
+from skgen.neural._training_rows import Stream
 from skgen.rows._sketch import BottomK, random_keys
 
 # Number of draws that are decoded at once.
@@ -67,8 +68,8 @@ class AbstractAutoencoder(
     noise_variance_: Any  # a number or an array
     latent_density_: Any
 
-    # Parameters of the loss: a check for each name.
-    _loss_parameters: ClassVar[dict[str, Callable[[Any, str], None]]] = {}
+    # Checks of the parameters of the loss, by name.
+    _loss_checks: ClassVar[dict[str, Callable[[Any, str], None]]] = {}
 
     # Number of encoder outputs for each latent dimension.
     _n_moments = 1
@@ -86,8 +87,8 @@ class AbstractAutoencoder(
     # -- hooks -----------------------------------------------------------------
 
     @abstractmethod
-    def _loss_module(self, *networks):
-        """Return the `AutoencoderModule` to train; `networks` are its arguments."""
+    def _loss_module(self, *networks, **parameters):
+        """Return the `AutoencoderModule` to train, with the parameters of the loss."""
 
     @abstractmethod
     def _prior_in_training(self, codes):
@@ -111,28 +112,33 @@ class AbstractAutoencoder(
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._fixed = (*cls._loss_parameters, *AbstractAutoencoder._fixed)
+        cls._fixed = (*cls._loss_checks, *AbstractAutoencoder._fixed)
 
     def _check_own(self):
         self._check_shared()
-        for name, check in self._loss_parameters.items():
+        for name, check in self._loss_checks.items():
             check(self, name)
 
-    def _new_module(self, X, training, rng):
-        d = X.shape[1]
-        _check_two_rows(type(self).__name__, X)
+    @property
+    def _whitening_type(self):
+        return self.noise_covariance
+
+    def _new_module(self, rows, rng):
+        d = rows.shape[1]
+        _check_two_rows(type(self).__name__, rows)
         self._reservoir = None
         # An earlier fit may have set these, and this fit may set neither of them.
         for name in ("noise_variance_", "latent_density_"):
             self.__dict__.pop(name, None)
-        self._coordinates = Coordinates(self, X)
+        self._coordinates = Coordinates(self, rows)
         self._fitted_n_components = self.n_components
         n_encoded = self._n_moments * self.n_components
         encoder, decoder = build_networks(self, d, self.n_components, n_encoded)
         varying = torch.from_numpy(self._coordinates.varying)
         likelihood = self._new_likelihood(self._coordinates.n_varying)
-        self._start_at_the_mean(decoder, X[training])
-        return self._loss_module(encoder, decoder, likelihood, varying)
+        self._start_at_the_mean(decoder, rows, rng)
+        parameters = {name: getattr(self, name) for name in self._loss_checks}
+        return self._loss_module(encoder, decoder, likelihood, varying, **parameters)
 
     def _new_likelihood(self, d):
         if self.likelihood == "bernoulli":
@@ -142,12 +148,13 @@ class AbstractAutoencoder(
         shared = self.noise_covariance == "spherical"
         return Gaussian(d, shared, DEGENERATE_VARIANCE, self._learns_noise)
 
-    def _start_at_the_mean(self, decoder, X):
-        """Initialise the decoder's output at the logits of the mean of X (n, d)."""
+    def _start_at_the_mean(self, decoder, rows, rng):
+        """Initialise the decoder's output at the logits of the mean of rows (n, d)."""
         # For "gaussian" the mean is 0 already, which is the initial bias.
         if self.likelihood == "gaussian" or self.decoder is not None:
             return
-        mean = self._coordinates.checked(X).mean(axis=0).clip(1e-3, 1 - 1e-3)
+        X = self._coordinates.checked(rows.sample(None, rng))
+        mean = X.mean(axis=0).clip(1e-3, 1 - 1e-3)
         bias = last_layer(decoder).bias
         if bias.shape == mean.shape:
             with torch.no_grad():
@@ -174,7 +181,7 @@ class AbstractAutoencoder(
             "history_": history,
             "n_iter_": len(history),
             # Replaced once the density of codes is fitted.
-            "_inference": self._posterior_under(None, None),
+            "_inference": Posterior(self._twin(), None, None),
         }
 
     def _mid_fit(self):
@@ -183,7 +190,7 @@ class AbstractAutoencoder(
         k = self._fitted_n_components
         codes = np.random.RandomState(0).standard_normal((1000, k))
         prior = self._prior_in_training(codes) or normal_density_of(codes)
-        return {**self._adopted(), "_inference": self._posterior_under(prior, codes)}
+        return {**self._adopted(), "_inference": Posterior(self._twin(), prior, codes)}
 
     def _warn(self):
         if self.n_components > self.n_features_in_:
@@ -195,13 +202,14 @@ class AbstractAutoencoder(
             )
 
     def _finish(self, rows, watched, rng, task):
+        # Later calls of partial_fit extend this sample.
+        self._reservoir = self._sampled(rows, rng)
+        if isinstance(rows, Stream):
+            rows, watched = torch.from_numpy(self._reservoir.X), False
         n_training = rows.shape[0]
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
-        # Later calls of partial_fit extend this sample.
-        self._reservoir = self._sampled(rows, rng)
-        with self._keeping_networks():
-            return self._with_density(rows.double().cpu(), n_training, rng)
+        return self._density_after_training(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
         sample = self._sampled(rows, rng)
@@ -209,8 +217,7 @@ class AbstractAutoencoder(
             sample = self._reservoir + sample
         self._reservoir = sample
         sample = torch.from_numpy(sample.X).double()
-        with self._keeping_networks():
-            return self._with_density(sample, sample.shape[0], rng)
+        return self._density_after_training(sample, sample.shape[0], rng)
 
     def _sampled(self, rows, rng):
         """Return a uniform `BottomK` of a block of rows (n, d); leave `rng` unchanged.
@@ -219,25 +226,31 @@ class AbstractAutoencoder(
         """
         n, d = rows.shape
         size = max(_LEAST_ROWS, min(_MOST_ROWS, _MOST_ENTRIES // max(1, d)))
+        if isinstance(rows, Stream):
+            return rows.sketch.smallest(size)
         seed = (torch_seed(copy.deepcopy(rng)) + self.net_.n_steps_) % 2**31
         keys, chosen = random_keys(n, size, np.random.RandomState(seed))
         X = rows[torch.from_numpy(chosen).to(rows.device)].cpu().numpy()
         return BottomK(size, keys, X, np.ones(keys.size))
 
+    def _density_after_training(self, rows, n_training, rng):
+        """Return what `_with_density` returns; if it fails, keep the networks."""
+        self._adopt()
+        what = "fitting the noise and the density of codes failed"
+        with self._failing(what, "Correct the cause"):
+            return self._with_density(rows, n_training, rng)
+
     @contextmanager
-    def _keeping_networks(self):
-        """Keep the trained networks if the body raises."""
+    def _failing(self, what, advice):
+        """Turn an error of the body into a LatentDensityError."""
         try:
             yield
         except LatentDensityError:
-            self._adopt()
             raise
         except Exception as error:
-            self._adopt()
             raise LatentDensityError(
                 f"The networks of {type(self).__name__} are trained and kept, but "
-                f"fitting the noise and the density of codes failed: {error}. Correct "
-                "the cause and call fit_latent_density(X)."
+                f"{what}: {error}. {advice} and call fit_latent_density(X)."
             ) from error
 
     # -- the density after training ----------------------------------------------
@@ -272,12 +285,7 @@ class AbstractAutoencoder(
         _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
         rows = torch.tensor(self._coordinates.standardized(X))
         rng = generator(self.random_state)
-        before = dict(vars(self))
-        try:
-            self._adopt(self._with_density(rows, rows.shape[0], rng))
-        except BaseException:
-            self.__dict__.update(before)
-            raise
+        self._adopt(self._with_density(rows, rows.shape[0], rng))
         return self
 
     def _with_density(self, rows, n_training, rng):
@@ -293,14 +301,14 @@ class AbstractAutoencoder(
             prior = self._prior_in_training(codes)
             learns_prior = prior is None
             prior = prior or normal_density_of(codes)
-            posterior = self._posterior_under(prior, codes, module)
+            posterior = Posterior(module, prior, codes)
             calibrate(posterior, few, learns_prior)
             density = getattr(self, "latent_density", None)
             if density is not None or learns_prior:
                 n_draws = -(-LEAST_DRAWS // few.shape[0])
                 draws = posterior_draws(posterior, few, n_draws, rng)
                 density, prior = self._fitted_prior(density, draws, torch_seed(rng))
-                posterior = self._posterior_under(prior, codes, module)
+                posterior = Posterior(module, prior, codes)
             elif not isinstance(self._prior_density, str):
                 density = self._prior_density
         answer = {"_inference": posterior, "latent_density_": density}
@@ -311,25 +319,17 @@ class AbstractAutoencoder(
 
     def _fitted_prior(self, wanted, draws, seed):
         """Return a density fitted to draws (n, m, k), and the density as a prior."""
-        try:
+        named = "the default mixture" if wanted is None else repr(wanted)
+        what = f"{named} cannot be used as the density of codes"
+        with self._failing(what, "Set another latent_density"):
             density = fit_latent_density(wanted, draws, seed)
             prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
             check_prior(prior)
-        except Exception as error:
-            named = "the default mixture" if wanted is None else repr(wanted)
-            raise LatentDensityError(
-                f"The networks of {type(self).__name__} are trained and kept, but "
-                f"{named} cannot be used as the density of codes: {error}. Set another "
-                "latent_density and call fit_latent_density(X)."
-            ) from error
         return density, prior
 
     def _twin(self):
         """Return a copy of the module in double precision on the CPU."""
         return float64_copy(self.net_.module_).cpu()
-
-    def _posterior_under(self, prior, codes, module=None):
-        return Posterior(module or self._twin(), prior, codes)
 
     def sample_latent(
         self, n_samples: int = 1, *, random_state: RandomState = None
@@ -436,9 +436,7 @@ class AbstractAutoencoder(
     def _n_latent(self):
         return self._fitted_n_components
 
-    @property
-    def _n_features_out(self):
-        return self._fitted_n_components
+    _n_features_out = _n_latent
 
     @property
     def _bytes_per_row(self):

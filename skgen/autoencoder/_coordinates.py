@@ -3,25 +3,24 @@
 import numpy as np
 
 from skgen._checks import InvalidParameterError, column_names
-from skgen._whitening import DiagonalWhitening, estimate_whitening
+from skgen._whitening import DiagonalWhitening, whitening_of
 
 
 class Coordinates:
     """Scaling of the features: unit variance for "gaussian", else the identity.
 
-    Estimated from rows X (n, d).
+    Estimated from `TrainingRows` (n, d).
     """
 
-    def __init__(self, model, X):
+    def __init__(self, model, rows):
         self.owner = type(model).__name__
         self.likelihood = model.likelihood
         self.is_normal = model.likelihood == "gaussian"
         self.shared = model.noise_covariance == "spherical"
-        d = X.shape[1]
+        d = rows.shape[1]
         if self.is_normal:
-            self.whitening = estimate_whitening(
-                X,
-                np.ones(X.shape[0]),
+            self.whitening = whitening_of(
+                rows.moments,
                 model.noise_covariance,
                 dtype=model._fit_dtype,
                 names=column_names(model),

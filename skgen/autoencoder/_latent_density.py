@@ -7,10 +7,9 @@ import warnings
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
-from sklearn.frozen import FrozenEstimator
 
+from skgen._interop import normal_components
 from skgen.autoencoder._prior import AnyDensity, NormalMixture, RoundMixture
-from skgen.kde import GaussianKDE
 from skgen.mixture import EMGaussianMixture
 
 # Candidates for the number of components, in this order.
@@ -73,51 +72,6 @@ def _mixture(n_components, seed):
     return EMGaussianMixture(n_components, random_state=seed)
 
 
-def normal_components(density):
-    """Return weights, means and precisions of a Gaussian mixture, or else None."""
-    names = ("weights_", "means_", "covariances_", "covariance_type")
-    if not all(hasattr(density, name) for name in names):
-        return None
-    weights, means = np.asarray(density.weights_), np.asarray(density.means_)
-    covariances = np.asarray(density.covariances_)
-    K, k = means.shape
-    kind = getattr(density, "_fitted_covariance_type", density.covariance_type)
-    if kind == "full":
-        wide = covariances
-    elif kind == "tied":
-        wide = np.broadcast_to(covariances, (K, k, k))
-    elif kind == "diag":
-        wide = covariances[:, :, None] * np.eye(k)
-    elif kind == "spherical":
-        wide = covariances[:, None, None] * np.eye(k)
-    elif kind == "lowrank":
-        columns, diagonal = covariances[:, :, :-1], covariances[:, :, -1]
-        wide = columns @ columns.transpose(0, 2, 1) + diagonal[:, :, None] * np.eye(k)
-    else:
-        return None
-    # Mixtures of scikit-learn can have components of weight 0.
-    kept = weights > 0
-    return weights[kept], means[kept], np.linalg.inv(wide[kept])
-
-
-def few_kernels(density):
-    """Return (samples (C, k), width) of a `GaussianKDE` with few kernels, or else None.
-
-    The kernels must have equal weights and one isotropic bandwidth.
-    """
-    if isinstance(density, FrozenEstimator):
-        density = density.estimator
-    # A subclass could define another density.
-    if type(density) is not GaussianKDE or density.bounds is not None:
-        return None
-    samples, weights = density.X_train_, density.weights_
-    if len(samples) > _MOST_KERNELS or np.ptp(weights) > 1e-12 * weights.max():
-        return None
-    if np.size(density.covariance_) != 1:
-        return None
-    return samples, math.sqrt(np.asarray(density.covariance_).item())
-
-
 def is_density(value):
     """Return whether a value has the methods of a density estimator."""
     return not inspect.isclass(value) and all(
@@ -129,11 +83,20 @@ def is_density(value):
 def as_prior(density, codes):
     """Return a fitted density as a prior; codes (n, k) guide an `AnyDensity`."""
     components = normal_components(density)
-    if components is not None:
-        return NormalMixture(*components)
-    kernels = few_kernels(density)
-    if kernels is not None:
-        return RoundMixture(*kernels)
+    if components is None:
+        return AnyDensity(density, codes)
+    weights, means, covariances = components
+    if len(covariances) == len(weights):
+        kept = weights > 0  # scikit-learn's mixtures can have weights of 0
+        return NormalMixture(
+            weights[kept], means[kept], np.linalg.inv(covariances[kept])
+        )
+    variance = covariances[0, 0, 0]
+    few_and_equal = (
+        len(weights) <= _MOST_KERNELS and np.ptp(weights) <= 1e-12 * weights.max()
+    )
+    if few_and_equal and (covariances[0] == variance * np.eye(means.shape[1])).all():
+        return RoundMixture(means, math.sqrt(variance))
     return AnyDensity(density, codes)
 
 

@@ -1,6 +1,7 @@
 """Modes of the posteriors of latents, by damped Gauss-Newton steps."""
 
 import math
+from typing import NamedTuple
 
 import torch
 
@@ -16,7 +17,7 @@ LOW_DIMENSION = 2
 _CHORDS = 2
 
 # Step sizes to try if the full Gauss-Newton step gains too little.
-_SHARES = (0.5, 0.25, 0.1, 0.02)
+_STEP_SIZES = (0.5, 0.25, 0.1, 0.02)
 
 # Iteration ends when the predicted gain of a step falls below this, in nats.
 _TOLERANCE = 1e-4
@@ -28,13 +29,12 @@ _SAME_MODE = 0.25
 def by_blocks(function, size, *parts):
     """Apply `function` to arrays (n, ...) in padded blocks of `size` rows.
 
-    Return the list of its outputs (n, ...).
+    Return its output (n, ...), or the list of its outputs.
     """
     # The rounding of a matrix product depends on its size. With blocks of equal size,
     # the result for a row depends on the other rows in the last bit at most.
-    n = parts[0].shape[0]
-    answers = []
-    for start in range(0, n, size):
+    blocks = []
+    for start in range(0, parts[0].shape[0], size):
         block = [part[start : start + size] for part in parts]
         missing = size - block[0].shape[0]
         if missing:
@@ -43,64 +43,60 @@ def by_blocks(function, size, *parts):
                 for part in block
             ]
         answer = function(*block)
-        answers.append([part[: size - missing] for part in answer])
-    return [torch.cat(part) for part in zip(*answers, strict=True)]
+        single = isinstance(answer, torch.Tensor)
+        answers = (answer,) if single else answer
+        blocks.append([part[: size - missing] for part in answers])
+    joined = [torch.cat(part) for part in zip(*blocks, strict=True)]
+    return joined[0] if single else joined
 
 
-class Modes(tuple):
-    """Modes z (n, M, k), their log-evidence (n, M) and curvature factors (n, M, k, k).
+class Modes(NamedTuple):
+    """Modes, their log-evidence by Laplace's method, and their curvature factors."""
 
-    The evidence is Laplace's approximation. The factors are lower triangular.
-    """
-
-    def __new__(cls, z, log_evidence, factors):
-        return super().__new__(cls, (z, log_evidence, factors))
-
-    z = property(lambda self: self[0])
-    log_evidence = property(lambda self: self[1])
-    factors = property(lambda self: self[2])
+    z: torch.Tensor  # (n, M, k)
+    log_evidence: torch.Tensor  # (n, M)
+    factors: torch.Tensor  # (n, M, k, k), lower triangular
 
 
 class Ascents:
-    """Pairs of a row index (N,) and a latent (N, k), which ascends to a mode."""
+    """Latents z (n, S, k) that ascend to modes of the posteriors of rows x (n, d')."""
 
-    def __init__(self, posterior, x, row, z, value=None, component=None):
-        self.posterior, self.x, self.row, self.z = posterior, x, row, z
-        self.size = posterior.ascents_in_block(z.shape[1])
-        prior = posterior.prior
+    def __init__(self, posterior, x, z, component=None, value=None):
+        self.posterior, self.x, self.z = posterior, x, z.contiguous()
+        n, n_starts, k = z.shape
+        self.size = posterior.ascents_in_block(k)
+        self.row = torch.arange(n).repeat_interleave(n_starts)
         if component is None:
             component = by_blocks(
-                lambda z: (prior.log_components(z).argmax(dim=1),), self.size, z
-            )[0]
+                lambda z: posterior.prior.log_components(z).argmax(dim=1),
+                self.size,
+                self.z.view(-1, k),
+            ).view(n, n_starts)
         self.component = component
         if value is None:
-            value = self._blocks(self._joint, slice(None), z, component)[0]
-        self.value = value
+            value = self._blocks(self._joint, slice(None)).view(n, n_starts)
+        self.value = value  # (n, S)
 
-    def chosen(self, ascents):
-        """Return the ascents with the indices `ascents`."""
-        parts = (self.row, self.z, self.value, self.component)
-        return Ascents(self.posterior, self.x, *(part[ascents] for part in parts))
+    def chosen(self, starts):
+        """Return the ascents with the indices `starts` (n, S')."""
+        row = torch.arange(starts.shape[0])[:, None]
+        parts = (self.z, self.component, self.value)
+        return Ascents(self.posterior, self.x, *(part[row, starts] for part in parts))
 
-    def joined(self, others, n_own, n_others):
-        """Return these ascents and `others`: n_own and n_others for each row."""
-        n = self.x.shape[0]
-
-        def both(name):
-            one, other = getattr(self, name), getattr(others, name)
-            parts = (
-                one.view(n, n_own, *one.shape[1:]),
-                other.view(n, n_others, *other.shape[1:]),
-            )
-            return torch.cat(parts, dim=1).flatten(0, 1)
-
-        names = ("row", "z", "value", "component")
-        return Ascents(self.posterior, self.x, *map(both, names))
+    def joined(self, others):
+        """Return these ascents and `others` of the same rows."""
+        parts = zip(
+            (self.z, self.component, self.value),
+            (others.z, others.component, others.value),
+            strict=True,
+        )
+        both = (torch.cat(part, dim=1) for part in parts)
+        return Ascents(self.posterior, self.x, *both)
 
     def climb(self, n_steps):
         """Take `n_steps` damped Gauss-Newton steps with chord steps between them."""
-        active = torch.arange(self.z.shape[0])
-        chords = _CHORDS if self.z.shape[1] > LOW_DIMENSION else 0
+        active = torch.arange(self.row.numel())
+        chords = _CHORDS if self.z.shape[2] > LOW_DIMENSION else 0
         for _ in range(n_steps):
             active, factors = self._move(self._step, active)
             for _ in range(chords):
@@ -111,54 +107,40 @@ class Ascents:
 
     def _move(self, step, active, *factors):
         """Take a step; return the ascents that go on, and their factors."""
-        z, value, going, factors = self._blocks(
-            step,
-            active,
-            self.z[active],
-            self.value[active],
-            self.component[active],
-            *factors,
+        value = self.value.view(-1)
+        z, value[active], going, factors = self._blocks(
+            step, active, value[active], *factors
         )
-        self.z[active], self.value[active] = z, value
+        self.z.view(-1, z.shape[1])[active] = z
         return active[going], factors[going]
 
     def laplace(self):
-        """Return latents (N, k), log-evidence (N,) and curvature factors (N, k, k).
-
-        A duplicate of a better mode of the same row has a log-evidence of -inf.
-        """
-        factors, log_dets = self._blocks(
-            self._curvature, slice(None), self.z, self.component
-        )
-        k = self.z.shape[1]
+        """Return the `Modes`, best first; duplicates have a log-evidence of -inf."""
+        n, n_starts, k = self.z.shape
+        L, log_dets = self._blocks(self._curvature, slice(None))
+        log_dets = log_dets.view(n, n_starts)
         log_evidence = self.value + 0.5 * k * math.log(2 * math.pi) - log_dets
-        n = int(self.row[-1]) + 1
-        z = self.z.view(n, -1, k)
-        L = factors.view(n, -1, k, k)
-        log_evidence = log_evidence.view(n, -1)
-        component = self.component.view(n, -1)
         order = log_evidence.argsort(dim=1, descending=True, stable=True)
-        rows = torch.arange(n)[:, None]
-        z, L = z[rows, order], L[rows, order]
-        log_evidence, component = (
-            log_evidence[rows, order].clone(),
-            component[rows, order],
-        )
-        for later in range(1, z.shape[1]):
+        best = torch.arange(n)[:, None], order
+        z, component = self.z[best], self.component[best]
+        L, log_evidence = L.view(n, n_starts, k, k)[best], log_evidence[best]
+        for later in range(1, n_starts):
             offsets = z[:, later : later + 1] - z[:, :later]  # (n, later, k)
             white = (offsets[..., None, :] @ L[:, :later])[..., 0, :]
             same = white.square().sum(-1) < _SAME_MODE
             same &= component[:, later : later + 1] == component[:, :later]
             same &= log_evidence[:, :later] > -math.inf
             log_evidence[same.any(dim=1), later] = -math.inf
-        return z.reshape(-1, k), log_evidence.reshape(-1), L.reshape(-1, k, k)
+        return Modes(z, log_evidence, L)
 
     def _blocks(self, function, ascents, *parts):
-        """Apply a function of rows (n, d) and `parts` to ascents, block by block."""
+        """Apply a function of rows, latents, components and `parts` to ascents."""
         return by_blocks(
             lambda row, *parts: function(self.x[row], *parts),
             self.size,
             self.row[ascents],
+            self.z.view(-1, self.z.shape[2])[ascents],
+            self.component.reshape(-1)[ascents],
             *parts,
         )
 
@@ -167,11 +149,8 @@ class Ascents:
         prior = self.posterior.prior
         a = self.posterior.decode(z)
         white = self._white(z, component)
-        return (
-            self.posterior.module.likelihood.log_density(x, a)
-            + prior.log_scales[component]
-            - 0.5 * white.square().sum(-1),
-        )
+        log_p = self.posterior.module.likelihood.log_density(x, a)
+        return log_p + prior.log_scales[component] - 0.5 * white.square().sum(-1)
 
     def _white(self, z, component):
         prior = self.posterior.prior
@@ -188,7 +167,7 @@ class Ascents:
         weighted = J * likelihood.information(a)[:, None]
         return slope, weighted @ J.mT + prior.precisions[component]
 
-    def _step(self, x, z, value, component):
+    def _step(self, x, z, component, value):
         """Return latents, values, whether to continue, and curvature factors."""
         slope, H = self._linear(x, z, component)
         factors = cholesky(H)
@@ -196,31 +175,31 @@ class Ascents:
         promised = (slope * step).sum(-1)
         project = self.posterior.prior.project
         new = project(z + step)
-        best = self._joint(x, new, component)[0]
+        best = self._joint(x, new, component)
         # Comparisons with NaN are false, so that a NaN is never accepted.
         enough = best - value > 0.2 * promised
         best = torch.where(best > value, best, value)
         new = torch.where((best > value)[:, None], new, z)
         if not enough.all():
-            for share in _SHARES:
-                shorter = project(z + share * step)
-                reached = self._joint(x, shorter, component)[0]
+            for size in _STEP_SIZES:
+                shorter = project(z + size * step)
+                reached = self._joint(x, shorter, component)
                 better = (reached > best) & ~enough
                 best = torch.where(better, reached, best)
                 new = torch.where(better[:, None], shorter, new)
         going = (promised > _TOLERANCE) & (best > value)
         return new, best, going, factors
 
-    def _chord(self, x, z, value, component, factors):
+    def _chord(self, x, z, component, value, factors):
         """Return the values of `_step` for a step with the given curvature factors."""
         with torch.enable_grad():
             z = z.detach().requires_grad_()
-            total = self._joint(x, z, component)[0].sum()
+            total = self._joint(x, z, component).sum()
             (slope,) = torch.autograd.grad(total, z)
         z = z.detach()
         step = torch.cholesky_solve(slope[..., None], factors)[..., 0]
         new = self.posterior.prior.project(z + step)
-        reached = self._joint(x, new, component)[0]
+        reached = self._joint(x, new, component)
         better = reached > value
         new = torch.where(better[:, None], new, z)
         going = (slope * step).sum(-1) > _TOLERANCE

@@ -204,14 +204,16 @@ def _refused(model, name, rule, what):
 
 
 class AutoencoderModule(LossModule):
-    """Abstract loss of an encoder, a decoder and a likelihood.
+    """Abstract loss of an encoder, a decoder and a likelihood, with its parameters.
 
     varying: mask (d,) of the features that the likelihood is of. The networks take and
     return all d features; constant features do not enter the loss.
     """
 
-    def __init__(self, encoder, decoder, likelihood, varying):
+    def __init__(self, encoder, decoder, likelihood, varying, **parameters):
         super().__init__()
+        for name, value in parameters.items():
+            setattr(self, name, value)
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.register_buffer("kept", None if varying.all() else varying.nonzero()[:, 0])
         self.width = int(varying.sum())
@@ -229,9 +231,8 @@ class AutoencoderModule(LossModule):
         """Return the codes (n, k) of rows (n, d)."""
         return self.encoder(x)
 
-    def posterior(self, x):
-        """Return means and log-variances of codes: (n, k) each.
-
-        The log-variances are None for a deterministic encoder.
-        """
-        return self.encode(x), None
+    def reconstruct(self, x):
+        """Return the codes (n, k) of training rows (n, d) and log p(x | z): (n,)."""
+        x = self.likelihood.seen(x, self.generator)
+        z = self.encoder(x)
+        return z, self.likelihood.log_density(self.rows(x), self.decode(z))

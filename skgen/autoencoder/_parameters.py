@@ -10,15 +10,17 @@ from sklearn.base import BaseEstimator
 from torch import nn
 
 from skgen._checks import check_choice, check_integer, invalid_parameter, is_integer
+from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen.autoencoder._latent_density import is_density
 from skgen.autoencoder._networks import ACTIVATIONS
+from skgen.neural._parameters import TRAINING
 
+Density = BaseEstimator
 Network = nn.Module | Callable[[int, int], nn.Module]
 Optimizer = str | type[torch.optim.Optimizer]
 Sizes = tuple[int, ...] | list[int]
 
-# Completes the docstring of each autoencoder.
 AUTOENCODER = r"""
 Parameters
 ----------
@@ -115,6 +117,9 @@ underestimated by tens of nats; they remain outliers. Scoring a row costs about 
 passes through the decoder for each latent dimension.
 """
 
+# Decorator of an autoencoder that completes its docstring.
+with_docs = documented(AUTOENCODER, TRAINING)
+
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 
 
@@ -129,7 +134,7 @@ class AutoencoderParameters:
     image_shape: Sizes | None
     likelihood: str
     noise_covariance: str
-    latent_density: BaseEstimator | None
+    latent_density: Density | None
     n_importance_samples: int
     max_epochs: int
     batch_size: int | str

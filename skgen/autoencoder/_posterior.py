@@ -10,6 +10,7 @@ the last bit at most.
 """
 
 import math
+from functools import cached_property
 
 import torch
 
@@ -54,10 +55,9 @@ class Posterior:
     def __init__(self, module, prior, codes):
         self.module, self.prior = module, prior
         self.codes = None if codes is None else codes[:_BANK]
-        self._found = self._widest = None
 
     def __getstate__(self):
-        return {**vars(self), "_found": None, "_widest": None}
+        return {name: vars(self)[name] for name in ("module", "prior", "codes")}
 
     # -- density and modes -------------------------------------------------------
 
@@ -69,7 +69,7 @@ class Posterior:
                 return evidence[:, 0]
             if n_samples == 0:
                 return torch.logsumexp(self.modes(rows).log_evidence, dim=1)
-            if self._points() is None:
+            if self._points is None:
                 return self._importance(rows, n_samples)
             # For a wide posterior, points of the prior alone are sufficient.
             answer, effective = self._by_prior(self.module.rows(rows))
@@ -90,47 +90,38 @@ class Posterior:
 
     def modes(self, rows, from_encoder_only=False):
         """Return the `Modes` of the posterior of each row (n, d), best first."""
-        x = self.module.rows(rows)
-        z = self._encoded(rows)[:, None]  # (n, 1, k)
-        if not from_encoder_only:
-            z = torch.cat([z, self._starts(x)], dim=1)  # (n, S, k)
-        n, n_starts, k = z.shape
-        row = torch.arange(n).repeat_interleave(n_starts)
-        ascents = Ascents(self, x, row, z.reshape(-1, k))
+        x, z = self.module.rows(rows), self._encoded(rows)[:, None]  # (n, 1, k)
+        if from_encoder_only:
+            ascents = Ascents(self, x, z)
+            ascents.climb(_STEPS_FROM_ENCODER)
+            return ascents.laplace()
+        ascents = Ascents(self, x, torch.cat([z, self._starts(x)], dim=1))
+        n_starts, k = ascents.z.shape[1:]
         followed = _FOLLOWED if k <= LOW_DIMENSION else _FOLLOWED_IN_MANY
         if n_starts > followed:
             if k <= LOW_DIMENSION:
                 ascents.climb(1)
-            value = ascents.value.view(n, n_starts).clone()
+            value = ascents.value.clone()
             value[:, 0] = math.inf  # always keep the encoder's code
-            best = value.topk(followed, dim=1).indices
-            chosen = (torch.arange(n)[:, None] * n_starts + best).reshape(-1)
-            ascents = ascents.chosen(chosen)
-            n_starts = followed
-        ascents.climb(_STEPS_FROM_ENCODER if from_encoder_only else _STEPS)
-        if self.prior.n_neighbours and not from_encoder_only:
-            ascents = self._with_neighbours(ascents, n_starts)
-            n_starts += self.prior.n_neighbours
-        return Modes(
-            *(part.view(n, n_starts, *part.shape[1:]) for part in ascents.laplace())
-        )
+            ascents = ascents.chosen(value.topk(followed, dim=1).indices)
+        ascents.climb(_STEPS)
+        if self.prior.n_neighbours:
+            ascents = ascents.joined(self._neighbours(ascents))
+        return ascents.laplace()
 
-    def _with_neighbours(self, ascents, n_starts):
-        """Return ascents, with modes of components near the best mode of each row."""
-        n, k = ascents.x.shape[0], ascents.z.shape[1]
+    def _neighbours(self, ascents):
+        """Return ascents to modes of components near the best mode of each row."""
+        best = ascents.value.argmax(dim=1, keepdim=True)
+        z = ascents.chosen(best).z  # (n, 1, k)
         n_more = self.prior.n_neighbours
-        best = ascents.value.view(n, n_starts).argmax(dim=1)
-        z = ascents.z.view(n, n_starts, k)[torch.arange(n), best]
-
-        def nearest(z):
-            return (self.prior.log_components(z).topk(n_more, dim=1).indices,)
-
-        component = by_blocks(nearest, ascents.size, z)[0].reshape(-1)
-        row = torch.arange(n).repeat_interleave(n_more)
-        z = z.repeat_interleave(n_more, dim=0)
-        others = Ascents(self, ascents.x, row, z, component=component)
+        component = by_blocks(
+            lambda z: self.prior.log_components(z).topk(n_more, dim=1).indices,
+            ascents.size,
+            z[:, 0],
+        )
+        others = Ascents(self, ascents.x, z.expand(-1, n_more, -1), component)
         others.climb(_STEPS_FROM_ENCODER)
-        return ascents.joined(others, n_starts, n_more)
+        return others
 
     def decode(self, z):
         """Return the decoder outputs (..., d') for latents (..., k)."""
@@ -148,54 +139,53 @@ class Posterior:
 
     def _encoded(self, rows):
         """Return the latents (n, k) of the encoder's codes."""
-        return by_blocks(
-            lambda x: (
-                self.prior.project(self.prior.from_code(self.module.encode(x))),
-            ),
-            self.ascents_in_block(self.codes.shape[1]),
-            rows,
-        )[0]
+        size = self.ascents_in_block(self.codes.shape[1])
+        return by_blocks(lambda x: self._latents(self.module.encode(x)), size, rows)
+
+    def _latents(self, codes):
+        """Return the latents (n, k) of codes (n, k)."""
+        return self.prior.project(self.prior.from_code(codes))
 
     def _starts(self, x):
         """Return the best point of each group of the bank: (n, groups, k)."""
-        bank = self._bank()
+        bank = self._bank
 
         def best(x):
             joint = bank.joint(x)  # (n, N), up to a constant for each row
             each = [
                 start + joint[:, start:stop].argmax(1) for start, stop in bank.groups
             ]
-            return (torch.stack(each, dim=1),)
+            return torch.stack(each, dim=1)
 
-        return bank.z[by_blocks(best, bank.rows_at_once, x)[0]]
+        return bank.z[by_blocks(best, bank.rows_at_once, x)]
 
-    def _bank(self):
-        """Return the `Points` from which initial values are chosen."""
-        return self._prepared()[0]
-
+    @cached_property
     def _points(self):
         """Return the `Points` of the prior that join the proposal, or None."""
-        return self._prepared()[1]
+        if self.codes.shape[1] > _JOINING and self.prior.smooth:
+            return None
+        return Points(self, self.prior.spread(_BANK))
 
-    def _prepared(self):
-        """Return the bank and the points of the prior, computed on first use."""
-        if self._found is None:
-            k = self.codes.shape[1]
-            points = bank = None
-            if k <= _JOINING or not self.prior.smooth:
-                points = bank = Points(self, self.prior.spread(_BANK))
-            if k > LOW_DIMENSION or bank is None:
-                codes = torch.as_tensor(self.codes, dtype=torch.float64)
-                z = self.prior.project(self.prior.from_code(codes))
-                bank = Points(self, z)
-            self._found = bank, points
-        return self._found
+    @cached_property
+    def _bank(self):
+        """Return the `Points` from which initial values are chosen."""
+        if self.codes.shape[1] <= LOW_DIMENSION:
+            return self._points
+        codes = torch.as_tensor(self.codes, dtype=torch.float64)
+        return Points(self, self._latents(codes))
+
+    @cached_property
+    def _width(self):
+        """Return the size of the largest layer output of the decoder for one code."""
+        one = torch.zeros(1, self.codes.shape[1], dtype=torch.float64)
+        with torch.no_grad():
+            return max(1, widest(self.module.decoder, one))
 
     # -- importance sampling ---------------------------------------------------------
 
     def _by_prior(self, x):
         """Return log p(x) by points of the prior, and effective sample sizes: (n,)."""
-        points = self._points()
+        points = self._points
 
         def mean(x):
             log_p = points.joint(x) - points.log_prior
@@ -213,16 +203,16 @@ class Posterior:
         x, modes = self.module.rows(rows), self.modes(rows)
         k = modes.z.shape[2]
         u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
-        entries = n_samples * max(self._width(), k * modes.z.shape[1])
-        if self._points() is not None:
-            entries += self._points().z.shape[0] * k * modes.z.shape[1]
+        entries = n_samples * max(self._width, k * modes.z.shape[1])
+        if self._points is not None:
+            entries += self._points.z.shape[0] * k * modes.z.shape[1]
         size = max(1, min(BLOCK_ROWS // 16, BLOCK_ENTRIES // entries))
         return by_blocks(
-            lambda x, *parts: (self._estimate(x, Modes(*parts), u, noise),),
+            lambda x, *parts: self._estimate(x, Modes(*parts), u, noise),
             size,
             x,
             *modes,
-        )[0]
+        )
 
     def _estimate(self, x, modes, u, noise):
         """Return the estimate of log p(x): (n,) for a block of rows (n, d')."""
@@ -235,7 +225,7 @@ class Posterior:
             x[:, None], self.decode(z.reshape(-1, k)).view(n, m, -1)
         )
         log_q = proposal.log_density(z)  # (n, m)
-        points = self._points()
+        points = self._points
         if points is None:
             return torch.logsumexp(log_joint - log_q, dim=1) - math.log(m)
         # Treat samples of the prior and of the proposal as samples of their mixture
@@ -252,14 +242,6 @@ class Posterior:
         )
         return with_control(log_joint - log_mix, log_prior - log_mix)
 
-    def _width(self):
-        """Return the size of the largest layer output of the decoder for one code."""
-        if self._widest is None:
-            with torch.no_grad():
-                one = torch.zeros(1, self.codes.shape[1], dtype=torch.float64)
-                self._widest = max(1, widest(self.module.decoder, one))
-        return self._widest
-
     # -- blocks ------------------------------------------------------------------------
 
     def ascents_in_block(self, k):
@@ -269,7 +251,7 @@ class Posterior:
             8,
             min(
                 BLOCK_ROWS,
-                BLOCK_ENTRIES // ((k + 1) * self._width()),
+                BLOCK_ENTRIES // ((k + 1) * self._width),
                 BLOCK_WORK // max(1, n_weights),
             ),
         )

@@ -15,12 +15,11 @@ from skgen._checks import (
     check_nonnegative,
     invalid_parameter,
 )
-from skgen._docs import documented
 from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import AUTOENCODER, Network, Optimizer, Sizes
+from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_docs
 from skgen.autoencoder._prior import Cube, Ring, standard_normal
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
@@ -28,12 +27,6 @@ from skgen.autoencoder._sliced_wasserstein import (
     sliced_distance_to_normal,
 )
 from skgen.kde import GaussianKDE
-from skgen.neural._parameters import TRAINING
-
-NAMED = ("normal", "uniform", "ring")
-
-# Radii of "ring".
-RADII = (0.8, 1.2)
 
 # Bandwidth of the kernel at each sample, relative to the standard deviation of the
 # samples.
@@ -50,14 +43,8 @@ class Sliced(AutoencoderModule):
     None is the standard normal prior, by its quantiles.
     """
 
-    def __init__(self, *networks, weight, n_projections, draw):
-        super().__init__(*networks)
-        self.weight, self.n_projections, self.draw = weight, n_projections, draw
-
     def forward(self, x):
-        x = self.likelihood.seen(x, self.generator)
-        z = self.encoder(x)  # (n, k)
-        fit = self.likelihood.log_density(self.rows(x), self.decode(z)).mean()
+        z, fit = self.reconstruct(x)  # (n, k), (n,)
         projections = directions(
             self.n_projections, z.shape[1], z.detach(), self.generator
         )
@@ -66,15 +53,62 @@ class Sliced(AutoencoderModule):
         else:
             prior = self.draw(z.shape, self.generator).to(z.dtype)
             distance = sliced_distance(z, prior, projections)
-        return self.weight * z.shape[1] * distance - fit
+        return self.weight * z.shape[1] * distance - fit.mean()
+
+
+class Pool(torch.nn.Module):
+    """Random draws (n, k), with replacement, from stored draws (N, k)."""
+
+    def __init__(self, draws):
+        super().__init__()
+        self.register_buffer("draws", draws)
+
+    def forward(self, shape, generator):
+        chosen = torch.empty(shape[0], dtype=torch.long, device=self.draws.device)
+        return self.draws[chosen.random_(self.draws.shape[0], generator=generator)]
+
+
+class Uniform(torch.nn.Module):
+    """Uniform draws (n, k) from the cube [-1, 1]^k."""
+
+    def forward(self, shape, generator):
+        device = None if generator is None else generator.device
+        return torch.empty(shape, device=device).uniform_(-1, 1, generator=generator)
+
+
+class Shell(torch.nn.Module):
+    """Uniform draws (n, k) from the shell between two spheres."""
+
+    def __init__(self, inner, outer):
+        super().__init__()
+        self.inner, self.outer = inner, outer
+
+    def forward(self, shape, generator):
+        device = None if generator is None else generator.device
+        k = shape[1]
+        low, high = self.inner**k, self.outer**k
+        u = torch.empty(shape[0], 1, device=device).uniform_(generator=generator)
+        noise = torch.empty(shape, device=device).normal_(generator=generator)
+        size = noise.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        return noise * ((low + u * (high - low)) ** (1 / k) / size)
+
+
+# Priors by name: the density in k dimensions, and a module that draws codes from it.
+# None stands for exact quantiles in place of draws.
+_RADII = (0.8, 1.2)
+NAMED = {
+    "normal": (standard_normal, None),
+    "uniform": (Cube, Uniform),
+    "ring": (lambda k: Ring(k, *_RADII), lambda: Shell(*_RADII)),
+}
 
 
 def check_prior_parameter(model, name):
     """Raise unless a prior is a name, a fitted density or an array of samples."""
-    prior, k = model.prior, model.n_components
+    prior, k = getattr(model, name), model.n_components
     if isinstance(prior, str) and prior in NAMED:
         return
-    listed = ", ".join(repr(name) for name in NAMED)
+    listed = ", ".join(map(repr, NAMED))
     rule = (
         f"one of {listed}, a fitted density of {k} features with score_samples "
         f"and sample, or an array of samples of shape (n, {k})"
@@ -88,17 +122,51 @@ def check_prior_parameter(model, name):
                 if width is None
                 else f"one of {width} features"
             )
-            raise invalid_parameter(model, "prior", rule, Described(got))
+            raise invalid_parameter(model, name, rule, Described(got))
         try:
             check_prior(unguided(prior, k))
         except Exception as error:
             got = Described(f"{prior!r}, which cannot be used ({error})")
-            raise invalid_parameter(model, "prior", rule, got) from error
+            raise invalid_parameter(model, name, rule, got) from error
     elif isinstance(prior, str) or not is_table_of(prior, k):
-        raise invalid_parameter(model, "prior", rule, prior)
+        raise invalid_parameter(model, name, rule, prior)
 
 
-@documented(AUTOENCODER, TRAINING)
+def is_table_of(value, k):
+    """Return whether a value is a finite array (n, k) with two different rows."""
+    try:
+        table = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        return False
+    if table.shape[1:] != (k,) or not np.isfinite(table).all():
+        return False
+    return bool((table[1:] != table[:-1]).any())
+
+
+def unguided(density, k):
+    """Return a fitted density as a prior, without codes for a guide."""
+    return as_prior(density, np.concatenate([np.eye(k), -np.eye(k)]))
+
+
+def prior_density(prior):
+    """Return the name or the fitted density of a prior; samples become a KDE."""
+    if isinstance(prior, str) or hasattr(prior, "score_samples"):
+        return prior
+    samples = np.asarray(prior, dtype=np.float64)
+    width = _NARROW * np.sqrt(samples.var(axis=0).mean())
+    return GaussianKDE(float(width)).fit(samples)
+
+
+def training_draws(density, k):
+    """Return a module that draws codes from a prior, or None for exact quantiles."""
+    if isinstance(density, str):
+        module = NAMED[density][1]
+        return module and module()
+    pool = unguided(density, k).draw(_POOL, np.random.RandomState(0))
+    return Pool(torch.as_tensor(pool, dtype=torch.float32))
+
+
+@with_docs
 class SWAE(AbstractAutoencoder):
     r"""Sliced-Wasserstein autoencoder.
 
@@ -209,105 +277,20 @@ class SWAE(AbstractAutoencoder):
         self.swd_weight = swd_weight
         self.n_projections = n_projections
 
-    _loss_parameters: ClassVar = {
+    _loss_checks: ClassVar = {
         "prior": check_prior_parameter,
         "swd_weight": check_nonnegative,
         "n_projections": partial(check_integer, minimum=1),
     }
 
-    def _loss_module(self, *networks):
-        self._prior_density = prior_density(self.prior)
+    def _loss_module(self, *networks, prior, swd_weight, n_projections):
+        self._prior_density = prior_density(prior)
+        draw = training_draws(self._prior_density, self.n_components)
         return Sliced(
-            *networks,
-            weight=self.swd_weight,
-            n_projections=self.n_projections,
-            draw=prior_draws(self._prior_density, self.n_components),
+            *networks, weight=swd_weight, n_projections=n_projections, draw=draw
         )
 
     def _prior_in_training(self, codes):
         if isinstance(self._prior_density, str):
-            return named_prior(self._prior_density, self._fitted_n_components)
+            return NAMED[self._prior_density][0](self._fitted_n_components)
         return as_prior(self._prior_density, codes)
-
-
-def is_table_of(value, k):
-    """Return whether a value is a finite array (n, k) with two different rows."""
-    try:
-        table = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        return False
-    return (
-        table.ndim == 2
-        and table.shape[0] >= 2
-        and table.shape[1] == k
-        and bool(np.isfinite(table).all())
-        and bool((table != table[0]).any())
-    )
-
-
-def prior_density(prior):
-    """Return the name or the fitted density of a prior; samples become a KDE."""
-    if isinstance(prior, str) or hasattr(prior, "score_samples"):
-        return prior
-    samples = np.asarray(prior, dtype=np.float64)
-    width = _NARROW * np.sqrt(samples.var(axis=0).mean())
-    return GaussianKDE(float(width)).fit(samples)
-
-
-def named_prior(name, k):
-    """Return the prior in k dimensions with the given name."""
-    if name == "uniform":
-        return Cube(k)
-    return Ring(k, *RADII) if name == "ring" else standard_normal(k)
-
-
-def unguided(density, k):
-    """Return a fitted density as a prior, without codes for a guide."""
-    return as_prior(density, np.concatenate([np.eye(k), -np.eye(k)]))
-
-
-def prior_draws(density, k):
-    """Return a module that draws codes from a prior, or None for "normal"."""
-    if isinstance(density, str) and density == "normal":
-        return None
-    if isinstance(density, str):
-        return Uniform() if density == "uniform" else Shell(*RADII)
-    pool = unguided(density, k).draw(_POOL, np.random.RandomState(0))
-    return Pool(torch.as_tensor(pool, dtype=torch.float32))
-
-
-class Pool(torch.nn.Module):
-    """Random draws (n, k), with replacement, from stored draws (N, k)."""
-
-    def __init__(self, draws):
-        super().__init__()
-        self.register_buffer("draws", draws)
-
-    def forward(self, shape, generator):
-        chosen = torch.empty(shape[0], dtype=torch.long, device=self.draws.device)
-        return self.draws[chosen.random_(self.draws.shape[0], generator=generator)]
-
-
-class Uniform(torch.nn.Module):
-    """Uniform draws (n, k) from the cube [-1, 1]^k."""
-
-    def forward(self, shape, generator):
-        device = None if generator is None else generator.device
-        return torch.empty(shape, device=device).uniform_(-1, 1, generator=generator)
-
-
-class Shell(torch.nn.Module):
-    """Uniform draws (n, k) from the shell between two spheres."""
-
-    def __init__(self, inner, outer):
-        super().__init__()
-        self.inner, self.outer = inner, outer
-
-    def forward(self, shape, generator):
-        device = None if generator is None else generator.device
-        k = shape[1]
-        low, high = self.inner**k, self.outer**k
-        u = torch.empty(shape[0], 1, device=device).uniform_(generator=generator)
-        noise = torch.empty(shape, device=device).normal_(generator=generator)
-        size = noise.norm(dim=1, keepdim=True).clamp(min=1e-30)
-        return noise * ((low + u * (high - low)) ** (1 / k) / size)

@@ -7,16 +7,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from sklearn.base import BaseEstimator
 
 from skgen._checks import check_integer, check_nonnegative
-from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import AUTOENCODER, Network, Optimizer, Sizes
+from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
 from skgen.autoencoder._prior import standard_normal
-from skgen.neural._parameters import TRAINING
 
 # Bounds of the log-variances of codes, which keep sums and inverses finite.
 _LOG_VARIANCES = (-20.0, 15.0)
@@ -41,9 +38,8 @@ class Variational(AutoencoderModule):
     `beta` is the weight of the divergence.
     """
 
-    def __init__(self, *networks, beta, n_importance):
-        super().__init__(*networks)
-        self.beta, self.n_importance = beta, n_importance
+    def __init__(self, *networks, **parameters):
+        super().__init__(*networks, **parameters)
         self.register_buffer("n_steps", torch.zeros(()))
 
     def _weight(self):
@@ -102,7 +98,7 @@ class Variational(AutoencoderModule):
         return surrogate + (bound - surrogate).detach()
 
 
-@documented(AUTOENCODER, TRAINING)
+@with_docs
 class VAE(AbstractAutoencoder):
     r"""Variational autoencoder.
 
@@ -197,7 +193,7 @@ class VAE(AbstractAutoencoder):
         image_shape: Sizes | None = None,
         likelihood: str = "gaussian",
         noise_covariance: str = "diag",
-        latent_density: BaseEstimator | None = None,
+        latent_density: Density | None = None,
         n_importance_samples: int = 64,
         max_epochs: int = 100,
         batch_size: int | str = "auto",
@@ -216,15 +212,15 @@ class VAE(AbstractAutoencoder):
         self.beta = beta
         self.n_importance = n_importance
 
-    _loss_parameters: ClassVar = {
+    _loss_checks: ClassVar = {
         "beta": check_nonnegative,
         "n_importance": partial(check_integer, minimum=1),
     }
     _n_moments = 2
     _learns_noise = True
 
-    def _loss_module(self, *networks):
-        return Variational(*networks, beta=self.beta, n_importance=self.n_importance)
+    def _loss_module(self, *networks, **parameters):
+        return Variational(*networks, **parameters)
 
     def _prior_in_training(self, codes):
         return standard_normal(self._fitted_n_components)

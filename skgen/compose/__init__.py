@@ -7,9 +7,8 @@ from skgen._lazy import lazy_names
 if TYPE_CHECKING:
     from skgen.compose._changes import register_log_det
     from skgen.compose._classifier import GenerativeClassifier
-    from skgen.compose._make import make_generative_pipeline
     from skgen.compose._outliers import DensityOutlierDetector
-    from skgen.compose._pipeline import GenerativePipeline
+    from skgen.compose._pipeline import GenerativePipeline, make_generative_pipeline
 
 __all__ = [
     "DensityOutlierDetector",
@@ -27,7 +26,7 @@ if not TYPE_CHECKING:
             "DensityOutlierDetector": "skgen.compose._outliers",
             "GenerativeClassifier": "skgen.compose._classifier",
             "GenerativePipeline": "skgen.compose._pipeline",
-            "make_generative_pipeline": "skgen.compose._make",
+            "make_generative_pipeline": "skgen.compose._pipeline",
             "register_log_det": "skgen.compose._changes",
         },
     )

@@ -18,10 +18,17 @@ from typing import Any
 
 import numpy as np
 from scipy import special
+from scipy.stats import norm
+from sklearn.decomposition import PCA, IncrementalPCA
+from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.preprocessing import (
+    Binarizer,
     FunctionTransformer,
+    KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
@@ -29,28 +36,11 @@ from sklearn.preprocessing import (
 )
 
 from skgen._checks import InvalidParameterError, wrong_argument
+from skgen._columns import label_of
+from skgen._interop import framed_like
 from skgen._typing import ArrayLike
-from skgen.compose import _principal
-from skgen.compose._quantiles import log_slopes, quantile_range
-
-
-def _everywhere(step):
-    """Return no bounds, for a map that is onto."""
-
-
-def _forward(step, X):
-    """Return the transformed rows."""
-    return step.transform(X)
-
-
-def _inverse(step, Y):
-    """Return the rows whose transform is `Y`."""
-    return step.inverse_transform(Y)
-
-
-def _unknown_rounding(step, resolution):
-    """Return a rounding error of 0 and False for the mask, for unknown maps."""
-    return 0.0, False
+from skgen._warnings import warn_user
+from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
 
 
 @dataclass(frozen=True)
@@ -60,16 +50,13 @@ class Change:
     # (step, X, Y) -> (n,): log |det J| plus the log-density of the noise of X given Y.
     log_det: Callable | None
     # step -> None or the smallest and the largest value of each column of Y, (k,) each.
-    bounds: Callable = _everywhere
+    bounds: Callable = lambda step: None
     # (step, X) -> Y.
-    forward: Callable = _forward
+    forward: Callable = lambda step, X: step.transform(X)
     # (step, Y) -> X.
-    invert: Callable = _inverse
+    invert: Callable = lambda step, Y: step.inverse_transform(Y)
     # None or (step, n, rng) -> (n, d): samples of the noise of X given Y.
     noise: Callable | None = None
-    # (step, rounding error of X (d,)) -> rounding error of Y, and the mask of columns
-    # that hold rounding errors only, (k,) each.
-    rounding: Callable = _unknown_rounding
 
 
 # -- scalers -----------------------------------------------------------------------
@@ -83,37 +70,23 @@ def divided(step, X, Y):
 
 
 def multiplied(step, X, Y):
-    """Return log |det J| of a multiplication by `scale_`: (n,)."""
-    return np.full(X.shape[0], np.log(np.abs(step.scale_)).sum())
-
-
-def rounding_of_divided(step, resolution):
-    """Return the rounding error of the quotients (d,), and False for the mask."""
-    scale = getattr(step, "scale_", None)
-    return resolution / (1.0 if scale is None else np.abs(scale)), False
-
-
-def rounding_of_multiplied(step, resolution):
-    """Return the rounding error of the products (d,), and False for the mask."""
-    return resolution * np.abs(step.scale_), False
-
-
-def clipped_range(step):
-    """Return the bounds of a MinMaxScaler, (d,) each; None unless it clips."""
-    if not step.clip:
-        return None
-    low, high = np.asarray(step.feature_range, dtype=float)
-    d = step.n_features_in_
-    return np.full(d, low), np.full(d, high)
-
-
-def within_range(step, X, Y):
     """Return log |det J| of a MinMaxScaler (n,); -inf for clipped rows."""
-    log_det = multiplied(step, X, Y)
+    log_det = -divided(step, X, Y)
     if step.clip:
         outside = (step.data_min_ > X) | (step.data_max_ < X)
         log_det[outside.any(axis=1)] = -math.inf
     return log_det
+
+
+def clipped_range(step):
+    """Return the bounds of a MinMaxScaler, (d,) each; None unless it clips."""
+    return _same_bounds(step, *step.feature_range) if step.clip else None
+
+
+def _same_bounds(step, lower, upper):
+    """Return the same bounds for each feature, (d,) each."""
+    d = step.n_features_in_
+    return np.full(d, float(lower)), np.full(d, float(upper))
 
 
 # -- power transforms ----------------------------------------------------------------
@@ -130,17 +103,13 @@ def power(step, X, Y):
         logs = np.log(X)  # (n, d)
     else:
         logs = np.sign(X) * np.log1p(np.abs(X))
-    return logs @ (step.lambdas_ - 1) + _standardised(step, X, Y)
-
-
-def _standardised(step, X, Y):
-    return divided(step._scaler, X, Y) if step.standardize else 0.0
+    log_det = logs @ (step.lambdas_ - 1)
+    return log_det + divided(step._scaler, X, Y) if step.standardize else log_det
 
 
 def power_range(step):
     """Return the bounds of a PowerTransformer, (d,) each; some powers are bounded."""
     powers = step.lambdas_  # (d,)
-    lower, upper = np.full(powers.size, -math.inf), np.full(powers.size, math.inf)
     with np.errstate(divide="ignore"):
         upper = np.where(powers < 0, -1 / powers, math.inf)
         if step.method == "box-cox":
@@ -153,64 +122,154 @@ def power_range(step):
     return lower, upper
 
 
+# -- quantiles -----------------------------------------------------------------------
+
+# Distance from 0 and 1 at which scikit-learn clips quantiles of a normal output.
+_EDGE = 1e-7
+
+
+class TiedQuantilesError(ValueError):
+    """Quantiles coincide in `columns`: the map jumps there and has no slope."""
+
+    def __init__(self, columns):
+        super().__init__(columns)
+        self.columns = columns
+
+    def message(self, names=None):
+        """Return the message for the user, with the names of columns if known."""
+        n_tied = self.columns.size
+        more = f" ({n_tied} columns have ties)" if n_tied > 1 else ""
+        return (
+            "The quantiles of QuantileTransformer must differ to have a density. "
+            f"Column {label_of(self.columns[0], names)} has ties{more}: add noise of "
+            "one grid step with skgen.dequantize first."
+        )
+
+
+def log_slopes(step, X, Y):
+    """Return log |det J| of a QuantileTransformer (n,); -inf outside its quantiles."""
+    # Between the quantiles q_i and q_{i+1} the slope is (r_{i+1} - r_i) over
+    # (q_{i+1} - q_i), divided by the normal density at Y for a normal output.
+    steps = np.diff(step.quantiles_, axis=0)  # (q - 1, d)
+    tied = np.flatnonzero((steps <= 0).any(axis=0))
+    if tied.size:
+        raise TiedQuantilesError(tied)
+    log_slope = np.log(np.diff(step.references_)[:, None] / steps)
+    answer = np.zeros(X.shape[0])
+    for j, quantiles in enumerate(step.quantiles_.T):
+        x = X[:, j]
+        i = np.searchsorted(quantiles, x, side="right") - 1
+        answer += log_slope[i.clip(0, quantiles.size - 2), j]
+        if step.output_distribution == "normal":
+            answer -= norm.logpdf(Y[:, j])
+        answer[(x < quantiles[0]) | (x > quantiles[-1])] = -math.inf
+    return answer
+
+
+def quantile_range(step):
+    """Return the bounds of the output of a QuantileTransformer, (d,) each."""
+    if step.output_distribution == "uniform":
+        return _same_bounds(step, 0, 1)
+    edge = -norm.ppf(_EDGE - np.spacing(1))
+    return _same_bounds(step, -edge, edge)
+
+
+# -- principal components --------------------------------------------------------------
+
+# With fewer components than features, rows are x = mean + V' y + noise. The noise is
+# normal with the variance `noise_variance_` in the orthogonal complement of the rows of
+# V (probabilistic PCA; Tipping and Bishop, 1999).
+
+PRINCIPAL = PCA, IncrementalPCA
+
+
+def principal_log_det(step, X, Y):
+    r"""Return log |det J| plus the log-density of the noise: (n,).
+
+    .. math:: -\sum_i \log s_i - \tfrac{d - k}{2} \log(2 \pi \sigma^2)
+              - \frac{|r|^2}{2 \sigma^2}, \qquad r = x - \mu - V^\top (s y)
+    """
+    k, d = step.components_.shape
+    answer = np.full(X.shape[0], -np.log(whitening_scales(step)).sum())
+    if k < d:
+        residual = X - step.mean_ - (Y * whitening_scales(step)) @ step.components_
+        variance = _noise_variance(step)
+        answer -= 0.5 * (d - k) * math.log(2 * math.pi * variance)
+        answer -= 0.5 * np.einsum("ij,ij->i", residual, residual) / variance
+    return answer
+
+
+def principal_codes(step, X):
+    """Return the components (n, k) of (n, d) rows, or a dataframe."""
+    codes = step.transform(X)
+    # scikit-learn divides components of rounding errors by their size.
+    if not (step.whiten and _unresolved(step).any()):
+        return codes
+    some = _unresolved(step)
+    values = np.array(codes, dtype=np.float64)
+    V, scales = step.components_[some], whitening_scales(step)[some]
+    values[:, some] = (np.asarray(X) - step.mean_) @ V.T / scales
+    return framed_like(codes, values)
+
+
+def principal_mean(step, Y):
+    """Return the mean rows (n, d) of components (n, k)."""
+    return step.mean_ + (Y * whitening_scales(step)) @ step.components_
+
+
+def principal_noise(step, n, rng):
+    """Return (n, d) samples of the noise in the complement of the components."""
+    V = step.components_  # (k, d)
+    draws = rng.standard_normal((n, V.shape[1]))
+    draws -= (draws @ V.T) @ V
+    return math.sqrt(_noise_variance(step)) * draws
+
+
+def _unresolved(step):
+    """Return which variances are rounding errors of the largest variance: (k,)."""
+    variances = step.explained_variance_  # (k,)
+    eps = np.finfo(variances.dtype).eps
+    return variances <= ROUNDING_STEPS * eps * variances.max()
+
+
+def whitening_scales(step):
+    """Return the scales by which components are divided: (k,)."""
+    # Components without variance are divided by the largest scale. The density of a
+    # constant column is then as wide as the shared floor.
+    if not step.whiten:
+        return np.ones(step.components_.shape[0])
+    scales = np.sqrt(step.explained_variance_)
+    return np.where(_unresolved(step), scales.max() or 1.0, scales)
+
+
+def _noise_variance(step):
+    """Return the variance of the noise, or the shared floor if it is 0."""
+    V, explained = step.components_, step.explained_variance_
+    left = 1 - np.einsum("ij,ij->j", V, V)  # fraction in the complement, (d,)
+    # The largest variance of a feature, estimated from the components.
+    variances = explained @ V**2 + step.noise_variance_ * left.clip(min=0)
+    reference = float(variances.max())
+    if step.noise_variance_ > ROUNDING_VARIANCE * reference:
+        return float(step.noise_variance_)
+    return DEGENERATE_VARIANCE * (reference or 1.0)
+
+
+def warn_without_noise(step):
+    """Warn if the floor replaces the variance of the noise of principal components."""
+    if not isinstance(step, PRINCIPAL):
+        return
+    k, d = step.components_.shape
+    if k < d and _noise_variance(step) != step.noise_variance_:
+        warn_user(
+            f"The components of {type(step).__name__} leave no variance to the other "
+            "dimensions, because there are too few rows or features are collinear. "
+            "Across each of these dimensions the model is a normal density with "
+            f"{DEGENERATE_VARIANCE:g} of the largest variance of a feature.",
+            DataDimensionalityWarning,
+        )
+
+
 # -- functions -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class FunctionChange:
-    """The change of variables of a function of rows."""
-
-    # X -> (n,)
-    log_det: Callable
-    lower: float = -math.inf
-    upper: float = math.inf
-
-
-def _sum(log_slope):
-    """Return the function that sums the log-slopes of (n, d) values: (n,)."""
-    return lambda X: log_slope(X).sum(axis=1)
-
-
-# Functions for a FunctionTransformer: common ones, and those that users register.
-_FUNCTIONS = {
-    None: FunctionChange(lambda X: np.zeros(X.shape[0])),
-    np.log: FunctionChange(_sum(lambda X: -np.log(X))),
-    np.log2: FunctionChange(_sum(lambda X: -np.log(X * math.log(2)))),
-    np.log10: FunctionChange(_sum(lambda X: -np.log(X * math.log(10)))),
-    np.log1p: FunctionChange(_sum(lambda X: -np.log1p(X))),
-    np.exp: FunctionChange(_sum(lambda X: X), lower=0.0),
-    np.expm1: FunctionChange(_sum(lambda X: X), lower=-1.0),
-    np.sqrt: FunctionChange(_sum(lambda X: -np.log(4 * X) / 2), lower=0.0),
-    np.arcsinh: FunctionChange(_sum(lambda X: -np.log1p(X**2) / 2)),
-    np.sinh: FunctionChange(_sum(lambda X: np.logaddexp(X, -X) - math.log(2))),
-    special.logit: FunctionChange(_sum(lambda X: -np.log(X) - np.log1p(-X))),
-    special.expit: FunctionChange(
-        _sum(lambda X: special.log_expit(X) + special.log_expit(-X)), 0.0, 1.0
-    ),
-}
-
-
-def of_function(step):
-    """Return the registered change of a FunctionTransformer, or None."""
-    change = _FUNCTIONS.get(step.func)
-    if change is not None and step.kw_args and step.func is not None:
-        return None  # its arguments can change the function
-    return change
-
-
-def function_log_det(step, X, Y):
-    """Return the registered log |det J| of a FunctionTransformer: (n,)."""
-    with np.errstate(divide="ignore"):
-        return np.asarray(of_function(step).log_det(X), dtype=np.float64)
-
-
-def function_range(step):
-    """Return the registered bounds of a FunctionTransformer, (d,) each, or None."""
-    change = of_function(step)
-    if change is None or (change.lower, change.upper) == (-math.inf, math.inf):
-        return None
-    d = step.n_features_in_
-    return np.full(d, change.lower), np.full(d, change.upper)
 
 
 def function_inverse(step, Y):
@@ -224,41 +283,94 @@ def function_inverse(step, Y):
     return step.inverse_transform(Y)
 
 
-# -- the table -----------------------------------------------------------------------
+def _function(log_det, lower=-math.inf, upper=math.inf):
+    """Return the change of variables of a function, with log_det(X) of shape (n,)."""
 
-_PRINCIPAL = Change(
-    _principal.log_det,
-    forward=_principal.forward,
-    invert=_principal.invert,
-    noise=_principal.noise,
-    rounding=_principal.rounding,
-)
-_DIVIDED = Change(divided, rounding=rounding_of_divided)
-_CHANGES = {
-    StandardScaler: _DIVIDED,
-    RobustScaler: _DIVIDED,
-    MaxAbsScaler: _DIVIDED,
-    MinMaxScaler: Change(within_range, clipped_range, rounding=rounding_of_multiplied),
-    PowerTransformer: Change(power, power_range),
-    QuantileTransformer: Change(log_slopes, quantile_range),
-    FunctionTransformer: Change(
-        function_log_det, function_range, invert=function_inverse
+    def of_rows(step, X, Y):
+        with np.errstate(divide="ignore"):
+            return np.asarray(log_det(X), dtype=np.float64)
+
+    def bounds(step):
+        if (lower, upper) == (-math.inf, math.inf):
+            return None
+        return _same_bounds(step, lower, upper)
+
+    return Change(of_rows, bounds, invert=function_inverse)
+
+
+def _elementwise(log_slope, *bounds):
+    """Return the change of variables of a function of single values."""
+    return _function(lambda X: log_slope(X).sum(axis=1), *bounds)
+
+
+# Functions for a FunctionTransformer: common ones, and those that users register.
+_FUNCTIONS = {
+    None: _function(lambda X: np.zeros(X.shape[0])),
+    np.log: _elementwise(lambda X: -np.log(X)),
+    np.log2: _elementwise(lambda X: -np.log(X * math.log(2))),
+    np.log10: _elementwise(lambda X: -np.log(X * math.log(10))),
+    np.log1p: _elementwise(lambda X: -np.log1p(X)),
+    np.exp: _elementwise(lambda X: X, 0.0),
+    np.expm1: _elementwise(lambda X: X, -1.0),
+    np.sqrt: _elementwise(lambda X: -np.log(4 * X) / 2, 0.0),
+    np.arcsinh: _elementwise(lambda X: -np.log1p(X**2) / 2),
+    np.sinh: _elementwise(lambda X: np.logaddexp(X, -X) - math.log(2)),
+    special.logit: _elementwise(lambda X: -np.log(X) - np.log1p(-X)),
+    special.expit: _elementwise(
+        lambda X: special.log_expit(X) + special.log_expit(-X), 0.0, 1.0
     ),
-    **dict.fromkeys(_principal.CLASSES, _PRINCIPAL),
 }
 
-# A transformer whose log-determinant is not known. It can be inverted.
-UNKNOWN = Change(log_det=None)
+
+# -- the table -----------------------------------------------------------------------
+
+_CHANGES = {
+    **dict.fromkeys((StandardScaler, RobustScaler, MaxAbsScaler), Change(divided)),
+    MinMaxScaler: Change(multiplied, clipped_range),
+    PowerTransformer: Change(power, power_range),
+    QuantileTransformer: Change(log_slopes, quantile_range),
+    **dict.fromkeys(
+        PRINCIPAL,
+        Change(
+            principal_log_det,
+            forward=principal_codes,
+            invert=principal_mean,
+            noise=principal_noise,
+        ),
+    ),
+}
+
+# Transformers to discrete values.
+_DISCRETE = Binarizer, KBinsDiscretizer, OneHotEncoder, OrdinalEncoder
 
 
 def change_of(step):
-    """Return the `Change` of a fitted transformer, which may be `UNKNOWN`."""
+    """Return the `Change` of a fitted transformer, which may have no `log_det`."""
     for cls in type(step).__mro__:
+        if cls is FunctionTransformer:
+            # Its arguments can change the function.
+            known = step.func is None or not step.kw_args
+            unknown = Change(None, invert=function_inverse)
+            return _FUNCTIONS.get(step.func, unknown) if known else unknown
         if cls in _CHANGES:
-            if cls is FunctionTransformer and of_function(step) is None:
-                return Change(None, invert=function_inverse)
             return _CHANGES[cls]
-    return UNKNOWN
+    return Change(None)
+
+
+def unknown_log_det(step, pipeline):
+    """Return the error for scoring through a transformer without a log-determinant."""
+    problem = (
+        f"The log-determinant of the Jacobian of {step!r} is not known, so {pipeline} "
+        "cannot score in the units of its input. Register it with "
+        "skgen.register_log_det."
+    )
+    if isinstance(step, _DISCRETE):
+        problem = (
+            f"{step!r} returns discrete values, which have no density, so {pipeline} "
+            "cannot score rows. Leave categorical features out, or fit a density to "
+            "the rows of each category, for example with skgen.GenerativeClassifier."
+        )
+    return InvalidParameterError(problem)
 
 
 def register_log_det(
@@ -341,19 +453,14 @@ def register_log_det(
     if not callable(log_det):
         raise wrong_argument("register_log_det", "log_det", "callable", log_det)
     if inspect.isclass(transformer):
-        if bounds is not None and not callable(bounds):
-            pair = _pair(bounds)
-
-            def bounds(step):
-                return pair
-
+        pair = bounds if bounds is None or callable(bounds) else _pair(bounds)
         _CHANGES[transformer] = Change(
             lambda step, X, Y: np.asarray(log_det(step, X), dtype=np.float64),
-            bounds or _everywhere,
+            bounds if callable(bounds) else lambda step: pair,
         )
     else:
-        lower, upper = (-math.inf, math.inf) if bounds is None else _pair(bounds)
-        _FUNCTIONS[transformer] = FunctionChange(log_det, lower, upper)
+        pair = () if bounds is None else _pair(bounds)
+        _FUNCTIONS[transformer] = _function(log_det, *pair)
 
 
 def _pair(bounds):

@@ -1,11 +1,17 @@
-"""Scaling of constant features, so that their floor is the same as without a scaler.
+"""Columns that are constant up to rounding errors, before and after transformers.
 
-scikit-learn's scalers divide a constant feature by 1. The density then floors its
-variance at a fraction of the largest variance of the scaled features, which is not the
-floor in the units of the data: a scaler would gain or lose nats for every constant
-feature. Constant features are therefore divided by the scale that makes both floors
-equal.
+A collinear feature leaves a principal component with a standard deviation of rounding
+errors, about 1e-16. A density of this component would gain dozens of nats. Columns of
+rounding errors are therefore made constant before a step is fitted, so that the shared
+floor of constant features applies.
+
+They are found by perturbation, which works for every transformer: some rows and their
+copies with relative errors pass through the transformers, and the differences of their
+codes are what becomes of rounding errors.
 """
+
+import math
+import warnings
 
 import numpy as np
 from sklearn.preprocessing import (
@@ -15,36 +21,126 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from skgen._interop import framed_like
+from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
+from skgen.compose._changes import PRINCIPAL, whitening_scales
+from skgen.rows._moments import moments_of
+
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
+SCALERS = *_DIVIDE, MinMaxScaler
+
+# Number of rows that are perturbed, at least, and for each column.
+_N_PERTURBED, _N_FOR_A_COLUMN = 1000, 2
+
+# Standard deviation of the floor, relative to the largest standard deviation.
+_FLOOR = math.sqrt(DEGENERATE_VARIANCE)
 
 
-def without_jitter(X, resolution):
-    """Return (n, d) rows and the mask (d,) of constant features.
+class Rounding:
+    """Rounding errors of rows X (n, d) of a data type, followed through transformers.
 
-    Features that vary by no more than the rounding error `resolution` (d,) are made
-    constant.
+    `constant` (k,) marks the columns that vary by rounding errors alone. `divided_by`
+    is the name of a transformer that divides rounding errors by their size, or None.
     """
-    constant = X.std(axis=0) <= resolution
-    if (X[:, constant] != X[0, constant]).any():
-        X = X.copy()
-        X[:, constant] = X[0, constant]
-    return X, constant
+
+    def __init__(self, X, dtype):
+        # The relative errors are the square root of rounding errors, and differences
+        # are multiplied by the square root: float64 resolves them, and the jumps of a
+        # transformer come out much smaller than they are.
+        self._root = math.sqrt(ROUNDING_STEPS * np.finfo(dtype).eps)
+        n, d = X.shape
+        rows = X[:: max(1, n // max(_N_PERTURBED, _N_FOR_A_COLUMN * d))]
+        signs = np.random.RandomState(0).choice([-1.0, 1.0], size=rows.shape)
+        self._rows, self._perturbed = rows, rows * (1 + self._root * signs)
+        self._errors = self._differences()  # (k,) rounding errors of the columns
+        self._varies = False  # whether columns of rounding errors vary
+        self.divided_by = None
+        self._rows = self.made_constant(rows)
+
+    def follow(self, step, transform, fitted_to_errors=False):
+        """Pass the rows through a fitted step with ``transform(step, rows)``.
+
+        `fitted_to_errors` if columns of rounding errors were not made constant before.
+        """
+        enlarged = fitted_to_errors and self._varies
+        self._rows = transform(step, self._rows)
+        try:
+            with warnings.catch_warnings(), np.errstate(all="ignore"):
+                warnings.simplefilter("ignore")
+                self._perturbed = transform(step, self._perturbed)
+        except Exception:  # such as unknown categories for an encoder
+            self._perturbed = self._rows
+        self._errors = self._differences()
+        scales = np.ones(1)
+        if isinstance(step, PRINCIPAL):
+            scales = whitening_scales(step)
+            self._errors = self._errors_of_components(scales)
+        deviations = deviations_of(self._rows)
+        constant = deviations <= self._errors
+        largest = deviations[~constant].max(initial=0.0)
+        large = (deviations > _FLOOR * largest) | (scales < scales.max())
+        self._varies = largest > 0 and bool(deviations[constant].any())
+        if enlarged or (self._varies and large[constant].any()):
+            self.divided_by = self.divided_by or type(step).__name__
+
+    def _errors_of_components(self, scales):
+        """Return the errors of principal components with scales of whitening (k,)."""
+        codes = self._rows * scales
+        deviations = deviations_of(codes)
+        largest = deviations.max()
+        errors = np.maximum(self._errors * scales, self._root**2 * largest)
+        limit = _FLOOR * largest
+        small = (errors < deviations) & (deviations <= limit)
+        if small.any():
+            # Far from the origin, scikit-learn's eigenvectors have large errors. A
+            # component without variance then consists of the other components.
+            codes = codes - codes.mean(axis=0)
+            others, rest = codes[:, deviations > limit], codes[:, small]
+            rest = rest - others @ np.linalg.lstsq(others, rest)[0]
+            mixed = deviations_of(rest) <= errors[small]
+            errors[small] = np.where(mixed, limit, errors[small])
+        return errors / scales
+
+    def _differences(self):
+        """Return the largest rounding error of each column: (k,)."""
+        differences = np.nan_to_num(self._perturbed - self._rows, posinf=0, neginf=0)
+        return self._root * np.abs(differences).max(axis=0)
+
+    def made_constant(self, codes):
+        """Return (n, k) rows or a dataframe, constant where only rounding errors vary.
+
+        `codes` are the output of the last step for all rows. Set `constant`.
+        """
+        values = np.asarray(codes, dtype=np.float64)
+        self.constant = deviations_of(self._rows) <= self._errors
+        # A few of all rows may vary in a column in which the perturbed rows do not.
+        self.constant[self.constant] = (
+            deviations_of(values[:, self.constant]) <= self._errors[self.constant]
+        )
+        if (values[:, self.constant] == values[0, self.constant]).all():
+            return codes
+        return framed_like(codes, np.where(self.constant, values[0], values))
 
 
-def scale_constants(step, X, constant):
-    """Change the scale of `constant` (d,) features of a fitted scaler in place.
+def deviations_of(X):
+    """Return the standard deviations of columns (n, k), 0 if constant: (k,)."""
+    with np.errstate(over="ignore"):
+        return np.sqrt(moments_of(X, np.ones(X.shape[0]), full=False).variances)
 
-    `X` (n, d) are the rows that the scaler was fitted to.
-    """
+
+def scale_constants(step, codes, constant):
+    """Change the scale of `constant` (d,) columns of a scaler fitted to codes."""
+    # scikit-learn's scalers divide a constant feature by 1, so a density would floor
+    # its variance at a fraction of the largest scaled variance. With the scale that is
+    # set here, this floor is the floor without a scaler.
     if not constant.any() or constant.all() or getattr(step, "scale_", None) is None:
         return
-    largest = X.var(axis=0).max()
+    deviations = deviations_of(np.asarray(codes, dtype=np.float64))
     if isinstance(step, _DIVIDE):
-        scaled = (X.var(axis=0) / step.scale_**2)[~constant].max()
-        step.scale_[constant] = np.sqrt(largest / scaled)
+        scaled = (deviations / step.scale_)[~constant].max()
+        step.scale_[constant] = deviations.max() / scaled
     elif isinstance(step, MinMaxScaler):
-        scaled = (X.var(axis=0) * step.scale_**2)[~constant].max()
-        step.scale_[constant] = np.sqrt(scaled / largest)
-        step.min_[constant] = (step.feature_range[0] - step.data_min_ * step.scale_)[
-            constant
-        ]
+        scaled = (deviations * step.scale_)[~constant].max()
+        step.scale_[constant] = scaled / deviations.max()
+        low = step.feature_range[0] - step.data_min_ * step.scale_
+        step.min_[constant] = low[constant]

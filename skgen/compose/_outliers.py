@@ -100,10 +100,10 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         return self._learn(X)
 
     def _check_parameters(self):
-        share = self.contamination
-        if not (is_real(share) and 0 < share <= 0.5):
+        fraction = self.contamination
+        if not (is_real(fraction) and 0 < fraction <= 0.5):
             raise invalid_parameter(
-                self, "contamination", "a number above 0 and up to 0.5", share
+                self, "contamination", "a number above 0 and up to 0.5", fraction
             )
 
     def _fit(self, X):

@@ -7,26 +7,48 @@ from copy import deepcopy
 from typing import Any, Self
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn import get_config
 from sklearn.base import clone
-from sklearn.utils.metaestimators import available_if
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import MetadataRouter, process_routing
+from sklearn.utils.metaestimators import _BaseComposition, available_if
 from sklearn.utils.validation import (
+    _check_feature_names_in,
     check_is_fitted,
     check_memory,
 )
 
-from skgen._checks import InvalidParameterError, validated_rows
+from skgen._checks import (
+    RANDOM_STATE_RULE,
+    InvalidParameterError,
+    column_names,
+    has_methods,
+    invalid_parameter,
+    is_random_state,
+    seed_of,
+    validated_rows,
+)
 from skgen._columns import non_finite_columns
-from skgen._interop import draw, frame_kind, framed
+from skgen._interop import draw, frame_kind, framed, normal_components
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
-from skgen._whitening import rounding_resolution
-from skgen.compose import _principal
-from skgen.compose._changes import change_of
-from skgen.compose._constant import scale_constants, without_jitter
-from skgen.compose._fitting import fit_within, ties_told_of
-from skgen.compose._quantiles import TiedQuantilesError
-from skgen.compose._rounding import RoundingTrace
-from skgen.compose._steps import AbstractPipeline, flat, passes
-from skgen.compose._truncation import inside, mass_inside
+from skgen.base import GenerativeModel
+from skgen.compose._changes import (
+    TiedQuantilesError,
+    change_of,
+    unknown_log_det,
+    warn_without_noise,
+)
+from skgen.compose._constant import SCALERS, Rounding, scale_constants
+from skgen.compose._truncation import mass_inside, within
+from skgen.compose._wrapper import (
+    fit_within,
+    innermost,
+    is_continuous,
+    without_tie_warnings,
+)
 from skgen.rows._dask import is_dask, lazy_answers
 
 # Without a formula, the mass of a density in a range is estimated from samples, until
@@ -48,7 +70,7 @@ def _last_has(method):
     return check
 
 
-class GenerativePipeline(AbstractPipeline):
+class GenerativePipeline(GenerativeModel, _BaseComposition):
     r"""Pipeline of transformers and a density, in the units of the input data.
 
     As in :class:`sklearn.pipeline.Pipeline`, data pass through transformers to the last
@@ -168,40 +190,90 @@ class GenerativePipeline(AbstractPipeline):
         """
         return self._learn(X, y=y, params=params, kind=frame_kind(X))
 
+    def _check_parameters(self):
+        rule = "a list of pairs of a name and an estimator"
+        if not (isinstance(self.steps, list) and self.steps):
+            raise invalid_parameter(self, "steps", rule, self.steps)
+        for step in self.steps:
+            if not (isinstance(step, tuple) and len(step) == 2):
+                raise invalid_parameter(self, "steps", rule, step)
+        self._validate_names([name for name, _ in self.steps])
+        what = f"of {type(self).__name__} must be"
+        for name, step in self.steps[:-1]:
+            if not (is_passthrough(step) or has_methods(step, "fit", "transform")):
+                raise InvalidParameterError(
+                    f"The step {name!r} {what} a transformer, with 'fit' and "
+                    f"'transform', or 'passthrough'. Got {step!r} instead."
+                )
+        last = innermost(self.steps[-1][1])
+        if not has_methods(last, "fit", "score_samples", "sample"):
+            raise InvalidParameterError(
+                f"The last step {what} a density, with 'fit', 'score_samples' and "
+                f"'sample'. Got {last!r} instead."
+            )
+        # A pipeline has no parameter `random_state` of its own.
+        if isinstance(last, GenerativePipeline):
+            last._check_parameters()
+        elif not is_random_state(seed_of(last)):
+            raise invalid_parameter(
+                last, "random_state", RANDOM_STATE_RULE, seed_of(last)
+            )
+
+    def _routed(self, params):
+        """Return the `fit` parameters of each step: a dict of dicts."""
+        if get_config()["enable_metadata_routing"]:
+            routed = process_routing(self, "fit", **params)
+            # scikit-learn's router routes `fit_transform` of transformers.
+            return {
+                name: dict(
+                    routed[name].get("fit_transform") or routed[name].get("fit", {})
+                )
+                for name, _ in self.steps
+            }
+        routed = {name: {} for name, _ in self.steps}
+        for key, value in params.items():
+            name, _, parameter = key.partition("__")
+            if name not in routed or not parameter:
+                raise InvalidParameterError(
+                    f"The arguments of {type(self).__name__}.fit must be named "
+                    f"'step__parameter' after one of its steps. Got {key!r} instead."
+                )
+            routed[name][parameter] = value
+        return routed
+
     def _fit(self, X, sample_weight, rng, task, *, y, params, kind):
         self._frame_kind = kind
         routed = self._routed(params)
         cached = check_memory(self.memory).cache(
             fit_within, ignore=["caller", "subtask"]
         )
-        resolution = rounding_resolution(np.abs(X).max(axis=0), self._fit_dtype)
-        X, constant = without_jitter(X, resolution)
+        rounding = Rounding(X, self._fit_dtype)
         codes = framed(X, getattr(self, "feature_names_in_", None), kind)
-        trace = RoundingTrace(resolution)
+        codes = rounding.made_constant(codes)
         parts = []
         self.steps_ = []
         for name, step in self.steps[:-1]:
             subtask = task.subcontext(task_name=f"fit {name}")
-            if not passes(step):
+            if not is_passthrough(step):
                 step = cached(
                     clone(step), _spared(step, codes), y, routed[name], self, subtask
                 )
-                for part in flat([step]):
-                    if constant is not None:  # the first transformer
-                        scale_constants(part, X, constant)
-                        constant = None
-                    trace.follow(part)
+                for i, part in enumerate(unnested([step])):
+                    scale_constants(part, codes, rounding.constant)
                     codes = _transformed(part, codes)
                     parts.append(part)
                     self._check_finite(parts, codes)
+                    unscaled = not isinstance(part, SCALERS)
+                    rounding.follow(part, self._transformed, i > 0 and unscaled)
+                    codes = rounding.made_constant(codes)
             self.steps_.append((name, step))
-        self._fit_last(trace.constant(codes), y, task, routed)
-        for part in list(flat([self.steps_[-1][1]]))[:-1]:
-            trace.follow(part)
-        self._scaled_rounding = trace.scaled
-        for part in self._flat_steps()[:-1]:
-            if isinstance(part, _principal.CLASSES):
-                _principal.warn_without_noise(part)
+        self._fit_last(codes, y, task, routed)
+        *within_last, _ = unnested([self.steps_[-1][1]])
+        for i, part in enumerate(within_last):
+            rounding.follow(part, self._transformed, i > 0)
+        self._scaled_rounding = rounding.divided_by
+        for part in [*parts, *within_last]:
+            warn_without_noise(part)
         self._settle()
 
     def _check_finite(self, parts, codes):
@@ -223,21 +295,21 @@ class GenerativePipeline(AbstractPipeline):
         """Fit the density to the transformed rows (n, k)."""
         name, density = self.steps[-1]
         subtask = task.subcontext(task_name=f"fit {name}")
-        with ties_told_of():  # the columns of X were checked
+        with without_tie_warnings():  # the columns of X were checked
             density = fit_within(clone(density), codes, y, routed[name], self, subtask)
         self.steps_.append((name, density))
 
     def _settle(self):
         """Set the mass of the density in the range of the transformers."""
-        steps = self._flat_steps()[:-1]
+        steps = self._fitted_steps()[:-1]
         bounds = [change_of(step).bounds(step) for step in steps]
         mass = 1.0
         if any(bound is not None for bound in bounds):
             mass = None
             if all(bound is None for bound in bounds[:-1]):
-                mass = mass_inside(self._flat_steps()[-1], bounds[-1])
+                mass = mass_inside(self._fitted_steps()[-1], bounds[-1])
             if mass is None:
-                mass = self._share_of_draws_inside()
+                mass = self._fraction_in_range()
             if mass < _LEAST_MASS:
                 raise ValueError(
                     f"Only {mass:.2g} of the mass of the last step, {self[-1]!r}, is "
@@ -248,7 +320,7 @@ class GenerativePipeline(AbstractPipeline):
     # -- scores, samples and latents ----------------------------------------------
 
     def _log_density(self, X):
-        *steps, last = self._flat_steps()
+        *steps, last = self._fitted_steps()
         if self._scaled_rounding:
             raise ValueError(
                 f"{self._scaled_rounding} divides components by a standard deviation "
@@ -259,11 +331,7 @@ class GenerativePipeline(AbstractPipeline):
         for i, step in enumerate(steps):
             change = change_of(step)
             if change.log_det is None:
-                raise InvalidParameterError(
-                    f"The log-determinant of the Jacobian of {step!r} is not known, so "
-                    f"{type(self).__name__} cannot score in the units of its input. "
-                    "Register it with skgen.register_log_det."
-                )
+                raise unknown_log_det(step, type(self).__name__)
             with np.errstate(divide="ignore", invalid="ignore"):
                 Y = self._transformed(step, X)
                 try:
@@ -290,13 +358,13 @@ class GenerativePipeline(AbstractPipeline):
 
     def _draw_once(self, n_samples, rng):
         """Return up to (n_samples, d) samples, without those outside of a range."""
-        *steps, last = self._flat_steps()
+        *steps, last = self._fitted_steps()
         X = draw(last, n_samples, rng)
         for step in reversed(steps):
             change = change_of(step)
             bounds = change.bounds(step)
             if bounds is not None:
-                X = X[inside(X, bounds)]
+                X = X[within(X, bounds)]
             if not X.shape[0]:
                 return np.empty((0, self.n_features_in_))
             X = _inverted(step, X)
@@ -304,7 +372,7 @@ class GenerativePipeline(AbstractPipeline):
                 X += change.noise(step, X.shape[0], rng)
         return X
 
-    def _share_of_draws_inside(self):
+    def _fraction_in_range(self):
         """Return the fraction of samples within the range of the transformers."""
         rng = np.random.RandomState(0)
         drawn = found = 0
@@ -317,29 +385,24 @@ class GenerativePipeline(AbstractPipeline):
         return found / drawn
 
     def _posterior_mean(self, X):
-        last = self._flat_steps()[-1]
-        self._check_last_has("transform", last)
-        codes = self._handed(last, self._codes(X))
-        return np.asarray(last.transform(codes), dtype=np.float64)
+        return np.asarray(self._last_answers("transform", X), dtype=np.float64)
 
     def _conditional_mean(self, Z):
-        *steps, last = self._flat_steps()
-        self._check_last_has("inverse_transform", last)
+        *steps, last = self._fitted_steps()
         X = np.asarray(last.inverse_transform(Z), dtype=np.float64)
         for step in reversed(steps):
             X = _inverted(step, X)
         return X
 
-    def _check_last_has(self, method, last):
-        if not hasattr(last, method):
-            raise AttributeError(f"The last step {last!r} has no {method!r}.")
-
     # In contrast to `get_feature_names_out`, it does not depend on the transformers.
     @property
     def _n_latent(self):
-        last = self._flat_steps()[-1]
-        self._check_last_has("inverse_transform", last)
-        return len(last.get_feature_names_out())
+        return len(self._last_with("inverse_transform").get_feature_names_out())
+
+    def _normal_components(self):
+        """Return the components of the density, or None behind a transformer."""
+        *steps, last = self._fitted_steps()
+        return None if steps else normal_components(last)
 
     # -- further methods of the last step -------------------------------------------
 
@@ -357,7 +420,7 @@ class GenerativePipeline(AbstractPipeline):
         ndarray or Dask array of shape (n_samples,)
             Prediction for each row: for a mixture, its most probable component.
         """
-        return self._of_last("predict", X)
+        return self._predicted("predict", X)
 
     @available_if(_last_has("predict_proba"))
     def predict_proba(self, X: MatrixLike) -> FloatArray:
@@ -373,23 +436,31 @@ class GenerativePipeline(AbstractPipeline):
         ndarray or Dask array of shape (n_samples, n_classes)
             Probabilities for each row: for a mixture, its responsibilities.
         """
-        return self._of_last("predict_proba", X)
+        return self._predicted("predict_proba", X)
 
-    def _of_last(self, method, X):
+    def _predicted(self, method, X):
         check_is_fitted(self)
-        last = self._flat_steps()[-1]
         if is_dask(X):
+            last = self._last_with(method)
             example = self._handed(last, draw(last, 1, np.random.RandomState(0)))
             answer = getattr(last, method)(example)
             return lazy_answers(self, method, X, answer.shape[1:], answer.dtype)
         X = validated_rows(self, X).astype(np.float64, copy=False)
-        return getattr(last, method)(self._handed(last, self._codes(X)))
+        return self._last_answers(method, X)
 
-    def _codes(self, X):
-        """Return the transformed rows (n, k) of (n, d) rows."""
-        for step in self._flat_steps()[:-1]:
+    def _last_answers(self, method, X):
+        """Return what a method of the density returns for (n, d) rows."""
+        last = self._last_with(method)
+        for step in self._fitted_steps()[:-1]:
             X = self._transformed(step, X)
-        return X
+        return getattr(last, method)(self._handed(last, X))
+
+    def _last_with(self, method):
+        """Return the density; raise AttributeError unless it has a method."""
+        last = self._fitted_steps()[-1]
+        if not hasattr(last, method):
+            raise AttributeError(f"The last step {last!r} has no {method!r}.")
+        return last
 
     def _transformed(self, step, X):
         return np.asarray(_transformed(step, self._handed(step, X)), dtype=np.float64)
@@ -398,14 +469,214 @@ class GenerativePipeline(AbstractPipeline):
     def _bytes_per_row(self):
         widths = [self.n_features_in_]
         widths += [
-            getattr(step, "n_features_in_", 0) for step in self._flat_steps()[1:]
+            getattr(step, "n_features_in_", 0) for step in self._fitted_steps()[1:]
         ]
         return 8 * 4 * sum(widths)
+
+    # -- the steps -----------------------------------------------------------------
+
+    @property
+    def _served(self):
+        """Return the fitted steps; before a fit, the parameter `steps`."""
+        return self.__dict__.get("steps_", self.steps)
+
+    @property
+    def named_steps(self) -> Bunch:
+        """The steps by name. After a fit, these are the fitted steps."""
+        return Bunch(**dict(self._served))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: int | str | slice) -> Any:
+        if not isinstance(index, slice):
+            return (
+                self.named_steps[index]
+                if isinstance(index, str)
+                else self._served[index][1]
+            )
+        steps = self._served[index]
+        if index.step not in (None, 1):
+            raise ValueError("Slices of a pipeline have a step of 1.")
+        if not steps or steps[-1][0] != self.steps[-1][0]:
+            return Pipeline(steps, memory=self.memory)
+        part = type(self)(self.steps[index], memory=self.memory)
+        if "_sklearn_output_config" in vars(self):
+            part._sklearn_output_config = self._sklearn_output_config.copy()
+        if "steps_" in self.__dict__:
+            part._take_over(self, steps)
+        return part
+
+    def _take_over(self, whole, steps):
+        """Set the fitted attributes to the last `steps` of a fitted pipeline."""
+        first = steps[0][1]
+        self.steps_ = steps
+        self.n_features_in_ = getattr(first, "n_features_in_", whole.n_features_in_)
+        if hasattr(first, "feature_names_in_"):
+            self.feature_names_in_ = first.feature_names_in_
+        for name in ("_fit_dtype", "_frame_kind", "_scaled_rounding"):
+            setattr(self, name, getattr(whole, name))
+        self._settle()
+
+    def _fitted_steps(self):
+        """Return the fitted steps, without nested pipelines."""
+        return list(unnested(step for _, step in self.steps_))
+
+    def _handed(self, step, X):
+        """Return (n, d) rows as a dataframe if the step was fitted to a dataframe."""
+        names = getattr(step, "feature_names_in_", None)
+        return framed(X, names, self._frame_kind)
+
+    # -- scikit-learn --------------------------------------------------------------
+
+    # Seed of `sample`. A public attribute would suggest a parameter `random_state`.
+    @property
+    def _random_state(self):
+        return seed_of(innermost(self._served[-1][1]))
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters of the pipeline and of its steps.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include the steps and their parameters as ``name__parameter``.
+
+        Returns
+        -------
+        dict
+            Parameter names and values.
+        """
+        return self._get_params("steps", deep=deep)
+
+    def set_params(self, **params: Any) -> Self:
+        """Set parameters of the pipeline and of its steps.
+
+        Parameters
+        ----------
+        **params : dict
+            Parameter names and values: the name of a step replaces the step, and
+            ``name__parameter`` sets one of its parameters.
+
+        Returns
+        -------
+        self : object
+            The pipeline. Fit it again for the parameters to take effect.
+        """
+        self._set_params("steps", **params)
+        return self
+
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Set the output container of the pipeline and of its steps.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Container that `transform` returns. If the pipeline was fitted to a
+            dataframe, `sample` and `inverse_transform` return it too. "default" is a
+            NumPy array. None leaves the setting unchanged.
+
+        Returns
+        -------
+        self : object
+            The pipeline.
+        """
+        super().set_output(transform=transform)
+        fitted = self.__dict__.get("steps_", [])
+        for _, step in [*self.steps, *fitted]:
+            if hasattr(step, "set_output"):
+                step.set_output(transform=transform)
+        return self
+
+    def get_feature_names_out(
+        self, input_features: ArrayLike | None = None
+    ) -> NDArray[np.object_]:
+        """Return the names of the columns that `transform` returns.
+
+        Parameters
+        ----------
+        input_features : array-like of str, default=None
+            Names of the input features. None uses the names seen in `fit`.
+
+        Returns
+        -------
+        ndarray of str objects
+            Names of the latents of the last step.
+        """
+        check_is_fitted(self)
+        names = _check_feature_names_in(self, input_features)
+        *steps, last = self._fitted_steps()
+        for step in steps:
+            names = names_out(step, names)
+        return last.get_feature_names_out(names)
+
+    def _names_after(self, steps):
+        """Return the names of the columns after fitted steps; None if unknown."""
+        names = column_names(self)
+        if names is None:
+            return None
+        try:
+            for step in steps:
+                names = names_out(step, names)
+        except (AttributeError, TypeError, ValueError):  # from a custom transformer
+            return None
+        return None if names is None else list(names)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Return the metadata routing of the pipeline.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+            Routing of a scikit-learn pipeline with the same steps.
+        """
+        return Pipeline(self.steps).get_metadata_routing()
+
+    def _sk_visual_block_(self):
+        return Pipeline(self._served)._sk_visual_block_()
+
+    # Whether tied data make the likelihood of the last step unbounded.
+    @property
+    def _is_continuous(self):
+        return is_continuous(self.steps[-1][1])
+
+    @property
+    def _n_fit_tasks(self):
+        return len(self.steps)
+
+
+def names_out(step, names):
+    """Return the names of the columns that a fitted transformer returns, or None.
+
+    `names` (d,) are the names of its input columns, or None.
+    """
+    if hasattr(step, "get_feature_names_out"):
+        return step.get_feature_names_out(names)
+    # NumPy's universal functions transform every value on its own.
+    elementwise = isinstance(step, FunctionTransformer) and (
+        step.func is None or isinstance(step.func, np.ufunc)
+    )
+    return names if elementwise else None
+
+
+def unnested(steps):
+    """Yield steps, and the steps of scikit-learn's pipelines, without "passthrough"."""
+    for step in steps:
+        if isinstance(step, Pipeline):
+            yield from unnested(inner for _, inner in step.steps)
+        elif not is_passthrough(step):
+            yield step
+
+
+def is_passthrough(step):
+    """Return whether a step is a placeholder for no transformer."""
+    return step is None or (isinstance(step, str) and step == "passthrough")
 
 
 def _transformed(step, codes):
     """Return the output (n, k) of a fitted transformer, an array or a dataframe."""
-    return change_of(step).forward(step, _spared(step, codes))
+    codes = change_of(step).forward(step, _spared(step, codes))
+    return codes.toarray() if issparse(codes) else codes
 
 
 def _inverted(step, codes):
@@ -421,3 +692,48 @@ def _inverted(step, codes):
 def _spared(step, codes):
     """Return rows (n, k), copied if the step may overwrite its input."""
     return deepcopy(codes) if getattr(step, "copy", True) is False else codes
+
+
+def make_generative_pipeline(*steps: Any, memory: Any = None) -> GenerativePipeline:
+    """Construct a `GenerativePipeline` from steps without names.
+
+    Parameters
+    ----------
+    *steps : estimators
+        Transformers, followed by a density.
+    memory : str or object with the joblib.Memory interface, default=None
+        Cache of fitted transformers. None disables caching.
+
+    Returns
+    -------
+    GenerativePipeline
+        The pipeline. Its steps are named after their classes in lower case, as by
+        :func:`sklearn.pipeline.make_pipeline`.
+
+    Raises
+    ------
+    ValueError
+        If no steps are given.
+
+    Notes
+    -----
+    See `GenerativePipeline` for how scores are computed in the units of the data [1]_.
+
+    References
+    ----------
+    .. [1] Papamakarios, G., Nalisnick, E., Rezende, D. J., Mohamed, S. and
+       Lakshminarayanan, B. (2021). Normalizing flows for probabilistic modeling and
+       inference. JMLR 22.
+
+    Examples
+    --------
+    >>> from sklearn.decomposition import PCA
+    >>> from skgen import GaussianKDE, make_generative_pipeline
+    >>> [name for name, _ in make_generative_pipeline(PCA(2), GaussianKDE()).steps]
+    ['pca', 'gaussiankde']
+    """
+    if not steps:
+        raise InvalidParameterError(
+            "make_generative_pipeline must be given at least a density. Got no steps."
+        )
+    return GenerativePipeline(make_pipeline(*steps).steps, memory=memory)

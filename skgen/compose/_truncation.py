@@ -8,11 +8,9 @@ import math
 
 import numpy as np
 from scipy import special
-from sklearn.mixture import GaussianMixture
 
+from skgen._interop import normal_components
 from skgen._quasi_random import uniform_points
-from skgen.kde._gaussian_kde import GaussianKDE
-from skgen.mixture._base import AbstractGaussianMixture
 
 # Minimum number of quasi-random points of a component, and number for all components.
 _LEAST_POINTS, _POINTS = 2**6, 2**16
@@ -21,7 +19,7 @@ _LEAST_POINTS, _POINTS = 2**6, 2**16
 _AT_ONCE = 2**18
 
 
-def inside(Y, bounds):
+def within(Y, bounds):
     """Return which (n, k) rows lie within bounds (k,): (n,)."""
     lower, upper = bounds
     return ((lower < Y) & (upper > Y)).all(axis=1)
@@ -45,32 +43,6 @@ def mass_inside(density, bounds):
     except np.linalg.LinAlgError:
         return None
     return normal_mass(weights, means[:, bounded], factors, lower, upper)
-
-
-def normal_components(density):
-    """Return weights (C,), means (C, k) and covariances (C or 1, k, k), or None."""
-    if isinstance(density, GaussianKDE) and density.bounds is not None:
-        return None
-    if isinstance(density, GaussianKDE):
-        H = np.asarray(density.covariance_)
-        H = H if H.ndim == 2 else np.diag(np.broadcast_to(H, density.n_features_in_))
-        return density.weights_, density.X_train_.astype(np.float64), H[None]
-    if not isinstance(density, (AbstractGaussianMixture, GaussianMixture)):
-        return None
-    means, covariances = density.means_, density.covariances_
-    d = means.shape[1]
-    match density.covariance_type:
-        case "full":
-            full = covariances
-        case "tied":
-            full = covariances[None]
-        case "diag":
-            full = covariances[:, :, None] * np.eye(d)
-        case "spherical":
-            full = covariances[:, None, None] * np.eye(d)
-        case _:
-            return None
-    return density.weights_, means, full
 
 
 def normal_mass(weights, means, factors, lower, upper):

@@ -1,19 +1,58 @@
 """Base class of estimators that hold densities."""
 
+import warnings
 from abc import ABC, abstractmethod
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import column_names, has_methods, invalid_parameter, validated_rows
-from skgen._dequantize import warn_about_ties
+from skgen._dequantize import TIES, warn_about_ties
 from skgen._interop import frame_kind, framed
 from skgen._persistence import Persistent
 from skgen.base import DocumentationLinkMixin, restored_on_error
-from skgen.compose._fitting import fit_within, is_continuous, ties_told_of
+
+
+def fit_within(estimator, X, y, params, caller, subtask):
+    """Fit an estimator in place, as a sub-task of the fit of `caller`; return it."""
+    takes_callbacks = hasattr(estimator, "set_callbacks")
+    within = (
+        subtask.propagate_callback_context(estimator)
+        if takes_callbacks
+        else nullcontext()
+    )
+    # PCA divides by the total variance, which is 0 for constant data.
+    with within, np.errstate(invalid="ignore"):
+        subtask.call_on_fit_task_begin(estimator=caller, X=X, y=y)
+        arguments = (X,) if y is None else (X, y)
+        estimator.fit(*arguments, **params)
+        subtask.call_on_fit_task_end(estimator=caller, X=X, y=y)
+    return estimator
+
+
+def innermost(step):
+    """Return the last step of a scikit-learn pipeline, else the step itself."""
+    while isinstance(step, Pipeline):
+        step = step.steps[-1][1]
+    return step
+
+
+def is_continuous(density):
+    """Return whether tied data make the likelihood of a density unbounded."""
+    return getattr(innermost(density), "_is_continuous", True)
+
+
+@contextmanager
+def without_tie_warnings():
+    """Silence warnings of densities about ties in data that were checked before."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", TIES, UndefinedMetricWarning)
+        yield
 
 
 class DensityWrapper(
@@ -38,7 +77,7 @@ class DensityWrapper(
         rows = validated_rows(self, X, reset=True)
         if is_continuous(self.estimator):
             warn_about_ties(rows, column_names(self))
-        with ties_told_of():
+        with without_tie_warnings():
             self._fit(rows, *more)
         return self
 

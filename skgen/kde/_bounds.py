@@ -15,7 +15,13 @@ from itertools import product
 import numpy as np
 from scipy.special import ndtr
 
-from skgen._checks import invalid_parameter, is_real
+from skgen._checks import (
+    InvalidParameterError,
+    column_names,
+    invalid_parameter,
+    is_real,
+)
+from skgen._dequantize import list_columns
 
 # Images are ignored if their kernels are smaller than the kernels of the point itself
 # by this number of nats: they contribute less than rounding.
@@ -29,40 +35,45 @@ _OUT_OF_REACH = 39.0
 _MOST_IMAGES = 2**12
 
 
-def checked_bounds(model, n_features):
-    """Return the lower and upper bounds of a model's features, (d,) each, or None."""
-    bounds = model.bounds
+def checked_bounds(model, X):
+    """Return the lower and upper bounds of a model's features, (d,) each, or None.
+
+    Raise if (n, d) training rows lie outside of the bounds.
+    """
+    bounds, d = model.bounds, X.shape[1]
     if bounds is None:
         return None
     rule = (
         "None, a pair (lower, upper) for all features, or a list of a pair or None for "
-        f"each of the {n_features} features; None in a pair means no bound"
+        f"each of the {d} features; None in a pair means no bound"
     )
     wrong = invalid_parameter(model, "bounds", rule, bounds)
     try:
         pairs = list(bounds)
+        if len(pairs) == 2 and all(map(_is_end, pairs)):
+            pairs = [pairs] * d
+        pairs = [(None, None) if pair is None else tuple(pair) for pair in pairs]
     except TypeError:
         raise wrong from None
-    if len(pairs) == 2 and all(end is None or is_real(end) for end in pairs):
-        pairs = [pairs] * n_features
-    if len(pairs) != n_features:
+    ends = [end for pair in pairs for end in pair]
+    if {*map(len, pairs)} != {2} or len(pairs) != d or not all(map(_is_end, ends)):
         raise wrong
-    lower, upper = np.full(n_features, -np.inf), np.full(n_features, np.inf)
-    for j, pair in enumerate(pairs):
-        if pair is None:
-            continue
-        try:
-            low, high = pair
-        except (TypeError, ValueError):
-            raise wrong from None
-        for ends, end in ((lower, low), (upper, high)):
-            if end is not None:
-                if not is_real(end):
-                    raise wrong
-                ends[j] = end
-        if not lower[j] < upper[j]:
-            raise wrong
+    lower = np.array([-np.inf if low is None else low for low, _ in pairs], float)
+    upper = np.array([np.inf if high is None else high for _, high in pairs], float)
+    if not (lower < upper).all():
+        raise wrong
+    outside = np.flatnonzero(((lower > X) | (upper < X)).any(axis=0))
+    if outside.size:
+        names = list_columns(outside, column_names(model))
+        raise InvalidParameterError(
+            f"The 'X' argument of {type(model).__name__} must lie within the bounds. "
+            f"Got values outside in the columns {names} instead."
+        )
     return lower, upper
+
+
+def _is_end(value):
+    return value is None or is_real(value)
 
 
 def fold(Y, lower, upper):
@@ -91,12 +102,9 @@ def image_maps(lower, upper, deviations, correlated=False):
         if np.isfinite(a) and np.isfinite(b):
             turns = _turns((b - a) / h, correlated)
             maps.append([(sign, 2 * (b - a) * k + a - sign * a) for sign, k in turns])
-        elif np.isfinite(a):
-            maps.append([(1.0, 0.0), (-1.0, 2 * a)])
-        elif np.isfinite(b):
-            maps.append([(1.0, 0.0), (-1.0, 2 * b)])
         else:
-            maps.append([(1.0, 0.0)])
+            ends = [end for end in (a, b) if np.isfinite(end)]
+            maps.append([(1.0, 0.0), *((-1.0, 2 * end) for end in ends)])
     return maps
 
 
@@ -118,22 +126,18 @@ def _turns(length, correlated):
     return images
 
 
-def within_reach(X, lower, upper, deviations):
-    """Return the bounds (d,), infinite where no kernel on (n, d) rows reaches them."""
-    far = _OUT_OF_REACH * deviations
-    return (
+def images_within_reach(model, X, lower, upper, kernel):
+    """Return the `image_maps` for a kernel on (n, d) rows; raise if they are many.
+
+    Bounds (d,) that no kernel reaches are ignored.
+    """
+    far = _OUT_OF_REACH * kernel.deviations
+    maps = image_maps(
         np.where(X.min(axis=0) - lower > far, -np.inf, lower),
         np.where(upper - X.max(axis=0) > far, np.inf, upper),
+        kernel.deviations,
+        correlated=np.ndim(kernel.covariance) == 2,
     )
-
-
-def n_images(maps):
-    """Return the number of images of a row."""
-    return int(np.prod([len(of_feature) for of_feature in maps], dtype=float))
-
-
-def check_images(model, maps):
-    """Raise if a row has too many images to sum."""
     if n_images(maps) > _MOST_IMAGES:
         raise invalid_parameter(
             model,
@@ -143,6 +147,12 @@ def check_images(model, maps):
             "compared with the range",
             model.bounds,
         )
+    return maps
+
+
+def n_images(maps):
+    """Return the number of images of a row."""
+    return int(np.prod([len(of_feature) for of_feature in maps], dtype=float))
 
 
 def images(X, maps):
@@ -155,19 +165,17 @@ def images(X, maps):
 def folded_means(Z, maps, lower, upper, deviations):
     """Return the means (n, d) of folded kernels on (n, d) points."""
     means = np.array(Z, dtype=np.float64)
-    for j, h in enumerate(deviations):
+    for j, (a, b, h) in enumerate(zip(lower, upper, deviations, strict=True)):
         if len(maps[j]) == 1:
             continue
-        a, b = lower[j], upper[j]
-        total = np.zeros(Z.shape[0])
+        means[:, j] = 0.0
         for sign, shift in maps[j]:
             centre = sign * Z[:, j] + shift
             low, high = (a - centre) / h, (b - centre) / h
-            total += centre * (ndtr(high) - ndtr(low))
-            total -= (
-                h
-                / np.sqrt(2 * np.pi)
-                * (np.exp(-0.5 * high**2) - np.exp(-0.5 * low**2))
-            )
-        means[:, j] = total
+            means[:, j] += centre * (ndtr(high) - ndtr(low))
+            means[:, j] -= h * (_normal_density(high) - _normal_density(low))
     return np.clip(means, lower, upper)
+
+
+def _normal_density(x):
+    return np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)

@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
-from skgen._checks import (
-    InvalidParameterError,
-    check_choice,
-    check_nonnegative,
-    column_names,
-    invalid_parameter,
-)
-from skgen._dequantize import list_columns
-from skgen._threads import working_memory
+from skgen._checks import check_choice, check_nonnegative, invalid_parameter
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen.base import GenerativeModel, WeightedFitMixin
-from skgen.kde._blocks import boxes
 from skgen.kde._bounds import (
     NEGLIGIBLE,
-    check_images,
     checked_bounds,
     fold,
     folded_means,
-    image_maps,
     images,
+    images_within_reach,
     n_images,
-    within_reach,
 )
-from skgen.kde._device_sum import DeviceSum
-from skgen.kde._fourier import REACH
+from skgen.kde._fourier import REACH, NotTransformed, ToleratedSum, tolerated_sum
 from skgen.kde._kernel import check_bandwidth, fitted_kernel
-from skgen.kde._kernel_sum import KernelSum
+from skgen.kde._kernel_sum import DeviceSum, KernelSum, boxes_around
 from skgen.kde._leave_one_out import SHAPES
-from skgen.kde._tolerance import NotResolved, ToleratedSum, within_tolerance
-
-_logger = logging.getLogger(__name__)
 
 # Maximum rounding error of an exponent from a matrix product in nats, for any `rtol`.
 _PRODUCT_ERROR = 1e-11
@@ -245,85 +229,61 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         check_bandwidth(self)
 
     def _fit(self, X, sample_weight, rng, task):
-        self._check_inside(X)
+        self._bounds = checked_bounds(self, X)
         self._kernel = fitted_kernel(self, X, sample_weight, self._fit_dtype)
         self.bandwidth_ = self._kernel.bandwidth
         self.covariance_ = self._kernel.covariance
         self.loo_score_ = self._kernel.loo_score
-        if self._bounds is not None:
-            reached = within_reach(X, *self._bounds, self._deviations)
-            correlated = np.ndim(self.covariance_) == 2
-            self._images = image_maps(*reached, self._deviations, correlated)
-            check_images(self, self._images)
-            scaled = self._kernel.coordinates(X) / self._scale
-            self._box = boxes(scaled, [0])
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
-        self._sum = self._sum_of_kernels(X, sample_weight)
+        points = self._kernel.coordinates(X)
+        if self._bounds is not None:
+            self._images = images_within_reach(self, X, *self._bounds, self._kernel)
+            self._box = boxes_around(points / self._kernel.scale, [slice(None)])
+        self._sum = self._sum_of_kernels(points, sample_weight)
         exact = not isinstance(self._sum, ToleratedSum)
         self.algorithm_ = "exact" if exact else "fourier"
 
-    def _sum_of_kernels(self, X, sample_weight):
-        """Return the function that sums kernels on (n, d) rows, for `algorithm`."""
-        log_weights = _log_shares(sample_weight)
-        error = min(_PRODUCT_ERROR, self.rtol / 8)
-        points = self._kernel.coordinates(X)
-        if self._kernel.by_rule:
-            exact = KernelSum(points, log_weights, error=error)
-        else:
-            exact = KernelSum(self.X_train_, log_weights, self._scale, error=error)
+    def _sum_of_kernels(self, points, sample_weight):
+        """Return the fastest sum within `rtol` on (n, d) points in coordinates.
+
+        It is a `KernelSum`; a `DeviceSum`, which leaves to it what loses digits on the
+        device; or a `ToleratedSum`, which leaves to these what the transform loses.
+        """
+        scale, error = self._kernel.scale, min(_PRODUCT_ERROR, self.rtol / 8)
+        with np.errstate(divide="ignore"):  # some weights underflow
+            log_weights = np.where(
+                self.weights_ < np.finfo(np.float64).tiny,
+                np.log(sample_weight) - np.log(sample_weight.sum()),
+                np.log(self.weights_),
+            )
+        kept = points if self._kernel.by_rule else self.X_train_  # no second copy
+        exact = KernelSum(kept, log_weights, scale, error=error)
         if self.device != "cpu":
             exact = DeviceSum(exact, self.device, self.rtol / 8)
         if self.algorithm == "exact":
             return exact
-        forced = self.algorithm == "fourier"
         try:
-            return within_tolerance(
-                *(exact, points, self.weights_, self._scale),
+            return tolerated_sum(
+                *(exact, points, self.weights_, scale),
                 rtol=self.rtol,
-                memory=working_memory(),
-                forced=forced,
+                forced=self.algorithm == "fourier",
                 # Images of rows within the bounds lie outside of the grid of the rows.
                 margin=1.0 if self._bounds is None else REACH,
             )
-        except NotResolved as reason:
-            if forced:
-                rule = f"'auto' or 'exact' here: the transform {reason}"
-                raise invalid_parameter(self, "algorithm", rule, "fourier") from None
-            _logger.info("GaussianKDE would be faster: the transform %s", reason)
-            return exact
-
-    def _check_inside(self, X):
-        """Set the bounds; raise if (n, d) training rows lie outside of the bounds."""
-        self._bounds = checked_bounds(self, X.shape[1])
-        if self._bounds is None:
-            return
-        outside = np.flatnonzero(((self._bounds[0] > X) | (self._bounds[1] < X)).any(0))
-        if outside.size:
-            names = list_columns(outside, column_names(self))
-            raise InvalidParameterError(
-                f"The 'X' argument of {type(self).__name__} must lie within the "
-                f"bounds. Got values outside in the columns {names} instead."
-            )
-
-    @property
-    def _scale(self):
-        """Return the standard deviations of the kernel in its coordinates: (d,)."""
-        by_rule = self._kernel.by_rule
-        return np.ones(self.n_features_in_) if by_rule else self._kernel.whitening.scale
-
-    @property
-    def _deviations(self):
-        """Return the standard deviations of the kernel in the features: (d,)."""
-        return np.broadcast_to(self.bandwidth_, self.n_features_in_)
+        except NotTransformed as reason:
+            if self.algorithm == "auto":
+                return exact
+            rule = f"'auto' or 'exact' here: the transform {reason}"
+            raise invalid_parameter(self, "algorithm", rule, "fourier") from None
 
     def _log_density(self, X):
         if self._bounds is None:
             log_sum, _ = self._kernel_sum(X)
         else:
-            log_sum = np.full(X.shape[0], -np.inf)
             lower, upper = self._bounds
             inside = ((lower <= X) & (upper >= X)).all(axis=1)
+            log_sum = np.full(X.shape[0], -np.inf)
             log_sum[inside], _ = self._folded_sum(X[inside])
         return log_sum + self._kernel.log_normaliser
 
@@ -334,15 +294,20 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             _, mean = self._folded_sum(np.clip(X, *self._bounds), with_mean=True)
         return self._kernel.from_coordinates(mean)
 
+    def _kernel_sum(self, X, with_mean=False, floor=None):
+        points = self._kernel.coordinates(X)
+        return self._sum(points, with_mean=with_mean, floor=floor)
+
     def _folded_sum(self, X, with_mean=False):
         """Return log-sums (n,) and means (n, d) or None over images of (n, d) rows."""
         total = np.full(X.shape[0], -np.inf)
         mean = np.zeros(X.shape) if with_mean else None
-        share = np.log(n_images(self._images))
         for image in images(X, self._images):
             # The sum over the previous images limits what can matter of this one.
-            floor = total - share
-            near = np.flatnonzero(self._most(image) > floor - NEGLIGIBLE)
+            floor = total - np.log(n_images(self._images))
+            scaled = self._kernel.coordinates(image) / self._kernel.scale
+            most = -0.5 * self._box.squared_distances_of_rows(scaled)[:, 0]
+            near = np.flatnonzero(most > floor - NEGLIGIBLE)
             log_sum, of_image = self._kernel_sum(image[near], with_mean, floor[near])
             total[near] = np.logaddexp(total[near], log_sum)
             if with_mean:
@@ -350,31 +315,25 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
                 mean[near] += weight * (of_image - mean[near])
         return total, mean
 
-    def _most(self, X):
-        """Return upper bounds of the log-sums at (n, d) rows: (n,)."""
-        rows = self._kernel.coordinates(X) / self._scale
-        return -0.5 * self._box.squared_distances_of_rows(rows)[:, 0]
-
-    def _kernel_sum(self, X, with_mean=False, floor=None):
-        return self._sum(
-            self._kernel.coordinates(X),
-            with_mean=with_mean,
-            floor=floor,
-            memory=working_memory(),
-        )
-
     def _conditional_mean(self, Z):
         if self._bounds is None:
             return Z.copy()
-        return folded_means(Z, self._images, *self._bounds, self._deviations)
+        return folded_means(Z, self._images, *self._bounds, self._kernel.deviations)
 
     def _draw(self, n_samples, rng):
         rows = rng.choice(self.weights_.size, size=n_samples, p=self.weights_)
         noise = rng.standard_normal((n_samples, self.n_features_in_))
-        points = self.X_train_[rows].astype(np.float64, copy=False)
-        whitening = self._kernel.whitening
-        drawn = whitening.unwhiten(whitening.whiten(points) + noise)
+        drawn = self.X_train_[rows] + self._kernel.whitening.displacements(noise)
         return drawn if self._bounds is None else fold(drawn, *self._bounds)
+
+    def _normal_components(self):
+        """Return weights (n,), means (n, d) and the covariance (1, d, d), or None."""
+        if self._bounds is not None:
+            return None
+        H = self.covariance_
+        if np.ndim(H) < 2:
+            H = np.diag(np.broadcast_to(H, self.n_features_in_))
+        return self.weights_, self.X_train_.astype(np.float64), np.asarray(H)[None]
 
     @property
     def _n_fit_tasks(self):
@@ -387,12 +346,3 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     @property
     def _bytes_per_row(self):
         return 8 * 6 * self.n_features_in_
-
-
-def _log_shares(sample_weight):
-    """Return the logarithms of weights (n,) divided by their sum, without underflow."""
-    shares = sample_weight / sample_weight.sum()
-    small = shares < np.finfo(np.float64).tiny
-    answer = np.log(np.where(small, 1.0, shares))
-    answer[small] = np.log(sample_weight[small]) - np.log(sample_weight.sum())
-    return answer

@@ -8,14 +8,14 @@ from skgen._checks import column_names, invalid_parameter
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
+    constant_features,
     estimate_whitening,
 )
-from skgen.kde._bandwidth import RULES
-from skgen.kde._improved_sheather_jones import improved_sheather_jones
+from skgen.kde._bandwidth import rule_factor
 from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
-from skgen.rows._moments import weighted_mean
+from skgen.rows._moments import moments_of
 
-_RULES = *RULES, "likelihood", "isj"
+_RULES = "scott", "silverman", "likelihood", "isj"
 
 # Bandwidths whose squares are finite and positive.
 _LEAST, _MOST = 1e-150, 1e150
@@ -31,13 +31,16 @@ class Kernel:
     loo_score: float | None = None
 
     @property
+    def deviations(self):
+        """Return the standard deviation in each feature: (d,)."""
+        if isinstance(self.whitening, FullWhitening):
+            return np.sqrt(np.diagonal(self.whitening.covariance))
+        return self.whitening.scale
+
+    @property
     def bandwidth(self):
-        """Return the standard deviations in the units of the data: a float or (d,)."""
-        covariance = self.whitening.covariance  # (d,) or (d, d)
-        if covariance.ndim == 2:
-            return np.sqrt(np.diagonal(covariance))
-        scale = self.whitening.scale
-        return float(scale[0]) if self.same else scale.copy()
+        """Return the standard deviation, or an array (d,) of the deviations."""
+        return float(self.deviations[0]) if self.same else self.deviations.copy()
 
     @property
     def covariance(self):
@@ -57,56 +60,31 @@ class Kernel:
         pi = 4 * np.arctan(np.longdouble(1))
         return -float(np.log(scale * np.sqrt(2 * pi)).sum())
 
+    # A bandwidth given as a number can be tiny compared with the data: whitened
+    # coordinates would lose the difference of neighbours to rounding. Kernels of
+    # numbers are summed in the units of the data, kernels of rules in whitened rows.
+
     def coordinates(self, X):
         """Return (n, d) rows in the coordinates in which kernels are summed."""
-        # A bandwidth given as a number can be tiny compared with the data: whitened
-        # coordinates would lose the difference of neighbours to rounding.
         return self.whitening.whiten(X) if self.by_rule else X
 
     def from_coordinates(self, Z):
         """Return the rows (n, d) that have the coordinates `Z` (n, d)."""
         return self.whitening.unwhiten(Z) if self.by_rule else Z
 
+    @property
+    def scale(self):
+        """Return the standard deviations in these coordinates: (d,)."""
+        return np.ones(self.deviations.size) if self.by_rule else self.deviations
 
-def check_bandwidth(model):
-    """Raise unless `bandwidth` is a rule, a number or an array of numbers."""
-    if not _is_rule(model):
-        _numbers(model)
 
+def check_bandwidth(model, n_features=None):
+    """Return the standard deviations (d,) or () that are given, None for a rule.
 
-def fitted_kernel(model, X, sample_weight, dtype):
-    """Return the kernel for the `bandwidth` and `covariance_type` of a GaussianKDE.
-
-    `X` is (n, d), `sample_weight` (n,), and `dtype` the original dtype of `X`.
+    Raise unless `bandwidth` is a rule, a number, or an array of `n_features` numbers.
     """
-    if not _is_rule(model):
-        return _by_numbers(model, X, sample_weight)
-    _check_weights(model, X, sample_weight)
-    auto = model.covariance_type == "auto"
-    options = {"dtype": dtype, "names": column_names(model)}
-    if model.bandwidth == "likelihood" and (X != X[0]).any():
-        shapes = SHAPES if auto else [model.covariance_type]
-        choice = choose_by_likelihood(X, sample_weight, shapes, **options)
-        whitening = choice.whitening.rescaled(choice.factor)
-        return Kernel(whitening, True, choice.shape == "spherical", choice.score)
-    shape = "full" if auto else model.covariance_type
-    whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
-    if model.bandwidth == "isj":
-        factor = _isj_factor(X, sample_weight, whitening)
-    else:
-        # Directions at the floor do not count as dimensions.
-        d = max(1, int((~whitening.degenerate).sum()))
-        rule = RULES.get(model.bandwidth, RULES["scott"])
-        factor = rule(sample_weight.sum(), d)
-    return Kernel(whitening.rescaled(factor), True, shape == "spherical")
-
-
-def _is_rule(model):
-    return isinstance(model.bandwidth, str) and model.bandwidth in _RULES
-
-
-def _numbers(model, n_features=None):
-    """Return the bandwidth as an array of shape () or (d,)."""
+    if isinstance(model.bandwidth, str) and model.bandwidth in _RULES:
+        return None
     rule = (
         f"a number from {_LEAST:g} to {_MOST:g}, one such number for each feature, "
         f"or one of {', '.join(map(repr, _RULES))}"
@@ -127,13 +105,32 @@ def _numbers(model, n_features=None):
     return numbers
 
 
-def _by_numbers(model, X, sample_weight):
-    """Return the kernel for standard deviations given as numbers."""
+def fitted_kernel(model, X, sample_weight, dtype):
+    """Return the kernel for the `bandwidth` and `covariance_type` of a GaussianKDE.
+
+    `X` is (n, d), `sample_weight` (n,), and `dtype` the original dtype of `X`.
+    """
     d = X.shape[1]
-    numbers = _numbers(model, d)
-    mean, never = weighted_mean(X, sample_weight), np.zeros(d, dtype=bool)
-    whitening = DiagonalWhitening(mean, np.broadcast_to(numbers, d).copy(), never)
-    return Kernel(whitening, False, numbers.ndim == 0)
+    numbers = check_bandwidth(model, d)
+    if numbers is not None:
+        scale = np.broadcast_to(numbers, d).copy()
+        whitening = DiagonalWhitening(np.zeros(d), scale, np.zeros(d, dtype=bool))
+        return Kernel(whitening, False, numbers.ndim == 0)
+    _check_weights(model, X, sample_weight)
+    auto = model.covariance_type == "auto"
+    options = {"dtype": dtype, "names": column_names(model)}
+    if model.bandwidth == "likelihood":
+        constant = constant_features(moments_of(X, sample_weight, full=False), dtype)
+        X = np.where(constant, X[0], X)  # rows that differ by rounding are copies
+        if not constant.all():
+            shapes = SHAPES if auto else [model.covariance_type]
+            choice = choose_by_likelihood(X, sample_weight, shapes, **options)
+            whitening = choice.whitening.rescaled(choice.factor)
+            return Kernel(whitening, True, choice.shape == "spherical", choice.score)
+    shape = "full" if auto else model.covariance_type
+    whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
+    factor = rule_factor(model.bandwidth, X, sample_weight, whitening)
+    return Kernel(whitening.rescaled(factor), True, shape == "spherical")
 
 
 def _check_weights(model, X, sample_weight):
@@ -155,13 +152,3 @@ def _check_weights(model, X, sample_weight):
     if model.bandwidth == "isj" and X.shape[1] != 1:
         rule = "a number or another rule for more than one feature ('isj' takes one)"
         raise invalid_parameter(model, "bandwidth", rule, "isj")
-
-
-def _isj_factor(X, sample_weight, whitening):
-    """Return the factor of Botev's rule, or Silverman's if there is no fixed point."""
-    n, factor = sample_weight.sum(), None
-    if not whitening.degenerate.any():
-        z = whitening.whiten(X)[:, 0]
-        n_distinct = np.unique(z).size
-        factor = improved_sheather_jones(z, sample_weight, min(n, n_distinct))
-    return factor or RULES["silverman"](n, 1)

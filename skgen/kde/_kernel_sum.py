@@ -1,97 +1,156 @@
-"""Exact kernel sums, computed in blocks of pairs."""
+r"""Exact sums of normal kernels on weighted points.
 
+.. math:: s(q) = \log \sum_i e^{a_i(q)}, \quad
+    v(q) = \sum_i e^{a_i(q) - s(q)} p_i, \quad
+    a_i(q) = \log w_i - |(q - p_i) / h|^2 / 2
+
+A CPU sums over cells of neighbours, and skips the cells that are too distant to matter.
+A GPU sums over all points. Exponents :math:`a_i` come from matrix products, which are
+several times as fast as differences, where rounding allows. Sums are accumulated
+relative to a running maximum.
+"""
+
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from skgen._threads import in_parallel
-from skgen.kde._blocks import FARTHEST, boxes, neighbours_in_blocks
+from skgen._lazy import lazy_module
+from skgen._threads import in_parallel, working_memory
+from skgen._torch import resolved_device
 
-# Training rows and maximum number of queries in a block. Such a block of pairs stays
-# in the cache, which is 1.4 times as fast as blocks of 256 x 4096.
-_TRAINING_BLOCK = 1024
-_QUERY_BLOCK = 128
+torch = lazy_module("torch", "The 'device' parameter")
+
+# Training rows in a cell and maximum number of queries at a time. These pairs stay in
+# the cache, which is 1.4 times as fast as 256 queries and 4096 rows.
+_CELL, _QUERIES = 1024, 128
+
+# Points and queries at a time on a GPU, which is idle between products.
+_DEVICE_POINTS, _DEVICE_QUERIES = 2**14, 2**12
 
 # Minimum number of pairs for more than one thread.
 _PAIRS_FOR_THREADS = 2**22
 
-# Blocks are skipped if each of their kernels is smaller than the sum by this number of
+# Cells are skipped if each of their kernels is smaller than the sum by this number of
 # nats: all of them together contribute less than rounding.
 _NEGLIGIBLE = 40.0
 
-# Up to this number of features, blocks are skipped for each query separately.
+# Up to this number of features, cells are skipped for each query separately.
 _FEATURES_FOR_EACH = 16
 
 # Number of features whose squares are summed at a time.
 _FEATURES = 32
 
+# Distances are capped at this many bandwidths, so that their squares are finite.
+_FARTHEST = 1e150
 
-class Blocks:
-    """(n, d) points in b blocks of neighbours, each relative to its own centre."""
+# Number of rows that determine the widest feature of a larger set.
+_ROWS_FOR_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Bounding boxes of groups of rows: ``lower <= row <= upper``."""
+
+    lower: np.ndarray  # (b, d)
+    upper: np.ndarray  # (b, d)
+
+    def squared_distances(self, lower, upper):
+        """Return the squared distances (b,) to the box with corners (d,)."""
+        gap = np.maximum(self.lower - upper, lower - self.upper)  # (b, d)
+        np.clip(gap, 0.0, _FARTHEST, out=gap)
+        return np.einsum("ij,ij->i", gap, gap)
+
+    def squared_distances_of_rows(self, X):
+        """Return the squared distances of (m, d) rows to the boxes: (m, b)."""
+        squares = np.zeros((X.shape[0], self.lower.shape[0]))
+        for x, lower, upper in zip(X.T, self.lower.T, self.upper.T, strict=True):
+            gap = np.maximum(lower - x[:, None], x[:, None] - upper)  # (m, b)
+            np.clip(gap, 0.0, _FARTHEST, out=gap)
+            gap *= gap
+            squares += gap
+        return squares
+
+
+def boxes_around(X, groups):
+    """Return the bounding boxes of groups of (n, d) rows, given by their indices."""
+    lower = [X[rows].min(axis=0) for rows in groups]
+    upper = [X[rows].max(axis=0) for rows in groups]
+    return Boxes(np.array(lower, dtype=np.float64), np.array(upper, dtype=np.float64))
+
+
+def neighbours(X, size):
+    """Return groups of neighbours among (n, d) rows, as indices.
+
+    Rows are split at medians. Every group has `size` rows, except for the last.
+    """
+    if X.shape[1] == 1:
+        order = np.argsort(X[:, 0])
+        return [order[i : i + size] for i in range(0, order.size, size)]
+    groups, stack = [], [np.arange(X.shape[0])] if X.shape[0] else []
+    while stack:
+        index = stack.pop()
+        if index.size <= size:
+            groups.append(index)
+            continue
+        some = X[index[:: max(1, index.size // _ROWS_FOR_WIDTH)]]
+        j = (some.max(axis=0) - some.min(axis=0)).argmax()
+        # A multiple of the size, so that only the last group has fewer rows.
+        half = size * (-(-index.size // size) // 2)
+        parts = np.argpartition(X[index, j], half)
+        stack += [index[parts[half:]], index[parts[:half]]]
+    return groups
+
+
+class Cells:
+    """(n, d) points in c cells of neighbours, each relative to its own centre."""
 
     def __init__(self, points, log_weights, scale):
-        n, d = points.shape
-        scaled = points / scale
-        groups = neighbours_in_blocks(scaled, _TRAINING_BLOCK)
-        # Indices of the points in the order of the blocks (n,), the slice of each
-        # block in that order, and the bounding boxes in bandwidths.
+        groups = neighbours(points / scale, _CELL)
+        around = boxes_around(points, groups)
+        self.boxes = Boxes(around.lower / scale, around.upper / scale)  # in bandwidths
+        self.centres = _middle(around.lower, around.upper)  # (c, d)
+        # Indices of the points in the order of the cells (n,), the slice of each cell
+        # in that order, and the logarithms of the weights (n,) and of their sums (c,).
         self.order = np.concatenate(groups)
-        ends = np.cumsum([group.size for group in groups])
-        starts = np.concatenate([[0], ends[:-1]])
-        self.columns = [slice(*pair) for pair in zip(starts, ends, strict=True)]
-        self.boxes = boxes(scaled[self.order], starts)
-        # Logarithms of the weights in that order (n,), and of the sum of the weights
-        # of each block (b,).
+        sizes = [rows.size for rows in groups]
+        starts = np.cumsum([0, *sizes[:-1]])
+        self.slices = [slice(a, a + n) for a, n in zip(starts, sizes, strict=True)]
         self.log_weights = log_weights[self.order]
-        top = np.maximum.reduceat(self.log_weights, starts)  # (b,)
-        shares = np.exp(self.log_weights - np.repeat(top, ends - starts))
-        self.log_masses = top + np.log(np.add.reduceat(shares, starts))
-        # Queries are multiplied by `augmented`: the point p relative to the centre in
-        # bandwidths, log w - |p|^2 / 2, and 1. `radii` is the largest |p|^2.
-        self.centres = np.empty((starts.size, d))
-        self.augmented = np.ones((n, d + 2))
-        self.radii = np.empty(starts.size)
-        for b, columns in enumerate(self.columns):
-            rows = points[self.order[columns]].astype(np.float64, copy=False)
-            self.centres[b] = _centre(rows)
-            p, squares = _about(rows, self.centres[b], scale)
-            self.augmented[columns, :d] = p
-            self.augmented[columns, d] = self.log_weights[columns] - 0.5 * squares
-            self.radii[b] = squares.max()
+        self.log_masses = np.logaddexp.reduceat(self.log_weights, starts)
+        # Largest squared distance from the centre (c,), and the factors of products.
+        centres = np.repeat(self.centres, sizes, axis=0)
+        p, squares = _relative(points[self.order], centres, scale)
+        self.radii = np.maximum.reduceat(squares, starts)
+        self.factors = _factors_of_points(p, squares, self.log_weights)  # (n, d + 2)
 
 
 class KernelSum:
-    r"""Sums of normal kernels on (n, d) points with (n,) weights.
+    """Kernel sums on (n, d) points on the CPU, with errors of up to `error` nats.
 
-    .. math:: s(q) = \log \sum_i e^{a_i(q)}, \quad
-        v(q) = \sum_i e^{a_i(q) - s(q)} p_i, \quad
-        a_i(q) = \log w_i - |(q - p_i) / h|^2 / 2
+    `log_weights` (n,) are finite and `scale` (d,) holds the standard deviations h.
     """
 
-    # `scale` (d,) holds the standard deviations h. Exponents come from matrix products,
-    # which are several times as fast as differences, where their error in nats is at
-    # most `error`.
-
-    def __init__(self, points, log_weights, scale=None, *, error=1e-11):
+    def __init__(self, points, log_weights, scale, *, error=1e-11):
         self.points, self.log_weights, self.error = points, log_weights, error
-        self.scale = np.ones(points.shape[1]) if scale is None else scale
+        self.scale = scale
 
     @cached_property
-    def blocks(self):
-        """Return the points in blocks."""
-        return Blocks(self.points, self.log_weights, self.scale)
+    def cells(self):
+        """Return the points in cells."""
+        return Cells(self.points, self.log_weights, self.scale)
 
-    def __call__(self, queries, *, with_mean=False, floor=None, memory=2**27):
+    def __call__(self, queries, *, with_mean=False, floor=None):
         """Return `s` (m,) and `v` (m, d), or None without means, at (m, d) queries.
 
-        Values of `s` below `floor` (m,) may be wrong. A block of pairs and its copies
-        take up to `memory` bytes.
+        Values of `s` below `floor` (m,) may be wrong.
         """
-        m, n = queries.shape[0], self.log_weights.size
-        log_sum = np.empty(m)
+        log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
-        size = int(np.clip(memory // (3 * 8 * _TRAINING_BLOCK), 1, _QUERY_BLOCK))
+        # Products have up to two copies.
+        size = int(np.clip(working_memory() // (3 * 8 * _CELL), 1, _QUERIES))
+        n_pairs = log_sum.size * self.cells.order.size
 
         def answer(group):
             below = None if floor is None else floor[group]
@@ -99,42 +158,37 @@ class KernelSum:
             if with_mean:
                 mean[group] = of_group
 
-        groups = neighbours_in_blocks(queries / self.scale, size)
-        in_parallel(answer, groups, worth_it=m * n > _PAIRS_FOR_THREADS)
+        groups = neighbours(queries / self.scale, size)
+        in_parallel(answer, groups, worth_it=n_pairs > _PAIRS_FOR_THREADS)
         return log_sum, mean
 
-    def _most_of_blocks(self, queries):
-        """Return upper bounds of the log-sums of blocks at (m, d) queries: (m, b)."""
+    def _bounds_of_cells(self, queries):
+        """Return upper bounds of the log-sums of cells at (m, d) queries: (m, c)."""
         scaled = queries / self.scale
-        if queries.shape[1] > _FEATURES_FOR_EACH:
-            # Blocks are wide in many dimensions: one bound serves all queries.
-            squares = self.blocks.boxes.squared_distances(
-                scaled.min(axis=0), scaled.max(axis=0)
-            )[None]
-        else:
-            squares = self.blocks.boxes.squared_distances_of_rows(scaled)
-        return np.broadcast_to(
-            self.blocks.log_masses - 0.5 * squares,
-            (queries.shape[0], self.blocks.log_masses.size),
-        )
+        if queries.shape[1] <= _FEATURES_FOR_EACH:
+            squares = self.cells.boxes.squared_distances_of_rows(scaled)
+        else:  # cells are wide in many dimensions: one bound serves all queries
+            corners = scaled.min(axis=0), scaled.max(axis=0)
+            squares = self.cells.boxes.squared_distances(*corners)
+        shape = queries.shape[0], self.cells.log_masses.size
+        return np.broadcast_to(self.cells.log_masses - 0.5 * squares, shape)
 
     def _stream(self, queries, with_mean, floor):
         """Return `s` (m,) and `v` (m, d) or None for one group of (m, d) queries."""
-        # Sums are accumulated relative to a running maximum. The block with the highest
-        # upper bound comes first, so that the other blocks are skipped early.
+        # The cell with the highest upper bound comes first, so that the other cells are
+        # skipped early.
         m = queries.shape[0]
         top, total = np.full(m, -np.inf), np.zeros(m)
         average = np.zeros(queries.shape) if with_mean else None
         reached = top.copy() if floor is None else floor.copy()
-        most = self._most_of_blocks(queries)  # (m, b)
-        slack = _NEGLIGIBLE + np.log(self.blocks.log_masses.size)
-        for block in np.argsort(-most.max(axis=0)):
-            needed = most[:, block] > reached - slack
+        bounds = self._bounds_of_cells(queries)  # (m, c)
+        slack = _NEGLIGIBLE + np.log(self.cells.log_masses.size)
+        for cell in np.argsort(-bounds.max(axis=0)):
+            needed = bounds[:, cell] > reached - slack
             if not needed.any():
                 continue
             rows = slice(None) if needed.all() else np.flatnonzero(needed)
-            q = queries[rows]
-            a = self._exponents(q, block)  # (r, n)
+            a, displacements = self._pairs(queries[rows], cell)  # (r, n)
             new_top = np.maximum(top[rows], a.max(axis=1))
             a -= new_top[:, None]
             np.exp(a, out=a)
@@ -142,7 +196,7 @@ class KernelSum:
             total[rows] = total[rows] * shrink + a.sum(axis=1)
             if with_mean:
                 average[rows] *= shrink[:, None]
-                average[rows] += self._differences(a, q, block)
+                average[rows] += displacements(a)
             top[rows] = new_top
             reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
         log_sum = np.full(m, -np.inf)
@@ -152,58 +206,139 @@ class KernelSum:
         average /= np.where(total > 0, total, 1.0)[:, None]
         return top + log_sum, queries + average * self.scale
 
-    def _exponents(self, queries, block):
-        """Return `a` for (m, d) queries and a block of n points: (m, n)."""
-        m, d = queries.shape
-        q, squares = _about(queries, self.blocks.centres[block], self.scale)
-        columns = self.blocks.columns[block]
-        if self._product_is_exact(squares, block):
-            augmented = np.ones((m, d + 2))
-            augmented[:, :d] = q
-            augmented[:, d + 1] = -0.5 * squares
-            return augmented @ self.blocks.augmented[columns].T
-        a = _squared_distances(queries, self._points(block), 1 / self.scale**2)
-        a *= -0.5
-        a += self.blocks.log_weights[columns]
-        return a
+    def _pairs(self, queries, cell):
+        """Return the exponents of (m, d) queries and the n points of a cell: (m, n).
 
-    def _differences(self, a, queries, block):
-        """Return the sums over a block of `a` (m, n) times point minus query: (m, d).
-
-        The differences are in bandwidths.
+        Also return a function of factors (m, n) that sums over the cell the factors
+        times point minus query in bandwidths: (m, d).
         """
-        q, squares = _about(queries, self.blocks.centres[block], self.scale)
-        if self._product_is_exact(squares, block):
-            p = self.blocks.augmented[self.blocks.columns[block], :-2]
-            return a @ p - a.sum(axis=1)[:, None] * q
-        sums = np.empty(queries.shape)
-        for j, p in enumerate(self._points(block).T):
-            difference = (p - queries[:, j, None]) / self.scale[j]  # (m, n)
-            np.clip(difference, -FARTHEST, FARTHEST, out=difference)
-            sums[:, j] = np.einsum("ij,ij->i", a, difference)
-        return sums
-
-    def _product_is_exact(self, squares, block):
-        """Return whether exponents from a matrix product are accurate enough."""
-        magnitude = squares.max() + self.blocks.radii[block]
-        return magnitude * np.finfo(np.float64).eps < self.error
-
-    def _points(self, block):
-        """Return the points of a block: (n, d)."""
-        columns = self.blocks.columns[block]
-        return self.points[self.blocks.order[columns]].astype(np.float64, copy=False)
+        cells, columns = self.cells, self.cells.slices[cell]
+        q, squares = _relative(queries, cells.centres[cell], self.scale)
+        magnitude = squares.max() + cells.radii[cell]
+        if magnitude * np.finfo(np.float64).eps < self.error:
+            factors = cells.factors[columns]  # (n, d + 2)
+            a = _factors_of_queries(q, squares) @ factors.T
+            return a, lambda a: a @ factors[:, :-2] - a.sum(axis=1)[:, None] * q
+        points = self.points[cells.order[columns]].astype(np.float64, copy=False)
+        a = _squared_distances(queries, points, 1 / self.scale**2)
+        a *= -0.5
+        a += cells.log_weights[columns]
+        return a, lambda a: _displacements(a, queries, points, self.scale)
 
 
-def fill_in(exact, rest, queries, log_sum, mean, floor, memory):
+class DeviceSum:
+    """The sums of a `KernelSum` on a GPU, with errors of up to `error` nats.
+
+    Queries with a larger rounding error are left to `exact`, as are all queries if the
+    device is missing or has no float64.
+    """
+
+    def __init__(self, exact, device, error):
+        self.exact, self.device, self.error = exact, device, error
+        around = boxes_around(exact.points, [slice(None)])
+        self.centre = _middle(around.lower[0], around.upper[0])  # (d,)
+        self.radius = self._relative(exact.points)[1].max()  # squared
+
+    def __call__(self, queries, *, with_mean=False, floor=None):
+        """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does."""
+        log_sum = np.empty(queries.shape[0])
+        mean = np.empty(queries.shape) if with_mean else None
+        q, squares = self._relative(queries)
+        left = np.ones(log_sum.size, dtype=bool)
+        device = self._usable_device()
+        for dtype in self._dtypes() if device is not None else ():
+            magnitude = squares + self.radius
+            keeps = left & (magnitude * np.finfo(dtype).eps < self.error)
+            left[keeps] = False
+            rows = np.flatnonzero(keeps)
+            for start in range(0, rows.size, _DEVICE_QUERIES):
+                some = rows[start : start + _DEVICE_QUERIES]
+                factors = _factors_of_queries(q[some], squares[some])
+                log_sum[some], of_some = self._stream(factors, device, dtype)
+                if with_mean:
+                    mean[some] = self.centre + of_some * self.exact.scale
+        fill_in(self.exact, left, queries, log_sum, mean, floor)
+        return log_sum, mean
+
+    def _relative(self, rows):
+        """Return (n, d) rows relative to the centre, in bandwidths, and squares."""
+        return _relative(rows, self.centre, self.exact.scale)
+
+    def _usable_device(self):
+        """Return the device; None if it is missing or has no float64."""
+        device = resolved_device(self.device)
+        usable = device.type == "cuda" and torch.cuda.is_available()
+        return device if usable else None
+
+    def _dtypes(self):
+        """Return the dtypes to compute in, the fastest first."""
+        full = torch.get_float32_matmul_precision() == "highest"
+        single = self.exact.points.dtype == np.float32 and full
+        return (np.float32, np.float64) if single else (np.float64,)
+
+    def _stream(self, factors, device, dtype):
+        """Return log-sums (m,) and means (m, d) from the factors of queries."""
+        # Totals are in float64.
+        dtype = torch.float32 if dtype == np.float32 else torch.float64
+        queries = torch.as_tensor(factors, device=device)  # (m, d + 2)
+        top = torch.full_like(queries[:, 0], -torch.inf)
+        total, average = torch.zeros_like(top), torch.zeros_like(queries[:, :-2])
+        queries = queries.to(dtype)
+        for start in range(0, self.exact.points.shape[0], _DEVICE_POINTS):
+            some = slice(start, start + _DEVICE_POINTS)
+            p, squares = self._relative(self.exact.points[some])
+            points = _factors_of_points(p, squares, self.exact.log_weights[some])
+            points = torch.as_tensor(points, device=device).to(dtype)  # (n, d + 2)
+            a = queries @ points.T  # (m, n)
+            new_top = torch.maximum(top, a.amax(dim=1).to(top.dtype))
+            a = (a - new_top[:, None].to(dtype)).exp_()
+            shrink = (top - new_top).exp()  # (m,)
+            total = total * shrink + a.sum(dim=1, dtype=torch.float64)
+            average = average * shrink[:, None] + a @ points[:, :-2]
+            top = new_top
+        log_sum = top + total.log()
+        return log_sum.cpu().numpy(), (average / total[:, None]).cpu().numpy()
+
+
+def fill_in(exact, rest, queries, log_sum, mean, floor):
     """Set `log_sum` (m,) and `mean` (m, d) or None to exact sums where `rest` (m,)."""
     if not rest.any():
         return
     with_mean, below = mean is not None, None if floor is None else floor[rest]
-    log_sum[rest], of_rest = exact(
-        queries[rest], with_mean=with_mean, floor=below, memory=memory
-    )
+    log_sum[rest], of_rest = exact(queries[rest], with_mean=with_mean, floor=below)
     if with_mean:
         mean[rest] = of_rest
+
+
+def _middle(lower, upper):
+    """Return the centres of boxes, given by their corners of any shape."""
+    return lower + 0.5 * (upper - lower)
+
+
+def _relative(points, centre, scale):
+    """Return (n, d) points relative to a centre in bandwidths, and squares (n,)."""
+    p = points - centre
+    p /= scale
+    squares = np.einsum("ij,ij->i", p, p)  # (n,)
+    if not np.isfinite(squares).all():
+        np.clip(p, -_FARTHEST, _FARTHEST, out=p)
+        squares = np.einsum("ij,ij->i", p, p)
+    return p, squares
+
+
+# The product of the factors of a query and a point is the exponent of the pair.
+def _factors_of_queries(q, squares):
+    """Return q, 1 and -|q|^2 / 2 for (m, d) relative queries: (m, d + 2)."""
+    factors = np.ones((q.shape[0], q.shape[1] + 2))
+    factors[:, :-2], factors[:, -1] = q, -0.5 * squares
+    return factors
+
+
+def _factors_of_points(p, squares, log_weights):
+    """Return p, log w - |p|^2 / 2 and 1 for (n, d) relative points: (n, d + 2)."""
+    factors = np.ones((p.shape[0], p.shape[1] + 2))
+    factors[:, :-2], factors[:, -2] = p, log_weights - 0.5 * squares
+    return factors
 
 
 def _squared_distances(X, Y, w):
@@ -213,21 +348,14 @@ def _squared_distances(X, Y, w):
     for start in range(_FEATURES, w.size, _FEATURES):
         some = slice(start, start + _FEATURES)
         total += cdist(X[:, some], Y[:, some], "sqeuclidean", w=w[some])
-    return np.minimum(total, FARTHEST**2, out=total)
+    return np.minimum(total, _FARTHEST**2, out=total)
 
 
-def _centre(points):
-    """Return the centre (d,) of the bounding box of (n, d) points."""
-    lower, upper = points.min(axis=0), points.max(axis=0)
-    return lower + 0.5 * (upper - lower)
-
-
-def _about(points, centre, scale):
-    """Return (n, d) points relative to a centre in bandwidths, and squares (n,)."""
-    p = points - centre
-    p /= scale
-    squares = np.einsum("ij,ij->i", p, p)  # (n,)
-    if not np.isfinite(squares).all():
-        np.clip(p, -FARTHEST, FARTHEST, out=p)
-        squares = np.einsum("ij,ij->i", p, p)
-    return p, squares
+def _displacements(a, queries, points, scale):
+    """Return sums of `a` (m, n) times point minus query in bandwidths: (m, d)."""
+    sums = np.empty(queries.shape)
+    for j, p in enumerate(points.T):
+        difference = (p - queries[:, j, None]) / scale[j]  # (m, n)
+        np.clip(difference, -_FARTHEST, _FARTHEST, out=difference)
+        sums[:, j] = np.einsum("ij,ij->i", a, difference)
+    return sums

@@ -26,7 +26,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from skgen._threads import in_parallel
 from skgen._warnings import warn_user
 from skgen._whitening import estimate_whitening
-from skgen.kde._blocks import boxes, neighbours_in_blocks
+from skgen.kde._kernel_sum import boxes_around, neighbours
 
 SHAPES = ("full", "diag", "spherical")
 
@@ -44,12 +44,12 @@ _POINTS = 2**15
 # kernels on all rows, and with kernels on some rows.
 _FAR_BEHIND = 0.2, 0.5
 
-# Number of points in a block of neighbours. Blocks are skipped if their kernels are
+# Number of points in a cell of neighbours. Cells are skipped if their kernels are
 # smaller than the kernel of a nearer point by this number of nats.
-_BLOCK, _NEGLIGIBLE = 1024, 40.0
+_CELL, _NEGLIGIBLE = 1024, 40.0
 
 # Number of pairs of rows (a megabyte) and of factors in one pass. Later passes have
-# narrower kernels and skip more blocks.
+# narrower kernels and skip more cells.
 _PAIRS, _AT_ONCE = 2**17, 5
 
 # Smallest kernel relative to the nearest one. Its fourth power is a normal number.
@@ -75,11 +75,11 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     `X` is (n, d) with at least two distinct rows, `sample_weight` is (n,), and
     `options` are the `dtype` and `names` of `estimate_whitening`.
     """
-    found = {}
     # Sorted distinct rows make a weight of 2 equivalent to the same row twice.
-    n = X.shape[0]
-    rows, weights = _distinct(X, sample_weight)
+    rows, index = np.unique(X, axis=0, return_inverse=True)
+    weights = np.bincount(index.ravel(), weights=sample_weight)
     some = _sample(rows.shape[0], _POINTS)
+    found = {}
     for shape in shapes:
         with warnings.catch_warnings():
             if shape != shapes[0]:  # the first shape has warned
@@ -88,21 +88,16 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
         left_out = LeftOut(rows[some], weights[some], whitening, _FEW_ROWS)
         scores = left_out.scores(_WIDEST, _HALVINGS + 1, every=2, all_of_them=False)
         found[shape] = whitening, scores
-    best = max(scores.max() for _, scores in found.values())
+    least = max(scores.max() for _, scores in found.values())
+    least -= _FAR_BEHIND[rows.shape[0] > _POINTS]
     choices = [
         _settled(rows, weights, shape, whitening, scores)
         for shape, (whitening, scores) in found.items()
-        if scores.max() > best - _FAR_BEHIND[rows.shape[0] > _POINTS]
+        if scores.max() > least
     ]
     choice = max(choices, key=lambda choice: choice.score)
-    _warn(n, n - rows.shape[0], choice)
+    _warn(X.shape[0], X.shape[0] - rows.shape[0], choice)
     return choice
-
-
-def _distinct(X, sample_weight):
-    """Return the distinct rows (m, d), sorted, and the sums of their weights (m,)."""
-    rows, index = np.unique(X, axis=0, return_inverse=True)
-    return rows, np.bincount(index.ravel(), weights=sample_weight)
 
 
 def _settled(X, sample_weight, shape, whitening, scores):
@@ -166,12 +161,10 @@ class LeftOut:
         self.weights = sample_weight / sample_weight.sum()
         chosen = np.zeros(n, dtype=bool)
         chosen[_sample(n, most)] = True
-        self.blocks = neighbours_in_blocks(self.points, _BLOCK)
-        ends = np.cumsum([index.size for index in self.blocks])
-        in_order = self.points[np.concatenate(self.blocks)]
-        self.boxes = boxes(in_order, np.concatenate([[0], ends[:-1]]))
-        # Indices of the rows to leave out, for each block.
-        self.left_out = [index[chosen[index]] for index in self.blocks]
+        self.cells = neighbours(self.points, _CELL)
+        self.boxes = boxes_around(self.points, self.cells)
+        # Indices of the rows to leave out, for each cell.
+        self.left_out = [index[chosen[index]] for index in self.cells]
         self.rows = np.concatenate(self.left_out)
         self.constant = whitening.log_det - 0.5 * d * math.log(2 * math.pi)
 
@@ -200,31 +193,31 @@ class LeftOut:
         """Return the mean leave-one-out log-densities of a few factors (n_factors,)."""
         logs = in_parallel(
             lambda task: self._logs(*task, widest, n_factors, every),
-            [(b, rows) for b, rows in enumerate(self.left_out) if rows.size],
+            [(cell, rows) for cell, rows in enumerate(self.left_out) if rows.size],
             worth_it=self.rows.size * self.weights.size > _PAIRS,
         )
         log_density = np.concatenate(logs)  # (m, n_factors)
         return np.average(log_density, axis=0, weights=self.weights[self.rows])
 
-    def _logs(self, b, rows, widest, n_factors, every):
-        """Return the log-densities of m left-out rows of block `b`: (m, n_factors)."""
-        blocks = self._near(b, rows, widest)
-        size = max(1, _PAIRS // rows.size)
+    def _logs(self, cell, rows, widest, n_factors, every):
+        """Return the log-densities of m left-out rows of a cell: (m, n_factors)."""
+        squared = widest**2 / 2.0 ** (every * np.arange(n_factors))  # (n_factors,)
+        near = self._near(cell, rows, widest)
+        points = np.concatenate([self.cells[i] for i in near])
         log_sum = np.full((rows.size, n_factors), -np.inf)
         others = np.ones(rows.size)
-        points = np.concatenate([self.blocks[i] for i in blocks])
+        size = max(1, _PAIRS // rows.size)
         for start in range(0, points.size, size):
             some = points[start : start + size]
-            of_some, copies = self._of_pairs(rows, some, widest, n_factors, every)
+            of_some, copies = self._of_pairs(rows, some, squared, every)
             log_sum = np.logaddexp(log_sum, of_some)
             others -= copies
-        squared = widest**2 / 2.0 ** (every * np.arange(n_factors))  # (n_factors,)
         log_norm = self.constant - 0.5 * self.points.shape[1] * np.log(squared)
         return log_sum - np.log(others)[:, None] + log_norm
 
-    def _near(self, b, rows, widest):
-        """Return the indices of blocks with kernels that reach left-out rows of `b`."""
-        own, left_out = self.blocks[b], self.points[rows]
+    def _near(self, cell, rows, widest):
+        """Return the indices of cells with kernels that reach left-out rows of one."""
+        own, left_out = self.cells[cell], self.points[rows]
         D = cdist(left_out, self.points[own], "sqeuclidean")
         D[D == 0] = np.inf
         # Every left-out row has a neighbour within `nearest` of at least this weight.
@@ -234,29 +227,27 @@ class LeftOut:
         far = self.boxes.squared_distances(left_out.min(axis=0), left_out.max(axis=0))
         return np.flatnonzero(~(far > nearest + 2 * widest**2 * nats))
 
-    def _of_pairs(self, rows, points, widest, n_factors, every):
-        """Return unnormalised log-sums (b, n_factors) and the weights of copies (b,).
+    def _of_pairs(self, rows, points, squared, every):
+        """Return unnormalised log-sums (m, n_factors) and the weights of copies (m,).
 
-        They are sums at b rows over some points.
+        They are sums at m rows over n points, for squared factors (n_factors,).
         """
-        D = cdist(self.points[rows], self.points[points], "sqeuclidean")  # (b, n)
+        D = cdist(self.points[rows], self.points[points], "sqeuclidean")  # (m, n)
         weights = self.weights[points]
         copies = D == 0
         D[copies] = np.inf
-        nearest = D.min(axis=1)  # (b,)
-        answer = np.full((rows.size, n_factors), -np.inf)
+        nearest = D.min(axis=1)  # (m,)
         some = np.isfinite(nearest)
-        D -= np.where(some, nearest, 0.0)[:, None]
-        D *= -0.5 / widest**2
+        nearest = np.where(some, nearest, 0.0)
+        D -= nearest[:, None]
+        D *= -0.5 / squared[0]
         # Subnormal numbers would take a hundred times as long.
         e = np.exp(np.maximum(D, math.log(_TINY), out=D), out=D)
-        squared = widest**2
-        for k in range(n_factors):
+        log_sum = np.full((rows.size, squared.size), -np.inf)
+        for k in range(squared.size):
             if k:
                 for _ in range(every):
                     np.multiply(e, e, out=e)
-                    squared /= 2
                 np.maximum(e, _TINY, out=e)
-            total = np.log(e @ weights, out=answer[:, k].copy(), where=some)
-            answer[:, k] = total - np.where(some, 0.5 * nearest / squared, 0.0)
-        return answer, copies @ weights
+            np.log(e @ weights, out=log_sum[:, k], where=some)
+        return log_sum - 0.5 * nearest[:, None] / squared, copies @ weights

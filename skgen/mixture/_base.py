@@ -257,6 +257,12 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             X[rows] = self.means_[k] + noise
         return X
 
+    def _normal_components(self):
+        """Return the weights (K,), means (K, d) and covariances (K, d, d)."""
+        (K, d), factors = self.means_.shape, self._parameters.factors
+        roots = [self._covariance.colour(np.eye(d), factors, k) for k in range(K)]
+        return self.weights_, self.means_, np.stack([root.T @ root for root in roots])
+
     @property
     def _n_latent(self):
         return self.weights_.size

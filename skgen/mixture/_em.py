@@ -28,7 +28,7 @@ from skgen.mixture._iterations import Run
 from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
-from skgen.rows._source import ArrayRows
+from skgen.rows._source import distinct_rows
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -313,7 +313,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def _fit(self, X, sample_weight, rng, task):
         table = X
         if isinstance(X, np.ndarray):
-            table = ArrayRows(self, X, sample_weight, in_memory=True)
+            table = distinct_rows(self, X, sample_weight)
         blocks = self._chosen_blocks(table.names, table.n_features)
         covariance = COVARIANCES[self.covariance_type].of(blocks)
         start = given_parameters(self, covariance, table.n_features)
@@ -348,7 +348,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         if not hasattr(self, "means_"):
             self._fit(X, sample_weight, rng, NoTask())
             return
-        table = ArrayRows(self, X, sample_weight, in_memory=True)
+        table = distinct_rows(self, X, sample_weight)
         blocks = self._chosen_blocks(table.names, table.n_features)
         what = ".partial_fit must continue"
         start = self._last_fit(table.n_features, blocks, what)

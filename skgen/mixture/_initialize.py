@@ -118,10 +118,9 @@ def completed(given, found, problem, whitening):
 # -- for gradient descent: clusters of a sample of the rows -------------------------
 
 
-def sampled_rows(n, n_components, rng):
-    """Return the sorted indices of the rows in the sample."""
-    most = max(_ROWS, _ROWS_PER_COMPONENT * n_components)
-    return np.arange(n) if n <= most else np.sort(rng.choice(n, most, replace=False))
+def n_sampled(n_components):
+    """Return the maximum number of rows in the sample."""
+    return max(_ROWS, _ROWS_PER_COMPONENT * n_components)
 
 
 def first_values(X, n_components, covariance, rank, method, floor, rng):
@@ -139,7 +138,7 @@ def first_values(X, n_components, covariance, rank, method, floor, rng):
     X, sample_weight = canonical_rows(X, np.ones(n))
     problem = Problem(X, sample_weight, estimated, floor, np.zeros(d, dtype=bool))
     responsibilities = initial_responsibilities(X, sample_weight, K, method, rng)
-    found = problem.from_shares(responsibilities, K)
+    found = problem.from_responsibilities(responsibilities, K)
     weights, means, covariances = found.weights, found.means, found.covariances
     # With fewer distinct rows than components, some components are empty.
     for k in np.flatnonzero(weights == 0):

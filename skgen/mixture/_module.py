@@ -47,7 +47,8 @@ class AbstractMixtureModule(LossModule):
         self.register_buffer("apart", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("revived", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("centre", torch.zeros(self.d))
-        self.register_buffer("mask", None if mask is None else torch.from_numpy(mask))
+        if mask is not None:
+            self.register_buffer("mask", torch.from_numpy(mask))
         self._make(covariances.shape)
         self.reset(weights, means, covariances)
 
@@ -181,9 +182,13 @@ class DenseModule(AbstractMixtureModule):
     def _factors(self):
         """Return the factors `U` and `T`, each like the covariances."""
         diagonal = _positive(torch.diagonal(self.changes, dim1=-2, dim2=-1))
-        changes = self.changes if self.mask is None else self.changes * self.mask
-        T = torch.triu(changes, diagonal=1) + torch.diag_embed(diagonal)
-        return self.roots0 @ T, T
+        T = torch.triu(self.changes, diagonal=1) + torch.diag_embed(diagonal)
+        T = self._masked(T)
+        return self._masked(self.roots0 @ T), T
+
+    def _masked(self, matrices):
+        """Return matrices (..., d, d) without the entries between blocks."""
+        return matrices * self.mask if hasattr(self, "mask") else matrices
 
     def _squared(self, X):
         U, T = self._factors()
@@ -209,8 +214,6 @@ class DenseModule(AbstractMixtureModule):
         roots, regular = np.empty_like(covariances), np.zeros(self.d, dtype=bool)
         for k in np.ndindex(covariances.shape[:-2]):
             raised, _ = floored(covariances[k], self.floor, regular)
-            if self.mask is not None:  # rounding of eigenvectors mixes blocks
-                raised *= self.mask.cpu().numpy()
             roots[k] = inverse_transpose(np.linalg.cholesky(raised))
         # The centre of the means, weighted by the precisions.
         heavy = weights[:, None, None] * (roots @ roots.swapaxes(-1, -2))  # (K, d, d)

@@ -210,7 +210,7 @@ class Statistics:
     origins: np.ndarray  # (K, d)
     log_likelihood: float  # weighted mean of log p
     lowest_row: np.ndarray  # (d,) the row of lowest density
-    lowest_share: float  # its fraction of the total weight
+    lowest_weight: float  # its weight as a fraction of the total
 
 
 class Pass:
@@ -249,26 +249,26 @@ class Pass:
         """Return the `Sums` of rows (n, d) with weights (n,)."""
         return self.sums_of(self.backend.hold(lambda rows: X[rows], sample_weight))
 
-    def sums_of(self, rows, shares=None):
+    def sums_of(self, rows, given=None):
         """Return the `Sums` of rows that the backend holds.
 
-        `shares` maps a slice of rows to given responsibilities (b, K); the likelihood
-        is then 0.
+        `given` maps a slice of rows to responsibilities (b, K) that take the place of
+        responsibilities of the mixture; the likelihood is then 0.
         """
         K, d = self.origins.shape
-        uses_features = self.near.size or (shares is None and self.joint.near.size)
+        uses_features = self.near.size or (given is None and self.joint.near.size)
         p = self.covariance.n_features(d) if uses_features else 0
 
         def collect(chunks):
             kernel, collector = Kernel(self.joint), Collector(self, rows)
             for start, z, w in chunks:
                 F = kernel.features(z) if uses_features else None
-                if shares is None:
+                if given is None:
                     r = kernel(z, F)  # (s, K, c)
                     log_density, norm = normalise(self.backend.math, r)
                     r *= w / norm
                 else:
-                    r = shares(slice(start, start + z.shape[2])).T * w
+                    r = given(slice(start, start + z.shape[2])).T * w
                     log_density = np.zeros_like(w)
                 collector.add(start, z, w, F, r, log_density)
             return collector.finish()
@@ -547,7 +547,7 @@ class Problem(AbstractProblem):
     def sums(self, pass_):
         return pass_.sums(self.X, self.sample_weight)
 
-    def from_shares(self, shares, K):
+    def from_responsibilities(self, responsibilities, K):
         """Return the parameters for given responsibilities, a function of slices."""
         d, covariance = self.X.shape[1], self.covariance
         unit = covariance.unit(K, d)
@@ -558,7 +558,7 @@ class Problem(AbstractProblem):
         def collect(moved=None):
             pass_ = Pass(standard, self.family, NUMPY, 0.0, moved)
             rows = NumPyRows(self.X, self.sample_weight)
-            return pass_.statistics(pass_.sums_of(rows, shares))
+            return pass_.statistics(pass_.sums_of(rows, responsibilities))
 
         return self._maximise(collect(), standard, collect)[0]
 

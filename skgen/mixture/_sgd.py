@@ -15,9 +15,9 @@ from skgen._checks import (
 )
 from skgen._docs import documented
 from skgen._typing import RandomState
-from skgen._whitening import estimate_whitening
+from skgen._whitening import whitening_of
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._initialize import first_values, sampled_rows
+from skgen.mixture._initialize import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
@@ -280,15 +280,18 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     # -- fitting ----------------------------------------------------------------
 
-    def _new_module(self, X, training, rng):
-        n, d = X.shape
+    @property
+    def _whitening_type(self):
+        return ALL_COVARIANCES[self.covariance_type].whitening
+
+    def _new_module(self, rows, rng):
+        n, d = rows.shape
         self._check_rows(n, n)
         rank = self._resolved_rank(d)
         self._fitted_covariance_type = self.covariance_type
         self._fitted_blocks = self._chosen_blocks(column_names(self), d)
-        self._set_coordinates(X)
-        chosen = sampled_rows(training.size, self.n_components, rng)
-        Z = self._white(X[training[chosen]])
+        self._set_coordinates(rows.moments)
+        Z = self._white(rows.sample(n_sampled(self.n_components), rng))
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
         covariance = self._covariance.narrowed(self._varying)
@@ -297,23 +300,21 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         module = DenseModule if covariance.dense else DiagonalModule
         return module(*values, floor, covariance.mask())
 
-    def _set_coordinates(self, X):
+    def _set_coordinates(self, moments):
         """Set the whitened, non-constant and centred coordinates of the module."""
-        self._whitening = estimate_whitening(
-            X,
-            np.ones(X.shape[0]),
-            self._covariance.whitening,
+        whitening = whitening_of(
+            moments,
+            self._whitening_type,
             blocks=self._covariance.blocks,
             dtype=self._fit_dtype,
             names=column_names(self),
         )
         # In degenerate directions every component has the common minimum variance.
-        self._varying = ~self._whitening.degenerate
+        self._whitening, self._varying = whitening, ~whitening.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
         # not resolve.
-        self._shift = np.zeros(self._varying.sum())
-        total = sum(self._white(X[rows]).sum(axis=0) for rows in _chunks(X))
-        self._shift = total / X.shape[0]
+        shift = whitening.whitened_difference(moments.rounding)
+        self._shift = shift[self._varying]
 
     def _white(self, X):
         """Return rows (n, d) in the coordinates of the module, in float64."""
@@ -321,7 +322,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     def _encoded(self, X):
         Z = np.empty((X.shape[0], self._shift.size), dtype=np.float32)
-        for rows in _chunks(X):
+        for rows in gen_batches(X.shape[0], _CHUNK):
             Z[rows] = self._white(X[rows])
         return Z
 
@@ -398,8 +399,3 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             "another initialisation.": bool(module.revived.any()),
         }
         self._warn_of(messages, at_floor)
-
-
-def _chunks(X):
-    """Return slices of the rows of X (n, d) to whiten one after another."""
-    return gen_batches(X.shape[0], _CHUNK)

@@ -1,5 +1,7 @@
 """Batches of rows that are already in memory: no loader, no workers, no collation."""
 
+from itertools import chain
+
 import torch
 
 # Bytes of batches that are gathered at once and then sliced; they stay in the cache.
@@ -10,7 +12,8 @@ class Batches:
     """Batches of a tensor of rows, whose sizes differ by at most one row.
 
     A `generator` shuffles the rows anew in each pass; None keeps their order. The rows
-    (n, ...) may be on the host where `device`, which trains, has no room for them.
+    (n, ...) may be on the host where `device`, which trains, has no room for them, or a
+    `Stream`, whose pools are taken one after another.
     """
 
     # Equal sizes: a last batch of a single row would weigh as much as a full batch.
@@ -18,41 +21,40 @@ class Batches:
         self.rows = rows
         self.device = device
         self.generator = generator
-        n = rows.shape[0]
-        self.n_batches = -(-n // batch_size)
-        largest = -(-n // self.n_batches)
-        self.n_large = n - (largest - 1) * self.n_batches
-        self.largest = largest
+        pools = getattr(rows, "pool_sizes", rows.shape[:1])
+        self._sizes = [equal_sizes(n, -(-n // batch_size)) for n in pools]
 
     def __len__(self):
-        return self.n_batches
+        return sum(map(len, self._sizes))
 
     def mean(self, means):
         """Return the mean over all rows, given the means over batches."""
         # One transfer for all batches: the only synchronisation in an epoch.
         means = torch.stack(means).cpu().double()
-        sizes = torch.tensor(self._sizes(), dtype=torch.float64)
+        sizes = torch.tensor(list(chain(*self._sizes)), dtype=torch.float64)
         return float(means @ sizes / sizes.sum())
 
-    def _sizes(self):
-        """Return the number of rows in each batch, a list."""
-        small = self.n_batches - self.n_large
-        return [self.largest] * self.n_large + [self.largest - 1] * small
-
     def __iter__(self):
-        sizes = self._sizes()
+        pools = [self.rows]
+        if not isinstance(self.rows, torch.Tensor):
+            pools = self.rows.pools(self.generator)
+        for pool, sizes in zip(pools, self._sizes, strict=True):
+            yield from self._of_pool(pool, sizes)
+
+    def _of_pool(self, pool, sizes):
+        """Yield the batches of a pool (n, ...), of the given sizes."""
         if self.generator is None:
-            for batch in torch.split(self.rows, sizes):
+            for batch in torch.split(pool, sizes):
                 yield self._moved(batch)
             return
-        order = torch.randperm(self.rows.shape[0], generator=self.generator)
-        order = order.to(self.rows.device)
-        bytes_per_batch = max(1, self.largest * self.rows[0].nbytes)
+        order = torch.randperm(pool.shape[0], generator=self.generator)
+        order = order.to(pool.device)
+        bytes_per_batch = max(1, sizes[0] * pool[0].nbytes)
         together = max(1, _GATHER_BYTES // bytes_per_batch)  # batches
         start = 0
         for first in range(0, len(sizes), together):
             group = sizes[first : first + together]
-            rows = self.rows.index_select(0, order[start : start + sum(group)])
+            rows = pool.index_select(0, order[start : start + sum(group)])
             start += sum(group)
             yield from torch.split(self._moved(rows), group)
 
@@ -61,6 +63,12 @@ class Batches:
         if rows.device == self.device:
             return rows
         return rows.to(self.device, non_blocking=True)
+
+
+def equal_sizes(n, n_parts):
+    """Return the sizes of parts of n rows, the larger ones first."""
+    size, more = divmod(n, n_parts)
+    return [size + 1] * more + [size] * (n_parts - more)
 
 
 def placed(rows, device):

@@ -72,5 +72,5 @@ def restored_net(model, kept):
     built.device = usable_device(built.device)
     module, size = kept["module"], kept["batch_size"]
     net = build_net(built, module, model._callbacks(), size, torch.Generator())
-    net.restore_kept(kept)
+    net.restore_state(kept)
     return net

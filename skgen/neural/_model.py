@@ -10,9 +10,8 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from skgen._checks import (
-    invalid_parameter,
-)
+from skgen._checks import Described, invalid_parameter, wrong_argument
+from skgen._dequantize import warn_about_ties
 from skgen._threads import one_blas_thread
 from skgen._torch import (
     resolved_device,
@@ -23,11 +22,11 @@ from skgen._torch import (
 )
 from skgen._typing import MatrixLike
 from skgen.base import FitStopped, GenerativeModel
-from skgen.neural._batches import placed
 from skgen.neural._build import build_net, restored_net
 from skgen.neural._net import DivergedError
 from skgen.neural._parameters import check_training
 from skgen.neural._schedule import Progress
+from skgen.neural._training_rows import RowsInMemory, StreamedRows
 
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
@@ -61,8 +60,11 @@ class GradientModel(GenerativeModel):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Training data.
+        X : array-like, Dask array, Dask dataframe or function
+            Training data of shape (n_samples, n_features). A function without
+            arguments returns an iterator over blocks of rows. Memory maps that are
+            large compared to `working_memory`, Dask collections and functions are read
+            block by block in every epoch: see the guide on large data.
         y : None
             Ignored.
 
@@ -135,11 +137,16 @@ class GradientModel(GenerativeModel):
         """Raise for an invalid parameter that is not one of the engine's."""
 
     @abstractmethod
-    def _new_module(self, X, training, rng):
+    def _new_module(self, rows, rng):
         """Set the coordinates; return an initial module.
 
-        Only the rows (n, d) of the indices `training` may influence its parameters.
+        `rows` are `TrainingRows`: only its training rows may influence the parameters.
         """
+
+    @property
+    @abstractmethod
+    def _whitening_type(self):
+        """Return the type of the coordinates: "full", "diag" or "spherical"."""
 
     @abstractmethod
     def _encoded(self, X):
@@ -165,7 +172,7 @@ class GradientModel(GenerativeModel):
     def _finish(self, rows, watched, rng, task):
         """Complete a fit with all rows (n, d); return further attributes, a dict.
 
-        `watched` is whether rows were held out so far.
+        `rows` are a tensor or a `Stream`; `watched` is whether rows were held out.
         """
 
     @abstractmethod
@@ -191,7 +198,7 @@ class GradientModel(GenerativeModel):
         net = getattr(self, "net_", None)
         if net is None:
             return super()._undoing()
-        return partial(net.restore_full_state, net.full_state())
+        return partial(net.restore, net.snapshot(), net.state())
 
     def _kept(self):
         kept = super()._kept()
@@ -209,47 +216,62 @@ class GradientModel(GenerativeModel):
             usable = usable_device(self._built["device"])
             self._built = {**self._built, "device": usable}
 
+    _fits_out_of_core = True
+
     def _fit(self, X, sample_weight, rng, task):
-        order, n_training = self._split(X.shape[0], rng)
+        rows = self._training_rows(X, rng)
         self._average = None
         if self.warm_start and hasattr(self, "net_"):
             self._check_continues("fit")
-            self._check_width(X.shape[1])
+            self._check_width(rows.shape[1])
         else:
-            # Held-out rows must not influence the initial parameters.
-            self._build(X, order[:n_training], rng)
-        rows = self._placed(X, order)
-        held_out = rows[n_training:] if n_training < X.shape[0] else None
-        self._set_rate(n_training)
+            self._build(rows, rng)
+        training, held_out, every = self._placed(rows)
+        self._set_rate(training.shape[0])
         with self._recovering():
-            self._train(rows[:n_training], held_out, self.max_epochs, rng, task)
-            self._adopt(self._finish(rows, held_out is not None, rng, task))
+            self._train(training, held_out, self.max_epochs, rng, task)
+            self._adopt(self._finish(every, held_out is not None, rng, task))
         self._warn()
 
     def _fit_more(self, X, sample_weight, rng):
-        order = np.arange(X.shape[0])
+        rows = RowsInMemory(X, self._whitening_type == "full")
         if hasattr(self, "net_"):
             self._check_continues("partial_fit")
         else:
-            self._build(X, order, rng)
+            self._build(rows, rng)
         self.net_.set_rate(self.lr, self._half_life)
         n_before = self.net_.n_steps_
         with self._recovering():
-            rows = self._placed(X, order)
+            rows = self._placed(rows)[2]
             self._train(rows, None, 1, rng, None)
             self._adopt(self._follow(rows, n_before / self.net_.n_steps_, rng))
 
-    def _build(self, X, training, rng):
+    def _training_rows(self, X, rng):
+        """Return rows in memory (n, d), or elsewhere, as `TrainingRows`."""
+        full = self._whitening_type == "full"
+        if isinstance(X, np.ndarray):
+            return RowsInMemory(X, full, *self._split(X.shape[0], rng))
+        moments = X.moments(full=full)
+        if moments.weight != moments.n_rows:
+            got, rule = "blocks with weights", "blocks of rows only"
+            raise wrong_argument(X.name, "X", rule, Described(got))
+        n_held_out = self._n_held_out(moments.n_rows)
+        rows = StreamedRows(X, moments, n_held_out, torch_seed(rng))
+        if self._is_continuous:  # in memory, this is already checked
+            warn_about_ties(rows.sample(None), X.names)
+        return rows
+
+    def _build(self, rows, rng):
         """Set a new net with an initial module, before its first step."""
         device = resolved_device(self.device)
         with one_blas_thread(), threads_for(0), seeded(torch_seed(rng), device):
-            module = self._new_module(X, training, rng).float()
+            module = self._new_module(rows, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
-            size = self._resolved_batch(X.shape[0], False)  # until `_train`
+            size = self._resolved_batch(rows.shape[0], False)  # until `_train`
             net = build_net(self, module, self._callbacks(), size, generator)
         self.net_ = net
         self.history_ = []
-        self._width = X.shape[1]
+        self._width = rows.shape[1]
         self._built = {name: getattr(self, name) for name in self._fixed}
 
     def _set_rate(self, n_training):
@@ -280,27 +302,32 @@ class GradientModel(GenerativeModel):
                 "train a new model."
             )
 
-    def _placed(self, X, order):
-        """Return rows (n, d) in the given order as a tensor for the module."""
-        rows = torch.from_numpy(self._encoded(X))[torch.from_numpy(order)]
-        return placed(rows, torch.device(self.net_.device))
+    def _placed(self, rows):
+        """Return the training rows, held-out rows or None, and all rows for the net."""
+        return rows.placed(self._encoded, torch.device(self.net_.device))
 
     def _split(self, n, rng):
         """Return an order of `n` rows and the number of training rows, which are first.
 
         The held-out rows are chosen at random.
         """
+        n_held_out = self._n_held_out(n)
+        held_out = np.zeros(n, dtype=bool)
+        if n_held_out:
+            held_out[rng.permutation(n)[:n_held_out]] = True
+        return np.argsort(held_out, kind="stable"), n - n_held_out
+
+    def _n_held_out(self, n):
+        """Return the number of `n` rows to hold out."""
         n_held_out = round(self.validation_fraction * n)
         if n_held_out == n:
             rule = f"small enough to leave some of the {n} rows for training"
             raise invalid_parameter(
                 self, "validation_fraction", rule, self.validation_fraction
             )
-        if not self.early_stopping or n_held_out < _LEAST_HELD_OUT:
-            return np.arange(n), n
-        held_out = np.zeros(n, dtype=bool)
-        held_out[rng.permutation(n)[:n_held_out]] = True
-        return np.argsort(held_out, kind="stable"), n - n_held_out
+        return (
+            n_held_out if self.early_stopping and n_held_out >= _LEAST_HELD_OUT else 0
+        )
 
     def _train(self, rows, held_out, epochs, rng, task):
         """Train the net; `task` is the callback context of a fit, None in a stream."""

@@ -47,7 +47,7 @@ class DivergedError(Exception):
 
 
 class Net(NeuralNet):
-    """A skorch net that trains a `LossModule` on rows in memory."""
+    """A skorch net that trains a `LossModule` on rows in memory, or on a `Stream`."""
 
     # Differences from NeuralNet:
     # - Batches are slices of a tensor.
@@ -172,13 +172,14 @@ class Net(NeuralNet):
         for i, batch in enumerate(iterator, 1):
             if heard:
                 self.notify("on_batch_begin", batch=(batch, None), training=training)
-            if training:
-                loss = self._step(batch, heard)
-                if i % _MAINTENANCE == 0 or i == len(iterator):
-                    self._maintain(batch)
-            else:
-                with torch.no_grad():
-                    loss = self.module_(batch)
+            try:
+                with torch.set_grad_enabled(training):
+                    loss = self._step(batch, heard) if training else self.module_(batch)
+                if training and (i % _MAINTENANCE == 0 or i == len(iterator)):
+                    self.module_.maintain(batch, self.n_rows_)
+                    self._lower_rate()
+            except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:
+                raise DivergedError from error
             losses.append(loss.detach())
             if heard:
                 self.notify(
@@ -193,24 +194,13 @@ class Net(NeuralNet):
         self.history.record(f"{prefix}_loss", iterator.mean(losses))
         self.history.record(f"{prefix}_batch_count", len(iterator))
 
-    def _maintain(self, batch):
-        """Adjust the module and the learning rate between two steps."""
-        try:
-            self.module_.maintain(batch, self.n_rows_)
-        except (torch.linalg.LinAlgError, np.linalg.LinAlgError) as error:
-            raise DivergedError from error
-        self._lower_rate()
-
     def _step(self, batch, heard):
         """Take one optimiser step; return the loss before the step."""
         optimizer = self.optimizer_
 
         def closure():
             optimizer.zero_grad()
-            try:
-                loss = self.module_(batch)
-            except torch.linalg.LinAlgError as error:
-                raise DivergedError from error
+            loss = self.module_(batch)
             loss.backward()
             if heard:
                 self.notify(
@@ -279,45 +269,35 @@ class Net(NeuralNet):
             for name, value in self.module_.state_dict().items()
         }
 
-    def restore(self, snapshot):
-        """Restore the weights of a snapshot."""
+    def state(self):
+        """Return a copy of what training changes besides the weights, a dict."""
+        return {
+            "optimizer": copy.deepcopy(self.optimizer_.state_dict()),
+            "history": list(self.history_),
+            **{name: copy.copy(getattr(self, name)) for name in _KEPT},
+        }
+
+    def restore(self, snapshot, state=None):
+        """Restore the weights of a snapshot, and the state of training."""
         self.module_.load_state_dict(snapshot)
+        if state is not None:
+            self.restore_state(state)
 
-    def full_state(self):
-        """Return the complete state of training, a tuple."""
-        return (
-            self.snapshot(),
-            copy.deepcopy(self.optimizer_.state_dict()),
-            self.generator_state_,
-            self.n_steps_,
-            self.n_rows_,
-            list(self.history_),
-        )
-
-    def restore_full_state(self, state):
-        """Restore a state of training from `full_state`."""
-        weights, optimizer, self.generator_state_, self.n_steps_, self.n_rows_, past = (
-            state
-        )
-        self.restore(weights)
-        self.optimizer_.load_state_dict(copy.deepcopy(optimizer))
-        self.history_[:] = past
+    def restore_state(self, state):
+        """Restore the state of training, which may be of a file."""
+        self.optimizer_.load_state_dict(state["optimizer"])
+        self.history_[:] = [{"batches": [{}], **epoch} for epoch in state["history"]]
+        for name in _KEPT:
+            setattr(self, name, state[name])
 
     def kept(self):
         """Return what a file keeps of the net, a dict."""
-        return {
-            "module": getattr(self.module_, "_orig_mod", self.module_),
-            "optimizer": self.optimizer_.state_dict(),
-            "history": [_without_batches(epoch) for epoch in self.history_],
-            **{name: getattr(self, name) for name in _KEPT},
-        }
-
-    def restore_kept(self, kept):
-        """Restore what `kept` returned, but the module, which the net is built with."""
-        self.optimizer_.load_state_dict(kept["optimizer"])
-        self.history_[:] = [{"batches": [{}], **epoch} for epoch in kept["history"]]
-        for name in _KEPT:
-            setattr(self, name, kept[name])
+        module = getattr(self.module_, "_orig_mod", self.module_)
+        history = [
+            {name: value for name, value in epoch.items() if name != "batches"}
+            for epoch in self.history_
+        ]
+        return {**self.state(), "module": module, "history": history}
 
     def back_to_last_epoch(self):
         """Restore the weights of the last complete epoch; return False without one."""
@@ -329,8 +309,3 @@ class Net(NeuralNet):
         self.optimizer_.state.clear()
         del self.history_[n_epochs:]
         return True
-
-
-def _without_batches(epoch):
-    """Return the record of an epoch without its batches, which are empty."""
-    return {name: value for name, value in epoch.items() if name != "batches"}

@@ -5,6 +5,7 @@ import math
 from skorch.callbacks import Callback
 
 from skgen.neural._net import StopTraining
+from skgen.neural._training_rows import some_rows
 
 # Without held-out rows, at least this number of training rows is watched, and less
 # than twice the number.
@@ -38,7 +39,7 @@ class Plateau(Callback):
         self.lowest_ = math.inf
         # The training loss of an epoch averages over weights that have changed since:
         # the loss of the final weights needs a pass over some rows.
-        self.watched_ = X[:: max(1, X.shape[0] // _WATCHED)]
+        self.watched_ = some_rows(X, _WATCHED)
         if self.watches_training and not net.streams_:
             self.lowest_, self.best_ = self._loss(net), net.snapshot()
 

@@ -8,7 +8,9 @@ import copy
 import math
 import sys
 import uuid
+from collections.abc import Callable
 from functools import partial, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -32,6 +34,8 @@ da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
 dask_core = lazy_module("dask.core", "Dask input")
 dask_delayed = lazy_module("dask.delayed", "Dask input")
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Number of sums that one task adds: a compromise between the data to move to one worker
 # and the depth of the tree.
@@ -83,6 +87,18 @@ class DaskRows(Rows):
         # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
         self._rows, self._weights = dask.optimize(rows, weights)
+        self.n_blocks = rows.numblocks[0]
+
+    def blocks(self, order=None):
+        # Of unknown sizes, blocks are taken to be far apart.
+        sizes = np.nan_to_num(self._rows.chunks[0], nan=2.0**32).astype(np.int64)
+        starts = np.append(0, np.cumsum(sizes))
+        parts = self._rows.to_delayed().ravel()
+        for i in range(self.n_blocks) if order is None else order:
+            X = parts[i].compute()
+            if X.shape[0]:
+                X = validated_rows(self._checks, X)
+                yield int(starts[i]), np.ascontiguousarray(X, np.float64)
 
     def total(self, function):
         total = self._summed(function).compute()
@@ -128,7 +144,11 @@ class DaskRows(Rows):
         )
 
 
-def lazy_on_dask(width=None, dtype=None, check=None):
+def lazy_on_dask(
+    width: Callable | None = None,
+    dtype: Callable | None = None,
+    check: Callable | None = None,
+) -> Callable[[Method], Method]:
     """Decorate a row-wise method of a fitted model to answer Dask input lazily.
 
     `width` and `dtype` map the model to the number of columns of the answer and to its

@@ -46,25 +46,28 @@ class IteratedRows(Rows):
         super().__init__(model, X.shape[1], X.dtype)
 
     def total(self, function):
-        n_rows = 0
-
-        def parts():
-            nonlocal n_rows
-            for X, sample_weight in self._pairs():
-                X = validated_rows(self._model, X)
-                n_rows += (n := X.shape[0])
-                weights = validated_weight(self._model, sample_weight, n, some=False)
-                X, weights = present(X, weights)
-                if weights.size:
-                    yield function(np.ascontiguousarray(X, np.float64), weights)
-
-        total = added(parts())
-        if self._n_rows not in (None, n_rows):
-            raise self._wrong(f"returned {self._n_rows} rows, then {n_rows}")
-        self._n_rows = n_rows
+        blocks = (function(X, w) for _, X, w in self._checked() if w.size)
+        total = added(blocks)
         if total is None:
             raise self._wrong("returns a weight of zero for every row")
         return total
+
+    def blocks(self, order=None):
+        for start, X, _ in self._checked():
+            yield start, X
+
+    def _checked(self):
+        """Yield the position, the float64 rows and the positive weights of a block."""
+        n_rows = 0
+        for X, sample_weight in self._pairs():
+            X, start = validated_rows(self._model, X), n_rows
+            n_rows += (n := X.shape[0])
+            weights = validated_weight(self._model, sample_weight, n, some=False)
+            X, weights = present(X, weights)
+            yield start, np.ascontiguousarray(X, np.float64), weights
+        if self._n_rows not in (None, n_rows):
+            raise self._wrong(f"returned {self._n_rows} rows, then {n_rows}")
+        self._n_rows = n_rows
 
     def _pairs(self):
         """Yield unchecked rows and their weights, or None for the weights."""

@@ -61,6 +61,11 @@ class Moments:
         return self.centre + self.offset
 
     @property
+    def rounding(self):
+        """Return the mean of the rows minus the rounded `mean`: (d,)."""
+        return self.offset - (self.mean - self.centre)
+
+    @property
     def variances(self):
         """Return the variance of each feature: (d,)."""
         squares = self.scatter if self.scatter.ndim == 1 else np.diagonal(self.scatter)
@@ -87,12 +92,6 @@ def moments_of(X, sample_weight, *, full):
     largest = np.abs(X).max(axis=0)
     total = sample_weight.sum()
     return Moments(total, X.shape[0], X[0], offset, scatter, units, largest)
-
-
-def weighted_mean(X, sample_weight):
-    """Return the mean (d,) of the rows, accurate also far from the origin."""
-    # Centring first keeps the digits that a large offset would cost.
-    return X[0] + np.average(X - X[0], axis=0, weights=sample_weight)
 
 
 def _power_of_two(lengths):

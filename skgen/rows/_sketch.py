@@ -33,6 +33,11 @@ class BottomK:
             np.concatenate([self.sample_weight, other.sample_weight]),
         )
 
+    def smallest(self, size):
+        """Return the sample of at most `size` of these rows."""
+        few = slice(0, size)
+        return BottomK(size, self.keys[few], self.X[few], self.sample_weight[few])
+
     @property
     def n_distinct(self):
         """Return an estimate of the number of distinct rows that were sampled."""
@@ -57,6 +62,16 @@ def random_keys(n, size, rng):
     keys = rng.uniform(size=n)
     rows = np.argsort(keys, kind="stable")[:size]
     return keys[rows], rows
+
+
+def position_keys(start, n, seed):
+    """Return a random number in [0, 1) for each position from `start` on: (n,)."""
+    # The finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+    x = np.arange(start, start + n, dtype=np.uint64) ^ np.uint64(seed << 32)
+    x = (x + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
 def hashes(X, moments):

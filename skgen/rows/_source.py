@@ -30,8 +30,9 @@ _TASKS = 64
 # Number of float64 copies of the rows that a fit in memory needs.
 _COPIES = 3
 
-# Number of distinct rows in which ties are searched for.
-_SEARCHED = 4096
+# Number of distinct rows in which ties are searched for, and of the values of a single
+# feature.
+_SEARCHED, _REPEATED = 4096, 1000
 
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
@@ -39,7 +40,7 @@ _LIMIT = 1.5
 
 
 class Rows(ABC):
-    """A source of rows (n, d) and weights (n,); subclasses define `total`."""
+    """A source of rows (n, d) and weights (n,); subclasses define passes over it."""
 
     def __init__(self, model, n_features, dtype, counted=None):
         self.name, self.names = type(model).__name__, column_names(model)
@@ -49,11 +50,21 @@ class Rows(ABC):
     # Whether all rows are in memory; the model has then checked them.
     in_memory = False
 
+    # Number of blocks that can be read in any order; None if there is only one order.
+    n_blocks: int | None = None
+
     @abstractmethod
     def total(self, function):
         """Return the sum of ``function(rows, weights)`` over all blocks of rows.
 
         Rows (b, d) are float64 and weights (b,) positive; `function` is picklable.
+        """
+
+    @abstractmethod
+    def blocks(self, order=None):
+        """Yield the position of each block and its rows (b, d) of positive weight.
+
+        Rows are float64; `order` lists the numbers of the blocks.
         """
 
     def moments(self, *, full):
@@ -78,9 +89,11 @@ class Rows(ABC):
         if sample.keys.size < size < moments.n_rows:
             sample = self.total(draw)  # repeated rows
         if not self.in_memory:
-            # A single feature is tied if its values repeat, which are distinct here.
-            repeats = self.n_features == 1 and sample.n_distinct < moments.n_rows / 2
-            warn_about_ties(np.repeat(sample.X, 1 + 2 * repeats, axis=0), self.names)
+            X = sample.X
+            if self.n_features == 1 and sample.n_distinct < moments.n_rows / 2:
+                # The sample holds each of the tied values once.
+                X = np.repeat(X[:_REPEATED], 3, axis=0)
+            warn_about_ties(X, self.names)
         return sample.X, sample.sample_weight
 
     def warn_of_ties(self, moments):
@@ -95,34 +108,33 @@ class Rows(ABC):
 
 
 class ArrayRows(Rows):
-    """Rows of an array: all of them as one block, or blocks of a memory map.
+    """Rows of an array: all of them as one block, or blocks of a memory map."""
 
-    In memory they are distinct and in canonical order.
-    """
-
-    def __init__(self, model, X, sample_weight, *, in_memory):
-        n, d = X.shape
-        counted = n, float(n)
-        if sample_weight is not None:
-            counted = np.count_nonzero(sample_weight), sample_weight.sum()
-            sample_weight = scaled_weights(sample_weight)
+    def __init__(self, model, X, sample_weight, *, in_memory, counted=None):
+        (n, d), self.in_memory = X.shape, in_memory
+        if counted is None:
+            counted = n, float(n)
+            if sample_weight is not None:
+                counted = np.count_nonzero(sample_weight), sample_weight.sum()
+                sample_weight = scaled_weights(sample_weight)
         dtype = model._fit_dtype if in_memory else X.dtype
         super().__init__(model, d, dtype, counted)
-        self.in_memory, self._blocks = in_memory, slices(n, d)
-        if in_memory:
-            X, sample_weight = canonical_rows(X, sample_weight)
-            self._blocks = [slice(0, X.shape[0])]
         self.X, self.sample_weight = np.asarray(X), sample_weight
+        self._slices = [slice(0, n)] if in_memory else slices(n, d)
+        self.n_blocks = len(self._slices)
 
     def total(self, function):
         def run(task):
             blocks = map(self._block, task)
             return added(function(*block) for block in blocks if block[1].size)
 
-        n_blocks = len(self._blocks)
-        size = -(-n_blocks // _TASKS)
-        tasks = [self._blocks[i : i + size] for i in range(0, n_blocks, size)]
-        return added(in_parallel(run, tasks))
+        size = -(-self.n_blocks // _TASKS)
+        starts = range(0, self.n_blocks, size)
+        return added(in_parallel(run, [self._slices[i : i + size] for i in starts]))
+
+    def blocks(self, order=None):
+        for i in range(self.n_blocks) if order is None else order:
+            yield self._slices[i].start, self._block(self._slices[i])[0]
 
     def _block(self, rows):
         """Return the float64 rows of positive weight in a slice, and their weights."""
@@ -133,6 +145,13 @@ class ArrayRows(Rows):
         if self.sample_weight is None:
             return X, np.ones(X.shape[0])
         return present(X, self.sample_weight[rows])
+
+
+def distinct_rows(model, X, sample_weight):
+    """Return the distinct rows of an array (n, d), in canonical order, as `Rows`."""
+    counted = X.shape[0], sample_weight.sum()
+    X, sample_weight = canonical_rows(X, scaled_weights(sample_weight))
+    return ArrayRows(model, X, sample_weight, in_memory=True, counted=counted)
 
 
 def is_mapped(X):
