@@ -252,8 +252,8 @@ class Pass:
     def sums_of(self, rows, given=None):
         """Return the `Sums` of rows that the backend holds.
 
-        `given` maps a slice of rows to their responsibilities (b, K); the likelihood
-        is then 0.
+        `given` maps a slice of rows to responsibilities (b, K) that take the place of
+        responsibilities of the mixture; the likelihood is then 0.
         """
         K, d = self.origins.shape
         uses_features = self.near.size or (given is None and self.joint.near.size)
