@@ -5,7 +5,6 @@ from numpy.testing import assert_allclose
 
 from skgen.mixture._backend import LEAST_LOSS, NUMPY
 from skgen.mixture._covariance import COVARIANCES, Parameters
-from skgen.mixture._lowrank import covariance_of
 from skgen.mixture._pass import Family, Pass, maximise
 
 K, D = 4, 3
@@ -14,7 +13,7 @@ K, D = 4, 3
 TYPES = [kind for kind in COVARIANCES if kind != "block"]
 
 # All types, for D features.
-OF_D = {**COVARIANCES, "block": covariance_of("block", ((0, 2), (1,)))}
+OF_D = {**COVARIANCES, "block": COVARIANCES["block"].of(((0, 2), (1,)))}
 
 
 def mixture(kind, rng, widths=(1.0,) * K):

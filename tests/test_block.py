@@ -1,6 +1,7 @@
 """Covariances in which only features of one group are correlated."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -191,6 +192,17 @@ def test_collinear_features_of_a_block_have_the_common_floor():
     block = np.ix_(*[blocks[0]] * 2)
     expected = parts[0].covariances_[0]
     assert_allclose(model.covariances_[0][block], expected, rtol=1e-6, atol=1e-12)
+
+
+def test_equal_features_of_two_blocks_do_not_collapse():
+    X = np.repeat(rows(100, 2), 2, axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = of_blocks(1, [[0, 2], [1, 3]]).fit(X)
+    expected = np.cov(X[:, [0, 2]].T, ddof=0)
+    for block in ([0, 2], [1, 3]):
+        found = model.covariances_[0][np.ix_(block, block)]
+        assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_draws_of_a_component_are_independent_between_blocks():
