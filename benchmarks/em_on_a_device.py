@@ -11,19 +11,16 @@ import time
 
 import numpy as np
 import torch
-from skgen.mixture._device import DeviceProblem, Place
-from skgen.mixture._device_rows import DeviceRows
-from skgen.mixture._joint import Parameters
-from skgen.mixture._products import products_of
-from skgen.mixture._statistics import Family
 
 from skgen._torch import without_tf32
-from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._backend import TorchBackend
+from skgen.mixture._covariance import COVARIANCES, Parameters
+from skgen.mixture._pass import DeviceProblem, Family
 
 _ITERATIONS = 10
 
 
-def problem_of(n, d, K, place):
+def problem_of(n, d, K, backend):
     """Return rows from K clusters of different shapes on the device, and a start."""
     rng = np.random.RandomState(0)
     means = 0.5 * rng.standard_normal((K, d))
@@ -37,12 +34,11 @@ def problem_of(n, d, K, place):
         return X / 1.3
 
     covariance = COVARIANCES["full"]
-    products, degenerate = products_of(covariance), np.zeros(d, dtype=bool)
-    family = Family(covariance, products, 1e-6, degenerate)
-    rows = DeviceRows(read, np.ones(n), place)
+    family = Family(covariance, 1e-6, np.zeros(d, dtype=bool))
+    rows = backend.hold(read, np.ones(n))
     unit = covariance.unit(K, d)
     start = Parameters(np.full(K, 1 / K), means + 0.25, unit, covariance.factors(unit))
-    return DeviceProblem(rows, family, place), start
+    return DeviceProblem(rows, family, backend), start
 
 
 def iterations(problem, parameters):
@@ -60,9 +56,9 @@ def iterations(problem, parameters):
     return wholes, passes
 
 
-def product_rate(place, size=8192):
+def product_rate(backend, size=8192):
     """Return the operations in a second of one large product of matrices."""
-    a = torch.rand(size, size, device=place.device)
+    a = torch.rand(size, size, device=backend.device)
     seconds = []
     with without_tf32():
         for _ in range(5):
@@ -81,11 +77,11 @@ def main():
     parser.add_argument("--components", type=int, default=64)
     parser.add_argument("--size", type=int, default=8192, help="of the one product")
     given = parser.parse_args()
-    place = Place(torch.device(given.device), single=True)
+    backend = TorchBackend(torch.device(given.device), single=True)
     n, d, K = given.rows, given.features, given.components
-    wholes, passes = iterations(*problem_of(n, d, K, place))
+    wholes, passes = iterations(*problem_of(n, d, K, backend))
     p = 1 + d + d * (d + 1) // 2
-    limit = 4 * n * K * p / product_rate(place, given.size)
+    limit = 4 * n * K * p / product_rate(backend, given.size)
     print(f"{n:,} x {d}, K={K}, full, float32, on {given.device}")
     print(f"an iteration   {np.median(wholes):.4f} s, {limit / np.median(wholes):.0%}")
     print(f"its pass       {np.median(passes):.4f} s, {limit / np.median(passes):.0%}")

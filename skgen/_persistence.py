@@ -7,6 +7,7 @@ Objects of other packages and of the user are left to skops, which checks their 
 import copy
 import copyreg
 import hashlib
+import inspect
 import json
 import sys
 from functools import cached_property
@@ -133,6 +134,9 @@ class Persistent:
 
     def _loaded(self):
         """Complete the attributes after loading."""
+        # Parameters that versions later than that of the file have added.
+        for name, parameter in inspect.signature(type(self)).parameters.items():
+            vars(self).setdefault(name, parameter.default)
         requests = vars(self).get(_ROUTING)
         if isinstance(requests, dict):
             vars(self)[_ROUTING] = _routing(self, requests)

@@ -122,20 +122,23 @@ def constant_features(moments, dtype):
     return moments.variances <= rounding_resolution(moments, dtype) ** 2
 
 
-def estimate_whitening(
-    X, sample_weight, covariance_type, *, ddof=0, dtype=np.float64, names=None
-):
+def estimate_whitening(X, sample_weight, covariance_type, **options):
     """Return the whitening of (n, d) rows with (n,) weights.
 
-    `covariance_type` is "full", "diag" or "spherical"; `dtype` is the precision to
-    which the rows are rounded.
+    `covariance_type` is "full", "diag" or "spherical"; options are of `whitening_of`.
     """
     moments = moments_of(X, sample_weight, full=covariance_type == "full")
-    return whitening_of(moments, covariance_type, ddof=ddof, dtype=dtype, names=names)
+    return whitening_of(moments, covariance_type, **options)
 
 
-def whitening_of(moments, covariance_type, *, ddof=0, dtype=np.float64, names=None):
-    """Return the whitening of rows with given moments, as `estimate_whitening` does."""
+def whitening_of(
+    moments, covariance_type, *, ddof=0, dtype=np.float64, names=None, blocks=()
+):
+    """Return the whitening of rows with given moments, as `estimate_whitening` does.
+
+    `dtype` is the precision to which the rows are rounded. With `blocks`, groups of all
+    features, "full" whitens each group alone.
+    """
     mean, variances = moments.mean, moments.variances
     resolution = rounding_resolution(moments, dtype)
     constant = constant_features(moments, dtype)
@@ -158,7 +161,9 @@ def whitening_of(moments, covariance_type, *, ddof=0, dtype=np.float64, names=No
     scale = np.sqrt(np.where(constant, reference, variances))
     correlation = moments.correlation(np.where(constant, np.inf, scale))
     noise = (resolution / scale) ** 2  # (d,)
-    return _full_whitening(mean, scale, correlation, noise, unbiased, constant, names)
+    blocks = blocks or [range(mean.size)]
+    eigen = _eigen_by_block(correlation, blocks)
+    return _full_whitening(mean, scale, eigen, noise, unbiased, constant, names)
 
 
 def _spherical_scale(variances):
@@ -173,9 +178,18 @@ def _spherical_scale(variances):
     return 1.0
 
 
-def _full_whitening(mean, scale, correlation, noise, unbiased, constant, names):
-    """Whiten by the eigenvectors of the (d, d) correlation; floor its null space."""
-    values, vectors = np.linalg.eigh(correlation)  # (d,), (d, d)
+def _eigen_by_block(correlation, blocks):
+    """Return eigenvalues (d,) and eigenvectors (d, d), each of one block alone."""
+    values, vectors = np.empty(len(correlation)), np.zeros(correlation.shape)
+    for block in map(list, blocks):
+        square = np.ix_(block, block)
+        values[block], vectors[square] = np.linalg.eigh(correlation[square])
+    return values, vectors
+
+
+def _full_whitening(mean, scale, eigen, noise, unbiased, constant, names):
+    """Whiten by the eigenvectors of a (d, d) correlation; floor its null space."""
+    values, vectors = eigen  # (d,), (d, d)
     threshold = np.maximum(ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
     degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
     _warn_if_constant(constant, names)

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import contextmanager
 from functools import partial, wraps
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
@@ -51,6 +51,9 @@ REFERENCE = (
 )
 
 
+Model = TypeVar("Model")
+
+
 class DocumentationLinkMixin:
     """Link an estimator's HTML representation to its page of the reference."""
 
@@ -58,7 +61,7 @@ class DocumentationLinkMixin:
     _doc_link_template = REFERENCE
 
 
-def keeps_dask_lazy(cls):
+def keeps_dask_lazy(cls: type[Model]) -> type[Model]:
     """Let `transform` and `fit_transform` of a class answer Dask input lazily."""
 
     # scikit-learn wraps these methods for `set_output`, which would compute the answer.

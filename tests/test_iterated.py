@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimators import rows
+from mixtures import TYPES
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _restarts
-from skgen.mixture._covariance import COVARIANCES
 
 N = 12_000
 
@@ -29,14 +29,14 @@ def in_blocks(*tables, size=1_700):
     return blocks
 
 
-@pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+@pytest.mark.parametrize("covariance_type", TYPES)
 def test_blocks_are_fitted_as_rows_in_memory(covariance_type):
     X, options = table(N), {"covariance_type": covariance_type, "random_state": 0}
     blockwise = EMGaussianMixture(3, **options).fit(in_blocks(X))
     assert_same(blockwise, EMGaussianMixture(3, **options).fit(X), **RACED)
 
 
-@pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+@pytest.mark.parametrize("covariance_type", TYPES)
 def test_a_given_start(covariance_type):
     X = table(N)
     options = given_start(X, covariance_type)

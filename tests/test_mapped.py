@@ -7,19 +7,19 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from estimators import rows
+from mixtures import TYPES
 from sklearn import config_context
 from sklearn.exceptions import UndefinedMetricWarning
 from tables import RACED, assert_same, given_start, table
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _restarts
-from skgen.mixture._covariance import COVARIANCES
 from skgen.rows import _source, as_rows
 from skgen.rows._moments import moments_of
 from skgen.rows._sketch import sample_of
 from skgen.rows._source import is_mapped
 
-every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+every_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
 @pytest.fixture(autouse=True)
@@ -151,9 +151,11 @@ TWO = {
 def test_warnings_are_those_in_memory(mapped, rng):
     values = rng.randint(0, 40, 8_000).astype(float)
     tied = values[:, None]
+    many = rng.permutation(np.repeat(rng.standard_normal(1_500), 6))[:, None]
     constant = np.column_stack([rng.standard_normal(8_000), np.full(8_000, 7.1)])
     for X, options, message in (
         (tied, {}, "Most values occur more than once in the columns [0]"),
+        (many, TWO, "Most values occur more than once in the columns [0]"),
         (tied, TWO, "Most values occur more than once in the columns [0]"),
         (constant, {}, "Constant features have no density to estimate: [1]"),
     ):

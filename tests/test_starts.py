@@ -5,8 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from skgen.mixture._problem import Problem
-from skgen.mixture._problem_of import problem_of
+from mixtures import TYPES
 from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
@@ -15,6 +14,7 @@ from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._iterations import Run
+from skgen.mixture._pass import Problem, problem_of
 from skgen.mixture._restarts import (
     Levels,
     advance,
@@ -233,7 +233,7 @@ def test_no_iterations_return_a_start_of_the_first_level(small_levels, passes, n
     assert passes[1000] == 1
 
 
-@pytest.mark.parametrize("kind", list(COVARIANCES))
+@pytest.mark.parametrize("kind", TYPES)
 def test_order_changes_not_one_bit_of_a_fit_by_levels(kind, small_levels, rng):
     X, weights = clusters(900), rng.randint(1, 4, size=900)
     mixture = EMGaussianMixture(3, covariance_type=kind, n_init=2, random_state=0)

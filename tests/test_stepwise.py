@@ -5,14 +5,15 @@ import warnings
 import numpy as np
 import pytest
 from estimators import rows
-from skgen.mixture._problem import Problem
+from mixtures import TYPES
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 
 from skgen import EMGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._pass import Problem
 from skgen.mixture._stepwise import Stepwise, step_size
 
-every_type = pytest.mark.parametrize("covariance_type", list(COVARIANCES))
+every_type = pytest.mark.parametrize("covariance_type", TYPES)
 
 
 def clusters(n, seed):

@@ -145,7 +145,7 @@ class AbstractBackend(ABC):
 
     @abstractmethod
     def lowest(self, log_density, w):
-        """Return the lowest log-density of a chunk (s, 1, c), and its position."""
+        """Return the lowest log-density of a chunk (s, 1, c) and its position: (1,)."""
 
     def rounded(self, array):
         """Return an array, rounded to the type of the rows, in float64."""
@@ -169,7 +169,7 @@ class NumPyBackend(AbstractBackend):
         return np
 
     def hold(self, read, sample_weight):
-        return ArrayRows(read(slice(None)), sample_weight)
+        return NumPyRows(read(slice(None)), sample_weight)
 
     def array(self, array):
         return array
@@ -230,14 +230,14 @@ class NumPyBackend(AbstractBackend):
         return i, (i + turn) % d
 
     def lowest(self, log_density, w):
-        position = log_density.argmin()
-        return log_density.flat[position], position
+        lowest = log_density.argmin(axis=2)[0]
+        return log_density[0, 0, lowest], lowest
 
 
 NUMPY = NumPyBackend()
 
 
-class ArrayRows:
+class NumPyRows:
     """Rows (n, d) in memory with weights (n,), in the same chunks for any threads."""
 
     def __init__(self, X, sample_weight):
@@ -304,7 +304,7 @@ class TorchBackend(AbstractBackend):
         return torch.float32 if self.single else torch.float64
 
     def hold(self, read, sample_weight):
-        return DeviceRows(read, sample_weight, self)
+        return TorchRows(read, sample_weight, self)
 
     def array(self, array):
         array = np.ascontiguousarray(array, np.float32 if self.single else np.float64)
@@ -367,7 +367,7 @@ class TorchBackend(AbstractBackend):
 
     def lowest(self, log_density, w):
         values = log_density.masked_fill(w == 0, torch.inf)  # padding
-        lowest = values.flatten().min(dim=0)
+        lowest = values.flatten().min(dim=0, keepdim=True)
         return lowest.values, lowest.indices
 
     def arithmetic(self):
@@ -376,7 +376,7 @@ class TorchBackend(AbstractBackend):
         return without_tf32() if cuda else contextlib.nullcontext()
 
 
-class DeviceRows:
+class TorchRows:
     """Rows (N, d, c) in blocks of c, with weights (N, 1, c), for passes on a device.
 
     Copies of the last row, with weight 0, fill the last block.

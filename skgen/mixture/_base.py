@@ -7,13 +7,21 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from skgen._checks import invalid_parameter, rows_to_answer
+from skgen._checks import (
+    check_choice,
+    check_integer,
+    check_nonnegative,
+    invalid_parameter,
+    is_integer,
+    rows_to_answer,
+)
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
+from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
-from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._pass import log_density, most_probable, posterior
+from skgen.mixture._initialize import INIT_PARAMS
+from skgen.mixture._lowrank import covariance_of
 from skgen.rows._dask import lazy_on_dask
 
 
@@ -113,6 +121,37 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         log_likelihood, _ = self._log_likelihood(X, sample_weight)
         return 2 * self._n_parameters() - 2 * log_likelihood
 
+    def _check_mixture(self, covariance_types):
+        """Raise for an invalid parameter that all mixtures have."""
+        check_integer(self, "n_components", 1)
+        check_choice(self, "covariance_type", tuple(covariance_types))
+        check_nonnegative(self, "tol")
+        check_nonnegative(self, "reg_covar")
+        check_choice(self, "init_params", INIT_PARAMS)
+
+    def _chosen_blocks(self, names, d):
+        """Return the groups of `blocks` of "block", as indices of all d features."""
+        if self.covariance_type != "block":
+            return ()
+        number = {name: i for i, name in enumerate(names or ())}
+        try:
+            blocks = [
+                [] if isinstance(block, str) else [number.get(i, i) for i in block]
+                for block in self.blocks
+            ]
+        except TypeError:  # no list of lists
+            blocks = [[]]
+        flat = [i for block in blocks for i in block]
+        features = [i for i in flat if is_integer(i, 0) and i < d]
+        if not all(blocks) or len(flat) != len(set(features)):
+            rule = (
+                "a list of lists of feature names or of indices from 0 to "
+                f"{d - 1}, with each feature at most once, for covariance_type='block'"
+            )
+            raise invalid_parameter(self, "blocks", rule, self.blocks)
+        blocks += [[i] for i in range(d) if i not in features]
+        return tuple(sorted(tuple(sorted(map(int, block))) for block in blocks))
+
     def _check_rows(self, n_rows, weight):
         """Raise if there are too few rows, or too small weights, for the components."""
         name = type(self).__name__
@@ -130,8 +169,25 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
 
-    def _warn_if_collapsed(self, at_floor):
-        """Warn of components at the floor: (K,) bool."""
+    def _in_data_units(self, weights, means, covariances, covariance, whitening):
+        """Return the fitted attributes of a mixture in whitened coordinates, a dict."""
+        covariances, factors = covariance.to_data(covariances, whitening)
+        return {
+            "weights_": weights,
+            "means_": whitening.unwhiten(means),
+            "covariances_": covariance.public(covariances),
+            "precisions_": covariance.public(covariance.precisions(factors)),
+            "precisions_cholesky_": covariance.public(factors),
+        }
+
+    def _warn_of(self, messages, at_floor):
+        """Warn of what happened, {message: bool}, and of components at the floor (K,).
+
+        The texts are equal in all fits of a search, which then prints each once.
+        """
+        for message, happened in messages.items():
+            if happened:
+                warn_user(message, ConvergenceWarning)
         if not at_floor.any():
             return
         least = (
@@ -155,13 +211,16 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         covariances = self._parameters.covariances
         return K - 1 + K * d + self._covariance.n_parameters(covariances)
 
+    # The groups of features of "block"; () for other types.
+    _fitted_blocks: tuple = ()
+
     # Name of the device that computes the densities.
     _answering_device = "cpu"
 
     @property
     def _covariance(self):
         # `covariance_type` may have been changed since the fit.
-        return ALL_COVARIANCES[self._fitted_covariance_type]
+        return covariance_of(self._fitted_covariance_type, self._fitted_blocks)
 
     @property
     def _parameters(self):

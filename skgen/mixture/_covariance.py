@@ -30,7 +30,7 @@ so that the parameters alone bound the loss of digits for all rows.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import solve_triangular
@@ -60,6 +60,10 @@ class AbstractCovariance(ABC):
 
     # The whitening under which the covariance type is invariant.
     whitening: str
+
+    # Groups of all features, of which only features of one group are correlated. Empty
+    # for a single group.
+    blocks: tuple = ()
 
     @abstractmethod
     def public(self, array):
@@ -102,6 +106,14 @@ class AbstractCovariance(ABC):
         """Return covariances and factors `U` in the units of the data."""
 
     @abstractmethod
+    def mask(self):
+        """Return which pairs of features belong to one block: (d, d), or None."""
+
+    @abstractmethod
+    def narrowed(self, varying):
+        """Return the type of covariances of the `varying` coordinates (d,)."""
+
+    @abstractmethod
     def widened(self, covariances, varying):
         """Return covariances of all d coordinates, with variance one for constant ones.
 
@@ -121,6 +133,7 @@ class Covariance(AbstractCovariance):
     whitening: str
     shared: bool = False  # one for all components
     pooled: bool = False  # one variance for all features
+    blocks: tuple = ()
 
     # -- shapes ----------------------------------------------------------------------
 
@@ -146,10 +159,23 @@ class Covariance(AbstractCovariance):
 
     def n_parameters(self, covariances):
         J, d = covariances.shape[:2]
-        return J * (d * (d + 1) // 2 if self.dense else 1 if self.pooled else d)
+        sizes = map(len, self.blocks or [range(d)])
+        n_entries = sum(size * (size + 1) // 2 for size in sizes)
+        return J * (n_entries if self.dense else 1 if self.pooled else d)
 
     def _index(self, k):
         return 0 if self.shared else k
+
+    def _within(self, matrices):
+        """Return matrices (J, d, d) without the entries between blocks."""
+        return matrices * self.mask() if self.blocks else matrices
+
+    def mask(self):
+        if not self.blocks:
+            return None
+        label = {i: n for n, block in enumerate(self.blocks) for i in block}
+        labels = np.array([label[i] for i in range(len(label))])
+        return labels[:, None] == labels
 
     # -- linear algebra --------------------------------------------------------------
 
@@ -199,7 +225,7 @@ class Covariance(AbstractCovariance):
 
     @property
     def by_rows(self):
-        """Whether the features of a row are its coordinates and their squares."""
+        """Whether most features of a row are its coordinates or their squares."""
         return not (self.dense or self.pooled)
 
     def by_products(self, d):
@@ -290,8 +316,10 @@ class Covariance(AbstractCovariance):
         The variance of `degenerate` directions (d,) is set to one.
         """
         if self.dense:
-            pairs = [floored(moment, floor, degenerate) for moment in moments]
-            return np.stack([pair[0] for pair in pairs]), [pair[1] for pair in pairs]
+            pairs = [floored(m, floor, degenerate) for m in self._within(moments)]
+            # Rounding of eigenvectors mixes blocks.
+            covariances = self._within(np.stack([pair[0] for pair in pairs]))
+            return covariances, [pair[1] for pair in pairs]
         floor = max(floor, _LEAST_VARIANCE)
         at_floor = ((moments < floor) & ~degenerate).any(axis=1)
         return np.where(degenerate, 1.0, np.maximum(moments, floor)), at_floor
@@ -320,6 +348,8 @@ class Covariance(AbstractCovariance):
         size = np.abs(precisions).max(axis=(1, 2), keepdims=True)
         if (asymmetry > 1e-8 * size).any():
             raise np.linalg.LinAlgError("A precision is not symmetric.")
+        if (self._within(precisions) != precisions).any():
+            raise np.linalg.LinAlgError("Features of different blocks are correlated.")
         return np.linalg.cholesky(precisions)
 
     def to_data(self, covariances, whitening):
@@ -340,6 +370,11 @@ class Covariance(AbstractCovariance):
             covariances = (factors * whitening.scale) ** -2.0
         return self.floored(covariances, 0.0, whitening.degenerate)[0]
 
+    def narrowed(self, varying):
+        number = np.cumsum(varying) - 1
+        blocks = (tuple(number[i] for i in b if varying[i]) for b in self.blocks)
+        return replace(self, blocks=tuple(filter(len, blocks)))
+
     def widened(self, covariances, varying):
         wide = self.unit(len(covariances), varying.size)
         if self.dense:
@@ -354,6 +389,7 @@ COVARIANCES = {
     "tied": Covariance(dense=True, whitening="full", shared=True),
     "diag": Covariance(dense=False, whitening="diag"),
     "spherical": Covariance(dense=False, whitening="spherical", pooled=True),
+    "block": Covariance(dense=True, whitening="full"),  # of the `blocks` of a model
 }
 
 

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Self
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 
 from skgen._checks import (
     Described,
     check_boolean,
-    check_choice,
     check_integer,
-    check_nonnegative,
     column_names,
     wrong_argument,
 )
 from skgen._threads import one_blas_thread
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
-from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
+from skgen.mixture._answers import log_density
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._initialize import INIT_PARAMS, completed, start_array, user_start
+from skgen.mixture._initialize import completed, given_array, given_parameters
 from skgen.mixture._iterations import Run
-from skgen.mixture._pass import log_density, problem_of
+from skgen.mixture._lowrank import covariance_of
+from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
 from skgen.rows._source import distinct_rows
@@ -53,13 +52,19 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     ----------
     n_components : int, default=1
         Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "block"}, default="full"
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
         - "tied": all components share one covariance matrix;
         - "diag": each component has its own variance for each feature;
-        - "spherical": each component has its own single variance.
+        - "spherical": each component has its own single variance;
+        - "block": each component has its own covariance matrix, in which only features
+          of one group of `blocks` are correlated.
+    blocks : list of lists, default=None
+        Groups of features for "block", as lists of feature names or indices: for
+        example ``[[0, 1], [2, 3, 4]]``. A feature in no group is a group of its own.
+        Ignored for other covariance types.
     tol : float, default=1e-3
         Convergence threshold, in nats per row. As in scikit-learn, one last iteration
         follows after an iteration has increased the mean log-likelihood by less than
@@ -117,15 +122,15 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         The means :math:`\mu_k`.
     covariances_ : ndarray
         The covariances :math:`\Sigma_k`. The shape depends on `covariance_type`:
-        (n_components, n_features, n_features) for "full", (n_features, n_features)
-        for "tied", (n_components, n_features) for "diag" and (n_components,) for
-        "spherical".
+        (n_components, n_features, n_features) for "full" and "block", (n_features,
+        n_features) for "tied", (n_components, n_features) for "diag" and
+        (n_components,) for "spherical".
     precisions_ : ndarray
         The inverses of the covariances, of the same shape.
     precisions_cholesky_ : ndarray
         Factors :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
-        shape: upper triangular matrices for "full" and "tied", inverse standard
-        deviations for "diag" and "spherical".
+        shape: inverse standard deviations for "diag" and "spherical", upper triangular
+        matrices for the other types.
     converged_ : bool
         Whether EM converged to within `tol`.
     n_iter_ : int
@@ -198,6 +203,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
+        blocks: Sequence[Sequence[int | str]] | None = None,
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
         max_iter: int = 100,
@@ -212,6 +218,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.blocks = blocks
         self.tol = tol
         self.reg_covar = reg_covar
         self.max_iter = max_iter
@@ -289,15 +296,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     # -- checks ----------------------------------------------------------------
 
     def _check_parameters(self):
-        check_integer(self, "n_components", 1)
-        check_choice(self, "covariance_type", tuple(COVARIANCES))
-        check_nonnegative(self, "tol")
-        check_nonnegative(self, "reg_covar")
+        self._check_mixture(COVARIANCES)
         check_integer(self, "max_iter", 0)
         check_integer(self, "n_init", 1)
-        check_choice(self, "init_params", INIT_PARAMS)
         check_boolean(self, "warm_start")
-        start_array(self, "weights_init", (self.n_components,))
+        given_array(self, "weights_init", (self.n_components,))
         if self.device != "cpu":  # Import torch only when a device is requested.
             check_device(self)
 
@@ -313,10 +316,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         table = X
         if isinstance(X, np.ndarray):
             table = distinct_rows(self, X, sample_weight)
-        start = user_start(self, table.n_features)
+        blocks = self._chosen_blocks(table.names, table.n_features)
+        covariance = covariance_of(self.covariance_type, blocks)
+        start = given_parameters(self, covariance, table.n_features)
         if self._continues():
-            start = self._last_fit(table.n_features, "(warm_start=True) must be fitted")
-        covariance = COVARIANCES[self.covariance_type]
+            what = "(warm_start=True) must be fitted"
+            start = self._last_fit(table.n_features, blocks, what)
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
             n_rows, weight = table.counted(moments)
@@ -329,7 +334,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             levels = Levels(table, problem, moments, family)
             run = first_run(self, levels, start, whitening, rng)
             self._run(run, problem, whitening, task)
-        for name, value in self._fitted(run, whitening).items():
+        for name, value in self._fitted(run, whitening, covariance).items():
             setattr(self, name, value)
         # The bound of the returned parameters, which are rounded in the data's units.
         mixture = {
@@ -345,9 +350,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         if not hasattr(self, "means_"):
             self._fit(X, sample_weight, rng, NoTask())
             return
-        start = self._last_fit(X.shape[1], ".partial_fit must continue")
-        covariance = self._covariance
         table = distinct_rows(self, X, sample_weight)
+        blocks = self._chosen_blocks(table.names, table.n_features)
+        what = ".partial_fit must continue"
+        start = self._last_fit(table.n_features, blocks, what)
+        covariance = self._covariance
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
             weight = table.counted(moments)[1]
@@ -373,7 +380,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             at_floor=at_floor,
             abandoned=set(np.flatnonzero(parameters.weights == 0).tolist()),
         )
-        fitted = self._fitted(run, whitening)
+        fitted = self._fitted(run, whitening, covariance)
         fitted["n_iter_"] += self.n_iter_
         fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]
         vars(self).update(fitted)
@@ -382,7 +389,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def _coordinates(self, moments, covariance):
         """Return the whitening of rows with given moments."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        return whitening_of(moments, covariance.whitening, **options)
+        blocks = covariance.blocks
+        return whitening_of(moments, covariance.whitening, blocks=blocks, **options)
 
     def _continues(self):
         return self.warm_start and hasattr(self, "converged_")
@@ -391,15 +399,16 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     def _n_fit_tasks(self):
         return 1
 
-    def _last_fit(self, d, what):
+    def _last_fit(self, d, blocks, what):
         """Return the previous weights, means and factors, in the units of the data."""
         if (
             self.means_.shape != (self.n_components, d)
             or self._fitted_covariance_type != self.covariance_type
+            or self._fitted_blocks != blocks
         ):
             raise ValueError(
                 f"{type(self).__name__}{what} with the same n_components, "
-                "covariance_type and number of features as before. Got "
+                "covariance_type, blocks and number of features as before. Got "
                 f"{self.n_components}, {self.covariance_type!r} and {d} after "
                 f"{self.means_.shape[0]}, {self._fitted_covariance_type!r} and "
                 f"{self.means_.shape[1]}. Use a new estimator instead."
@@ -408,6 +417,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     def _run(self, run, problem, whitening, task):
         """Iterate over all rows and call the callbacks."""
+        covariance = problem.family.covariance
         subtask = task.subcontext("EM", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self)
         for _ in range(self.max_iter):
@@ -416,38 +426,34 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             run.step(problem, self.tol)
             stop = iteration.call_on_fit_task_end(
                 estimator=self,
-                reconstruction_attributes=lambda: self._fitted(run, whitening),
+                reconstruction_attributes=lambda: self._fitted(
+                    run, whitening, covariance
+                ),
             )
             if run.converged or run.stalled or stop:
                 break
         subtask.call_on_fit_task_end(
             estimator=self,
-            reconstruction_attributes=lambda: self._fitted(run, whitening),
+            reconstruction_attributes=lambda: self._fitted(run, whitening, covariance),
         )
 
-    def _fitted(self, run, whitening):
+    def _fitted(self, run, whitening, covariance):
         """Return the fitted attributes of a run, in the units of the data."""
-        parameters, covariance = run.parameters, COVARIANCES[self.covariance_type]
-        covariances, factors = covariance.to_data(parameters.covariances, whitening)
+        p = run.parameters
+        mixture = p.weights, p.means, p.covariances
         return {
-            "weights_": parameters.weights,
-            "means_": whitening.unwhiten(parameters.means),
-            "covariances_": covariance.public(covariances),
-            "precisions_": covariance.public(covariance.precisions(factors)),
-            "precisions_cholesky_": covariance.public(factors),
+            **self._in_data_units(*mixture, covariance, whitening),
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
             # From whitened coordinates to the units of the data.
             "lower_bound_": float(run.bound + whitening.log_det),
             "lower_bounds_": [float(b + whitening.log_det) for b in run.bounds],
             "_fitted_covariance_type": self.covariance_type,
+            "_fitted_blocks": covariance.blocks,
         }
 
     def _warn(self, run):
-        """Warn of what went wrong in the fit.
-
-        The texts are equal in all fits of a search, which then prints each once.
-        """
+        """Warn of what went wrong in the fit."""
         name = type(self).__name__
         messages = {
             f"{name} stopped before it converged: a covariance is so close to "
@@ -463,10 +469,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             f"Some components of {name} are empty, with a weight of 0 (see weights_). "
             "Use fewer components or another initialisation.": run.abandoned,
         }
-        for message, happened in messages.items():
-            if happened:
-                warn_user(message, ConvergenceWarning)
-        self._warn_if_collapsed(run.at_floor)
+        self._warn_of(messages, run.at_floor)
 
 
 class NoTask:

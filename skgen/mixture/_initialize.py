@@ -50,7 +50,7 @@ def _labels(X, sample_weight, n_seeds, method, rng):
     return pairwise_distances_argmin(X, seeds)
 
 
-def start_array(model, name, shape):
+def given_array(model, name, shape):
     """Return a parameter as a float64 array of the given shape, or None."""
     value = getattr(model, name)
     if value is None:
@@ -79,15 +79,15 @@ def start_array(model, name, shape):
     return array
 
 
-def user_start(model, d):
+def given_parameters(model, covariance, d):
     """Return the weights (K,), means (K, d) and factors that the user gave, or None.
 
     They are in the units of the data; a factor `U` has ``U U^T`` as its precision.
     """
-    K, covariance = model.n_components, COVARIANCES[model.covariance_type]
-    weights = start_array(model, "weights_init", (K,))
-    means = start_array(model, "means_init", (K, d))
-    precisions = start_array(model, "precisions_init", covariance.shape(K, d))
+    K = model.n_components
+    weights = given_array(model, "weights_init", (K,))
+    means = given_array(model, "means_init", (K, d))
+    precisions = given_array(model, "precisions_init", covariance.shape(K, d))
     if precisions is None:
         return weights, means, None
     try:
@@ -95,13 +95,15 @@ def user_start(model, d):
         return weights, means, covariance.factors_of_precisions(precisions)
     except np.linalg.LinAlgError:
         rule = "None, or symmetric and positive definite"
+        if covariance.blocks:
+            rule += ", with zeros between blocks"
         given = model.precisions_init
         raise invalid_parameter(model, "precisions_init", rule, given) from None
 
 
-def completed(start, found, problem, whitening):
-    """Return `start` with the missing parts of `found`, as whitened `Parameters`."""
-    weights, means, factors = start
+def completed(given, found, problem, whitening):
+    """Return `given` with the missing parts of `found`, as whitened `Parameters`."""
+    weights, means, factors = given
     weights = found.weights if weights is None else weights
     means = found.means if means is None else whitening.whiten(means)
     covariance = problem.family.covariance

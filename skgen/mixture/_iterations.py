@@ -107,8 +107,8 @@ class Run:
             return None
         k = min(empty)
         if k not in self.reseeded:
-            row, share = collected.lowest_row, collected.lowest_share
-            seeded = self._with_component(problem, parameters, k, row, share)
+            row, weight = collected.lowest_row, collected.lowest_share
+            seeded = self._with_component(problem, parameters, k, row, weight)
             found = problem.statistics(seeded)
             if found.log_likelihood > collected.log_likelihood:
                 self.reseeded.add(k)
@@ -116,10 +116,10 @@ class Run:
         self.abandoned.add(k)
         return None
 
-    def _with_component(self, problem, parameters, k, row, share):
+    def _with_component(self, problem, parameters, k, row, weight):
         """Return the parameters with component `k` moved to a row."""
-        weights, means = parameters.weights * (1 - share), parameters.means.copy()
-        weights[k], means[k] = share, row
+        weights, means = parameters.weights * (1 - weight), parameters.means.copy()
+        weights[k], means[k] = weight, row
         covariance = problem.family.covariance
         covariances = covariance.averaged(parameters.covariances, k, parameters.weights)
         factors = covariance.factors(covariances)

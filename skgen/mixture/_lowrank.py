@@ -18,6 +18,8 @@ Drton, M., Sturmfels, B. and Sullivant, S. (2007). Algebraic factor analysis: te
 pentads and beyond. Probability Theory and Related Fields 138, 463-493.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
@@ -43,6 +45,12 @@ class LowRank(AbstractCovariance):
 
     def by_products(self, d):
         return False
+
+    def mask(self):
+        return None
+
+    def narrowed(self, varying):
+        return self
 
     def log_det(self, factors, K):
         shrinkage = (factors[:, :, :-1] ** 2).sum(axis=1)  # (K, r): S
@@ -94,3 +102,9 @@ class LowRank(AbstractCovariance):
 
 
 ALL_COVARIANCES = {**COVARIANCES, "lowrank": LowRank()}
+
+
+def covariance_of(covariance_type, blocks=()):
+    """Return the covariance of a type; `blocks` are all features in groups, or ()."""
+    covariance = ALL_COVARIANCES[covariance_type]
+    return replace(covariance, blocks=blocks) if blocks else covariance

@@ -33,10 +33,11 @@ _LEAST_ROWS = 0.5
 class AbstractMixtureModule(LossModule):
     """A mixture of weights (K,), means (K, d) and covariances of one type.
 
-    `floor` is the minimum variance of a component in any direction.
+    `floor` is the minimum variance of a component in any direction, `mask` (d, d) marks
+    the entries of matrices that are not zero.
     """
 
-    def __init__(self, weights, means, covariances, floor):
+    def __init__(self, weights, means, covariances, floor, mask=None):
         super().__init__()
         K, self.d = means.shape
         self.floor = floor
@@ -46,8 +47,10 @@ class AbstractMixtureModule(LossModule):
         self.register_buffer("apart", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("revived", torch.zeros(K, dtype=torch.bool))
         self.register_buffer("centre", torch.zeros(self.d))
+        if mask is not None:
+            self.register_buffer("mask", torch.from_numpy(mask))
         self._make(covariances.shape)
-        self.start(weights, means, covariances)
+        self.reset(weights, means, covariances)
 
     # -- the covariance type -------------------------------------------------------
 
@@ -126,7 +129,7 @@ class AbstractMixtureModule(LossModule):
         return tuple(value.cpu().numpy() for value in values)
 
     @torch.no_grad()
-    def start(self, weights, means, covariances):
+    def reset(self, weights, means, covariances):
         """Set the reference mixture; all changes become zero."""
         for parameter in self.parameters():
             parameter.zero_()
@@ -158,7 +161,7 @@ class AbstractMixtureModule(LossModule):
                 covariances[k] = np.average(covariances, axis=0, weights=weights)
             weights[k] = 0.5 / weights.size
             self.revived[k] = True
-        self.start(weights / weights.sum(), means, covariances)
+        self.reset(weights / weights.sum(), means, covariances)
 
 
 class DenseModule(AbstractMixtureModule):
@@ -180,7 +183,12 @@ class DenseModule(AbstractMixtureModule):
         """Return the factors `U` and `T`, each like the covariances."""
         diagonal = _positive(torch.diagonal(self.changes, dim1=-2, dim2=-1))
         T = torch.triu(self.changes, diagonal=1) + torch.diag_embed(diagonal)
-        return self.roots0 @ T, T
+        T = self._masked(T)
+        return self._masked(self.roots0 @ T), T
+
+    def _masked(self, matrices):
+        """Return matrices (..., d, d) without the entries between blocks."""
+        return matrices * self.mask if hasattr(self, "mask") else matrices
 
     def _squared(self, X):
         U, T = self._factors()

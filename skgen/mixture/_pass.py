@@ -17,8 +17,8 @@ from skgen.mixture._backend import (
     LEAST_LOSS,
     NUMPY,
     AbstractBackend,
-    ArrayRows,
-    DeviceRows,
+    NumPyRows,
+    TorchRows,
     backend_of,
 )
 from skgen.mixture._covariance import Covariance, Parameters
@@ -180,7 +180,7 @@ class Family:
 class Sums:
     """Sums over some of the rows; sums over disjoint rows are added."""
 
-    moments: list  # of arrays, see `Moments`
+    moments: list  # of arrays, see `Collector`
     log_likelihood: float  # sum of weight times log p
     weight: float
     lowest: float  # the lowest log p of a row, the row (d,), and its weight
@@ -258,7 +258,7 @@ class Pass:
         p = self.covariance.n_features(d) if uses_features else 0
 
         def collect(chunks):
-            kernel, moments = Kernel(self.joint), Moments(self, rows)
+            kernel, collector = Kernel(self.joint), Collector(self, rows)
             for start, z, w in chunks:
                 F = kernel.features(z) if uses_features else None
                 if shares is None:
@@ -268,8 +268,8 @@ class Pass:
                 else:
                     r = shares(slice(start, start + z.shape[2])).T * w
                     log_density = np.zeros_like(w)
-                moments.add(start, z, w, F, r, log_density)
-            return moments.finish()
+                collector.add(start, z, w, F, r, log_density)
+            return collector.finish()
 
         with self.backend.arithmetic():
             # In a fixed order, whichever thread finishes first.
@@ -306,7 +306,7 @@ def far(parameters, covariance, origins, most):
     return covariance.magnitudes(covariance.precisions(parameters.factors), move) > most
 
 
-class Moments:
+class Collector:
     """Sums of weighted moments of the chunks of one task.
 
     By products or, where more accurate, by differences. Chunks with few non-negligible
@@ -323,7 +323,8 @@ class Moments:
         self.apart = set(pass_.apart.tolist())
         self.origins = self.backend.array(pass_.origins[:, :, None])  # (K, d, 1)
         # Counts, first and second moments by differences, and sums of features.
-        self.sums = [zeros(K), zeros((K, d)), zeros(covariance.unit(K, d).shape)]
+        shape = pass_.joint.parameters.covariances.shape
+        self.sums = [zeros(K), zeros((K, d)), zeros(shape)]
         if pass_.near.size:
             self.sums.append(zeros((covariance.n_features(d), pass_.near.size)))
         self._adds_scatter = (
@@ -334,7 +335,7 @@ class Moments:
         self._held = None  # responsibilities of the buffered rows, a slice
         self._start = self._stop = 0
         per_component = covariance.dense and not covariance.shared
-        if isinstance(rows, ArrayRows) and per_component and d >= _LEAST_FEATURES:
+        if isinstance(rows, NumPyRows) and per_component and d >= _LEAST_FEATURES:
             size = min(rows.X.shape[0], _GATHERED, _GATHERED_BYTES // (8 * K))
             if size >= _LEAST_GATHERED:
                 self._held = np.empty((K, size))
@@ -358,7 +359,7 @@ class Moments:
     def finish(self):
         """Return the `Sums` of the task."""
         self._add_few()
-        lowest, rows = map(self.backend.math.stack, (self._lowest, self._rows))
+        lowest, rows = map(self.backend.math.concatenate, (self._lowest, self._rows))
         found = [*self.sums, self._log_likelihood, lowest, rows]
         *sums, log_likelihood, lowest, rows = self.backend.fetch(found)
         worst = lowest.argmin()
@@ -429,7 +430,7 @@ class Moments:
 def rounding_of(pass_, moments):
     """Return the first-order effect of rounded parameters on a log-likelihood.
 
-    `moments` are the totals of `Moments`.
+    `moments` are the totals of `Collector`.
     """
     # To first order, the effect is the rounding error of coefficients and precisions
     # times the sums of features and the scatter, which the M-step needs anyway. Without
@@ -557,7 +558,7 @@ class Problem(AbstractProblem):
 
         def collect(moved=None):
             pass_ = Pass(standard, self.family, NUMPY, 0.0, moved)
-            rows = ArrayRows(self.X, self.sample_weight)
+            rows = NumPyRows(self.X, self.sample_weight)
             return pass_.statistics(pass_.sums_of(rows, shares))
 
         return self._maximise(collect(), standard, collect)[0]
@@ -567,7 +568,7 @@ class Problem(AbstractProblem):
 class DeviceProblem(AbstractProblem):
     """Whitened rows on a device."""
 
-    rows: DeviceRows
+    rows: TorchRows
     family: Family
     backend: AbstractBackend
 
@@ -609,78 +610,3 @@ def problem_in_memory(X, sample_weight, whitening, covariance, floor):
     """Return the EM problem of rows in memory, given in the units of the data."""
     rows = whitening.whiten(X), sample_weight
     return Problem(*rows, covariance, floor, whitening.degenerate)
-
-
-# -- answers ---------------------------------------------------------------------------
-
-
-def log_density(X, parameters, covariance, device="cpu"):
-    """Return the log-densities of rows (n, d): (n,)."""
-
-    def function(math, joint):
-        return normalise(math, joint)[0][:, 0]
-
-    return _answers(X, parameters, covariance, device, function, np.empty(len(X)))
-
-
-def posterior(X, parameters, covariance, device="cpu"):
-    """Return the responsibilities of rows (n, d): (n, K)."""
-
-    def function(math, joint):
-        joint /= normalise(math, joint)[1]
-        return joint.swapaxes(1, 2)
-
-    out = np.empty((len(X), parameters.weights.size))
-    return _answers(X, parameters, covariance, device, function, out)
-
-
-def most_probable(X, parameters, covariance, device="cpu"):
-    """Return the component of highest responsibility of each row (n, d): (n,)."""
-
-    def function(math, joint):
-        return joint.argmax(1)
-
-    out = np.empty(len(X), dtype=np.intp)
-    return _answers(X, parameters, covariance, device, function, out)
-
-
-def _answers(X, parameters, covariance, device, function, out):
-    """Fill `out` (n, ...) with a function of the joint log-densities of rows (n, d).
-
-    `function` maps joint log-densities (s, K, c), which it may overwrite, to (s, c,
-    ...). A device without float64 leaves the work to NumPy.
-    """
-    backend = backend_of(device, np.float64)
-    backend = NUMPY if backend.single else backend
-    shift = parameters.weights @ parameters.means
-    joint = Joint(parameters, covariance, backend, LEAST_LOSS, shift)
-    far = _answered(X, joint, function, out)
-    if far.any():  # rows whose products overflow
-        by_differences = Joint(parameters, covariance, NUMPY, -1.0)
-        rest = np.empty((far.sum(), *out.shape[1:]), out.dtype)
-        _answered(X[far], by_differences, function, rest)
-        out[far] = rest
-    return out
-
-
-def _answered(X, joint, function, out):
-    """Fill `out` (n, ...); return the rows (n,) for which products overflow."""
-    backend, covariance = joint.backend, joint.covariance
-    (n, d), far = X.shape, np.zeros(len(X), dtype=bool)
-    p = covariance.n_features(d) if joint.near.size else 0
-
-    def answer(chunks):
-        kernel = Kernel(joint)
-        for start, z, _ in chunks:
-            with np.errstate(over="ignore", invalid="ignore"):
-                F = kernel.features(z) if p else None
-                values = kernel(z, F)  # (s, K, c)
-                finite = backend.math.isfinite(backend.math.amax(values, axis=1))
-                found = function(backend.math, values)
-            for array, part in ((far, ~finite), (out, found)):
-                rows = backend.rows(part)
-                array[start : start + len(rows)] = rows[: n - start]
-
-    rows = backend.hold(lambda rows: X[rows], np.ones(n))
-    rows.map(answer, p, joint.constants.size)
-    return far

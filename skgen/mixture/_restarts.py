@@ -91,15 +91,15 @@ class Levels:
         return problems, not sizes
 
 
-def first_run(model, levels, start, whitening, rng):
-    """Return the run that continues on all rows; `start` is from `user_start`."""
-    if all(part is not None for part in start):
-        parameters = completed(start, None, levels.all, whitening)
+def first_run(model, levels, given, whitening, rng):
+    """Return the run that continues on all rows; `given` is from `given_parameters`."""
+    if all(part is not None for part in given):
+        parameters = completed(given, None, levels.all, whitening)
         return _begun(parameters, levels.all, _FROM_GIVEN)
     samples, whole = levels.samples(model.n_components)
     runs = [
         _begun(parameters, samples[0], _FROM_OURS)
-        for parameters in initial_parameters(model, samples[0], start, whitening, rng)
+        for parameters in initial_parameters(model, samples[0], given, whitening, rng)
     ]
     if model.max_iter == 0:
         return _begun(runs[0].parameters, levels.all, _FROM_OURS)
@@ -115,7 +115,7 @@ def _begun(parameters, problem, accelerate_below):
     return Run(parameters, problem.statistics(parameters), accelerate_below)
 
 
-def initial_parameters(model, sample, start, whitening, rng):
+def initial_parameters(model, sample, given, whitening, rng):
     """Yield initial parameters, one to four for each of `n_init`."""
     K, method = model.n_components, model.init_params
     twice = method == "kmeans" and sample.X.size * K >= _WORTH_TWO
@@ -123,7 +123,7 @@ def initial_parameters(model, sample, start, whitening, rng):
         for X in coordinates(sample.X, whitening, method):
             weighted = X, sample.sample_weight
             r = initial_responsibilities(*weighted, K, method, rng)
-            yield completed(start, sample.from_shares(r, K), sample, whitening)
+            yield completed(given, sample.from_shares(r, K), sample, whitening)
 
 
 def coordinates(X, whitening, method):

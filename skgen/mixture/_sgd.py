@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
 from skgen._checks import (
-    check_choice,
     check_integer,
-    check_nonnegative,
     column_names,
     invalid_parameter,
     is_integer,
 )
+from skgen._docs import documented
 from skgen._typing import RandomState
-from skgen._warnings import warn_user
 from skgen._whitening import whitening_of
 from skgen.mixture._base import AbstractGaussianMixture
-from skgen.mixture._initialize import INIT_PARAMS, first_values, n_sampled
+from skgen.mixture._initialize import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
+from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
 
 # Number of rows whitened at once.
@@ -35,6 +35,7 @@ _LATENESS = 9
 _RANK = 10
 
 
+@documented(TRAINING)
 class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     r"""Gaussian mixture fitted by stochastic gradient descent.
 
@@ -52,71 +53,60 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     Parameters
     ----------
-    n_components : int, default=1
+    n_components : int
         Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical", "lowrank"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "block", "lowrank"}
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
         - "tied": all components share one covariance matrix;
         - "diag": each component has its own variance for each feature;
         - "spherical": each component has its own single variance;
+        - "block": each component has its own covariance matrix, in which only features
+          of one group of `blocks` are correlated;
         - "lowrank": :math:`\Sigma_k = A_k A_k^\top + D_k` with `rank` columns in
           :math:`A_k` and a diagonal :math:`D_k`.
-    rank : int, default=None
+    blocks : list of lists
+        Groups of features for "block", as lists of feature names or indices: for
+        example ``[[0, 1], [2, 3, 4]]``. A feature in no group is a group of its own.
+        Ignored for other covariance types.
+    rank : int
         Number of columns of :math:`A_k` for "lowrank". Ignored for other covariance
         types. None uses 10, or half the number of features if there are fewer than
         20 features.
-    tol : float, default=1e-3
+    tol : float
         Smallest decrease of the loss that counts as an improvement, in nats per row.
-    reg_covar : float, default=1e-6
+    reg_covar : float
         Minimum variance of a component in any direction, as a fraction of the
         variance of the data in that direction. For "lowrank", it is the minimum entry
         of :math:`D_k`, as a fraction of the variance of the feature. Values below
         1e-10, the limit of single precision, are replaced by 1e-10.
-    max_epochs : int, default=100
-        Maximum number of passes over the training rows.
-    batch_size : int or "auto", default="auto"
+    batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" uses a fortieth of the rows, or a
         tenth of the block in `partial_fit`, but at least 16 and at most 1,024.
-    lr : float, default=0.1
+    lr : float
         Initial learning rate. It decays as one over the square root of the number of
         steps. In addition, it is divided by five whenever the loss has not improved for
         `n_iter_no_change` epochs, at most twice. Steps are in units of the width of
         each component, so the default suits data of any scale.
-    optimizer : str or type, default="adam"
-        Optimiser: "adam", "adamw", "rmsprop", "sgd", or a subclass of
-        ``torch.optim.Optimizer``.
-    early_stopping : bool, default=True
+    early_stopping : bool
         Whether to hold out some rows and monitor their loss. Two final epochs train
         on all rows, including the held-out rows. If False, or if fewer than 5 rows
         would be held out, the training loss is monitored.
-    validation_fraction : float, default=0.1
-        Fraction of the rows to hold out, drawn at random. Ignored if
-        `early_stopping` is False.
-    n_iter_no_change : int, default=3
+    n_iter_no_change : int
         Number of epochs without an improvement by `tol` after which the learning
         rate is reduced or, at the lowest learning rate, training stops.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
         Initialisation method, as for :class:`EMGaussianMixture`. It uses a random
         sample of at most 20,000 rows, or of 400 rows per component if that is more.
-    warm_start : bool, default=False
+    warm_start : bool
         Whether `fit` continues from the previous solution, in the same whitened
         coordinates and with the same net. The parameters that the net was built
-        with (`n_components`, `covariance_type`, `rank`, `reg_covar`, `optimizer`,
-        `net_callbacks`, `net_params` and `device`) must not change.
-    net_callbacks : list, default=None
-        Callbacks of skorch for `net_`.
-    net_params : dict, default=None
-        Further parameters of ``skorch.NeuralNet``, such as
-        ``{"optimizer__weight_decay": 1e-4}`` or ``{"compile": True}``.
-    random_state : int, RandomState instance or None, default=None
+        with (`n_components`, `covariance_type`, `blocks`, `rank`, `reg_covar`,
+        `optimizer`, `net_callbacks`, `net_params` and `device`) must not change.
+    random_state : int, RandomState instance or None
         Seed of the initialisation, of the order of the rows, and of the draws of
         `sample`.
-    device : str, default="cpu"
-        Device used for training: "cpu", "cuda", "cuda:1", "mps", or "auto" for the
-        fastest one available. The fitted mixture computes on the CPU in double
-        precision.
 
     Attributes
     ----------
@@ -135,15 +125,13 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         :math:`\Sigma_k^{-1} = D_k^{-1} - C_k C_k^\top`.
     precisions_cholesky_ : ndarray
         Factors :math:`U_k` with :math:`U_k U_k^\top = \Sigma_k^{-1}`, of the same
-        shape: upper triangular matrices for "full" and "tied", inverse standard
-        deviations for "diag" and "spherical". For "lowrank", the columns of
+        shape: upper triangular matrices for "full", "tied" and "block", inverse
+        standard deviations for "diag" and "spherical". For "lowrank", the columns of
         :math:`P_k` followed by the diagonal of :math:`D_k^{-1/2}`, with
         :math:`U_k = D_k^{-1/2} (I - P_k P_k^\top)`.
     converged_ : bool
         Whether the loss stopped improving at the lowest learning rate. False after
         `partial_fit`.
-    n_iter_ : int
-        Number of epochs.
     lower_bound_ : float
         Mean log-likelihood of the fitted parameters, in nats per row: ``score(X)``
         to single precision. After `partial_fit`, the last entry of `lower_bounds_`.
@@ -159,11 +147,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     net_ : skorch.NeuralNet
         The trained net. Its ``module_`` holds the parameters in whitened
         coordinates.
-    n_features_in_ : int
-        Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features seen during `fit`. Defined only if all feature names
-        of `X` are strings.
 
     See Also
     --------
@@ -219,6 +202,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         n_components: int = 1,
         *,
         covariance_type: str = "full",
+        blocks: Sequence[Sequence[int | str]] | None = None,
         rank: int | None = None,
         tol: float = 1e-3,
         reg_covar: float = 1e-6,
@@ -238,6 +222,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     ) -> None:
         self.n_components = n_components
         self.covariance_type = covariance_type
+        self.blocks = blocks
         self.rank = rank
         self.tol = tol
         self.reg_covar = reg_covar
@@ -258,6 +243,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     _fixed = (
         "n_components",
         "covariance_type",
+        "blocks",
         "rank",
         "reg_covar",
         *GradientModel._fixed,
@@ -276,16 +262,12 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # -- checks ----------------------------------------------------------------
 
     def _check_own(self):
-        check_integer(self, "n_components", 1)
-        check_choice(self, "covariance_type", tuple(ALL_COVARIANCES))
+        self._check_mixture(ALL_COVARIANCES)
         if self.rank is not None and not is_integer(self.rank, 1):
             raise invalid_parameter(
                 self, "rank", "None or an int of at least 1", self.rank
             )
-        check_nonnegative(self, "tol")
-        check_nonnegative(self, "reg_covar")
         check_integer(self, "n_iter_no_change", 1)
-        check_choice(self, "init_params", INIT_PARAMS)
 
     def _resolved_rank(self, d):
         """Return the rank of "lowrank" for `d` features."""
@@ -307,20 +289,26 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self._check_rows(n, n)
         rank = self._resolved_rank(d)
         self._fitted_covariance_type = self.covariance_type
+        self._fitted_blocks = self._chosen_blocks(column_names(self), d)
         self._set_coordinates(rows.moments)
         Z = self._white(rows.sample(n_sampled(self.n_components), rng))
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
-        covariance = self._covariance
+        covariance = self._covariance.narrowed(self._varying)
         options = self.n_components, covariance, rank, self.init_params
         values = first_values(Z, *options, floor, rng)
         module = DenseModule if covariance.dense else DiagonalModule
-        return module(*values, floor)
+        return module(*values, floor, covariance.mask())
 
     def _set_coordinates(self, moments):
         """Set the whitened, non-constant and centred coordinates of the module."""
-        options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        whitening = whitening_of(moments, self._whitening_type, **options)
+        whitening = whitening_of(
+            moments,
+            self._whitening_type,
+            blocks=self._covariance.blocks,
+            dtype=self._fit_dtype,
+            names=column_names(self),
+        )
         # In degenerate directions every component has the common minimum variance.
         self._whitening, self._varying = whitening, ~whitening.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
@@ -381,17 +369,12 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         d = self._varying.size
         means = np.zeros((weights.size, d))
         means[:, self._varying] = moved + self._shift
-        covariance = self._covariance
+        covariance, history = self._covariance, self._losses()
         covariances = covariance.stacked(covariances, self._shift.size)
         wide = covariance.widened(covariances, self._varying)
-        covariances, factors = covariance.to_data(wide, self._whitening)
-        history = self._losses()
+        mixture = weights / weights.sum(), means, wide
         return {
-            "weights_": weights / weights.sum(),
-            "means_": self._whitening.unwhiten(means),
-            "covariances_": covariance.public(covariances),
-            "precisions_": covariance.public(covariance.precisions(factors)),
-            "precisions_cholesky_": covariance.public(factors),
+            **self._in_data_units(*mixture, covariance, self._whitening),
             "converged_": False,
             "n_iter_": len(history),
             "lower_bound_": -history[-1]["train"],
@@ -415,7 +398,4 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
             "of low density. net_.module_.revived marks them. Use fewer components or "
             "another initialisation.": bool(module.revived.any()),
         }
-        for message, happened in messages.items():
-            if happened:
-                warn_user(message, ConvergenceWarning)
-        self._warn_if_collapsed(at_floor)
+        self._warn_of(messages, at_floor)

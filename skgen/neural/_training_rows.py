@@ -77,20 +77,25 @@ class RowsInMemory(TrainingRows):
 
 
 class StreamedRows(TrainingRows):
-    """Rows of a source that is not in memory; `n_held_out` of n is approximate."""
+    """Rows of a source that is not in memory, of which `n_held_out` are held out."""
 
     def __init__(self, source, moments, n_held_out, seed):
         self.source, self._moments, self._seed = source, moments, seed
         n, d = self.shape
-        self._limit = min(n_held_out, _HELD_OUT // d) / n
-        reserved = min(1.0, self._limit + max(1, _SAMPLE // d) / n)
+        n_held_out = min(n_held_out, _HELD_OUT // d)
+        reserved = (n_held_out + max(1, _SAMPLE // d)) / n
         rows, keys = [], []
         for start, X in source.blocks():
-            key = self._keys(start, X)
+            key = self.keys(start, X)
             some = key < reserved
             rows.append(X[some])
             keys.append(key[some])
-        self._reserved, self._reserved_keys = np.concatenate(rows), np.concatenate(keys)
+        keys = np.concatenate(keys)
+        order = np.argsort(keys, kind="stable")
+        self._reserved, self._reserved_keys = np.concatenate(rows)[order], keys[order]
+        # Rows with keys of at least this limit are training rows.
+        self.limit = self._reserved_keys[n_held_out] if n_held_out else 0.0
+        self._n_held_out = n_held_out
 
     @property
     def shape(self):
@@ -101,31 +106,19 @@ class StreamedRows(TrainingRows):
         return self._moments
 
     def sample(self, most, rng=None):
-        return self._sketch(self._reserved).smallest(most).X
+        return self._reserved[self._n_held_out :][:most]
 
-    def _sketch(self, rows):
-        """Return the training rows among the reserved ones, as a `BottomK`."""
-        keys = self._reserved_keys
-        order = np.argsort(keys, kind="stable")
-        order = order[keys[order] >= self._limit]
-        keys = (keys[order] - self._limit) / (1 - self._limit)
-        return BottomK(order.size, keys, rows[order], np.ones(order.size))
-
-    def _keys(self, start, X):
+    def keys(self, start, X):
         """Return a random number in [0, 1) of each row (b, d): (b,)."""
         return position_keys(start, X.shape[0], self._seed)
 
     def placed(self, encode, device):
-        encoded = encode(self._reserved)
-        held_out = encoded[self._reserved_keys < self._limit]
-        sketch = self._sketch(encoded)
-        n = self.shape[0]
-        rows = [
-            Stream(self, encode, device, sketch, n - n_left_out, limit)
-            for n_left_out, limit in ((held_out.shape[0], self._limit), (0, 0.0))
-        ]
-        held_out = torch.from_numpy(held_out).to(device) if held_out.size else None
-        return rows[0], held_out, rows[1]
+        n, h, encoded = self.shape[0], self._n_held_out, encode(self._reserved)
+        keys = (self._reserved_keys[h:] - self.limit) / (1 - self.limit)
+        sketch = BottomK(keys.size, keys, encoded[h:], np.ones(keys.size))
+        training = Stream(self, encode, device, sketch, n - h, self.limit)
+        held_out = torch.from_numpy(encoded[:h]).to(device) if h else None
+        return training, held_out, Stream(self, encode, device, sketch, n, 0.0)
 
 
 class Stream:
@@ -152,7 +145,8 @@ class Stream:
             order = torch.randperm(source.n_blocks, generator=generator).tolist()
         sizes, pool, filled = iter(self.pool_sizes), np.empty(0), 0
         for start, X in source.blocks(order):
-            Z = self._encode(X[self._rows._keys(start, X) >= self._limit])
+            X = X[self._rows.keys(start, X) >= self._limit]
+            Z = self._encode(X) if X.size else X
             while Z.shape[0]:
                 if filled == pool.shape[0]:
                     size = next(sizes, Z.shape[0])  # the source raises at its end

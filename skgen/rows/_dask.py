@@ -8,7 +8,9 @@ import copy
 import math
 import sys
 import uuid
+from collections.abc import Callable
 from functools import partial, wraps
+from typing import Any, TypeVar
 
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
@@ -32,6 +34,8 @@ da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
 dask_core = lazy_module("dask.core", "Dask input")
 dask_delayed = lazy_module("dask.delayed", "Dask input")
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 # Number of sums that one task adds: a compromise between the data to move to one worker
 # and the depth of the tree.
@@ -72,13 +76,10 @@ class DaskRows(Rows):
         check = partial(validated_rows, model, reset=reset)
         rows, meta = checked_on_dask(name, X, check)
         super().__init__(model, meta.shape[1], meta.dtype)
-        self._checks = _checking(model)
         if _is_frame(rows, "DataFrame"):
-            rows = rows.map_partitions(
-                checked_partition, checks=self._checks, dtype=meta.dtype, meta=meta
-            )
-            # Partitions have names, which an error mentions; their arrays have none.
-            self._checks = _checking(model, named=False)
+            options = {"checks": _checking(model, named=True), "dtype": meta.dtype}
+            rows = rows.map_partitions(checked_partition, **options, meta=meta)
+        self._checks = _checking(model, named=False)  # of arrays
         weights = _weights_on_dask(model, rows.chunks[0], sample_weight)
         # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
@@ -140,7 +141,11 @@ class DaskRows(Rows):
         )
 
 
-def lazy_on_dask(width=None, dtype=None, check=None):
+def lazy_on_dask(
+    width: Callable | None = None,
+    dtype: Callable | None = None,
+    check: Callable | None = None,
+) -> Callable[[Method], Method]:
     """Decorate a row-wise method of a fitted model to answer Dask input lazily.
 
     `width` and `dtype` map the model to the number of columns of the answer and to its
@@ -214,7 +219,7 @@ def _is_frame(X, kind):
     return library is not None and isinstance(X, getattr(library, kind))
 
 
-def _checking(model, *, named=True):
+def _checking(model, *, named):
     """Return an estimator that checks rows as `model` does, for the workers."""
     checks, names = object.__new__(type(model)), "feature_names_in_"
     checks.n_features_in_ = model.n_features_in_

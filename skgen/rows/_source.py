@@ -30,8 +30,9 @@ _TASKS = 64
 # Number of float64 copies of the rows that a fit in memory needs.
 _COPIES = 3
 
-# Number of distinct rows in which ties are searched for.
-_SEARCHED = 4096
+# Number of distinct rows in which ties are searched for, and of the values of a single
+# feature.
+_SEARCHED, _REPEATED = 4096, 1000
 
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
@@ -88,9 +89,11 @@ class Rows(ABC):
         if sample.keys.size < size < moments.n_rows:
             sample = self.total(draw)  # repeated rows
         if not self.in_memory:
-            # A single feature is tied if its values repeat, which are distinct here.
-            repeats = self.n_features == 1 and sample.n_distinct < moments.n_rows / 2
-            warn_about_ties(np.repeat(sample.X, 1 + 2 * repeats, axis=0), self.names)
+            X = sample.X
+            if self.n_features == 1 and sample.n_distinct < moments.n_rows / 2:
+                # The sample holds each of the tied values once.
+                X = np.repeat(X[:_REPEATED], 3, axis=0)
+            warn_about_ties(X, self.names)
         return sample.X, sample.sample_weight
 
     def warn_of_ties(self, moments):
