@@ -5,7 +5,6 @@ from numpy.testing import assert_allclose
 
 from skgen.mixture._backend import LEAST_LOSS, NUMPY
 from skgen.mixture._covariance import COVARIANCES, Parameters
-from skgen.mixture._lowrank import covariance_of
 from skgen.mixture._pass import Family, Pass, maximise
 
 K, D = 4, 3
@@ -14,7 +13,7 @@ K, D = 4, 3
 TYPES = [kind for kind in COVARIANCES if kind != "block"]
 
 # All types, for D features.
-OF_D = {**COVARIANCES, "block": covariance_of("block", ((0, 2), (1,)))}
+OF_D = {**COVARIANCES, "block": COVARIANCES["block"].of(((0, 2), (1,)))}
 
 
 def mixture(kind, rng, widths=(1.0,) * K):
@@ -77,3 +76,24 @@ def assert_close(found, expected, widths, tolerance):
         found.covariances - expected.covariances, widths, strict=False
     ):
         assert np.abs(covariances).max() <= tolerance * width**2
+
+
+class Iterations:
+    """A callback that scores rows after each iteration, and stops after some."""
+
+    def __init__(self, X, sample_weight=None, most=10_000):
+        self.rows, self.most, self.scores = (X, None, sample_weight), most, []
+
+    def setup(self, estimator, context):
+        pass
+
+    def teardown(self, estimator, context):
+        pass
+
+    def on_fit_task_begin(self, estimator, context):
+        pass
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
+        if context.task_name == "iteration":
+            self.scores.append(fitted_estimator.score(*self.rows))
+        return len(self.scores) >= self.most

@@ -39,7 +39,7 @@ def problem(kind, n=200, d=3, seed=0, floor=1e-6, spread=1.5, weighted=False):
 def first(data, K, seed=0, method="random_from_data"):
     rng = np.random.RandomState(seed)
     shares = initial_responsibilities(data.X, data.sample_weight, K, method, rng)
-    return data.from_shares(shares, K)
+    return data.from_responsibilities(shares, K)
 
 
 def ended(data, start, below, tol=1e-12, most=5000):
@@ -193,7 +193,7 @@ def test_steps_move_along_with_the_rows(kind, rng):
     shares = initial_responsibilities(data.X, data.sample_weight, 4, "kmeans", rng)
     runs = []
     for each in (data, turned):
-        start = each.from_shares(shares, 4)
+        start = each.from_responsibilities(shares, 4)
         run = Run(start, each.statistics(start), ALWAYS)
         for _ in range(12):
             run.step(each, 0.0)

@@ -8,7 +8,7 @@ import pytest
 from estimators import rows, thorough
 from hypothesis import given
 from hypothesis import strategies as st
-from mixtures import TYPES
+from mixtures import TYPES, Iterations
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn import config_context
@@ -199,27 +199,6 @@ def test_scoring_never_holds_all_rows_by_all_components():
 
 
 # -- what EM guarantees --------------------------------------------------------
-
-
-class Iterations:
-    """A callback that scores rows after each iteration, and stops after some."""
-
-    def __init__(self, X, sample_weight=None, most=10_000):
-        self.rows, self.most, self.scores = (X, None, sample_weight), most, []
-
-    def setup(self, estimator, context):
-        pass
-
-    def teardown(self, estimator, context):
-        pass
-
-    def on_fit_task_begin(self, estimator, context):
-        pass
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator=None):
-        if context.task_name == "iteration":
-            self.scores.append(fitted_estimator.score(*self.rows))
-        return len(self.scores) >= self.most
 
 
 @given(

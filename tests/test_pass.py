@@ -32,7 +32,6 @@ from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _backend, _covariance, _pass
-from skgen.mixture._answers import log_density, posterior
 from skgen.mixture._backend import (
     LEAST_LOSS,
     NUMPY,
@@ -40,6 +39,7 @@ from skgen.mixture._backend import (
     TorchBackend,
     TorchRows,
 )
+from skgen.mixture._base import log_density, posterior
 from skgen.mixture._covariance import COVARIANCES, Parameters
 from skgen.mixture._iterations import Run, allowed_loss
 from skgen.mixture._pass import (
@@ -99,6 +99,12 @@ def features_of(parameters, kind, X, backend=NUMPY, loss=np.inf, shift=None):
     return kernel, z, kernel.features(z)
 
 
+def lost_by(parameters, kind, shift):
+    """Return `losses` of a mixture: (K,)."""
+    precisions = OF_D[kind].precisions(parameters.factors)
+    return losses(parameters, OF_D[kind], precisions, shift)
+
+
 # -- products --------------------------------------------------------------------------
 
 
@@ -144,7 +150,7 @@ def test_losses_bound_what_products_lose(kind, width, rng):
     parameters = mixture(kind, rng, (width,) * K)
     X, _ = draws(parameters, kind, 100, rng)
     X[::5] = parameters.means[0] + 1e3 * (X[::5] - parameters.means[0])
-    lost = losses(parameters, OF_D[kind], np.zeros(D))
+    lost = lost_by(parameters, kind, np.zeros(D))
     kernel, z, F = features_of(parameters, kind, X)
     exact = log_joint(X, parameters, kind).T  # (K, n)
     error = np.abs(kernel(z, F)[0] - exact)
@@ -160,8 +166,8 @@ def test_losses_do_not_depend_on_the_units_of_the_features(kind, rng):
     means, shift = parameters.means * units, np.ones(D)
     scaled = parameters_of(kind, parameters.weights, means, full)
     assert_allclose(
-        losses(scaled, OF_D[kind], shift * units),
-        losses(parameters, OF_D[kind], shift),
+        lost_by(scaled, kind, shift * units),
+        lost_by(parameters, kind, shift),
         rtol=1e-9,
     )
 
@@ -170,7 +176,7 @@ def test_losses_do_not_depend_on_the_units_of_the_features(kind, rng):
 def test_nearly_collinear_features_lose_digits(kind):
     full = np.tile(np.ones((D, D)) + 1e-6 * np.eye(D), (K, 1, 1))
     parameters = parameters_of(kind, np.full(K, 1 / K), np.zeros((K, D)), full)
-    lost = losses(parameters, OF_D[kind], np.zeros(D))
+    lost = lost_by(parameters, kind, np.zeros(D))
     # The precisions are about 1e6 times 2/3 on the diagonal, -1/3 beside it.
     assert_allclose(lost, 4e6, rtol=1e-4)
 
@@ -211,7 +217,7 @@ def test_components_out_of_range_or_without_weight_take_differences(kind, rng):
     with np.errstate(all="ignore"):
         means = 1e-100 * parameters.means
         tiny = parameters_of(kind, parameters.weights, means, full)
-    assert np.isinf(losses(tiny, covariance, np.zeros(D))).all()
+        assert np.isinf(lost_by(tiny, kind, np.zeros(D))).all()
 
 
 def test_rows_of_very_many_features_take_differences():
@@ -258,7 +264,7 @@ def test_an_iteration_is_a_plain_loop(kind, backend, loss, widths, rng):
     assert_allclose(found.log_likelihood, float(bound), rtol=rtol)
     lowest = logsumexp(log_joint(X, parameters, kind).astype(float), axis=1).argmin()
     assert_array_equal(found.lowest_row, X[lowest])
-    assert_allclose(found.lowest_share, weights[lowest] / weights.sum(), rtol=1e-14)
+    assert_allclose(found.lowest_weight, weights[lowest] / weights.sum(), rtol=1e-14)
 
 
 @pytest.mark.parametrize("kind", ["full", "diag", "spherical"])
@@ -329,9 +335,13 @@ def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
     X, r = rng.standard_normal((40, D)), rng.dirichlet(np.ones(K), size=40)
     times = rng.randint(1, 4, size=40)
     rest = OF_D[kind], 0.0, np.zeros(D, dtype=bool)
-    weighted = Problem(X, times.astype(float), *rest).from_shares(lambda s: r[s], K)
+    weighted = Problem(X, times.astype(float), *rest).from_responsibilities(
+        lambda s: r[s], K
+    )
     X, r = np.repeat(X, times, axis=0), np.repeat(r, times, axis=0)
-    repeated = Problem(X, np.ones(len(X)), *rest).from_shares(lambda s: r[s], K)
+    repeated = Problem(X, np.ones(len(X)), *rest).from_responsibilities(
+        lambda s: r[s], K
+    )
     for name in ("weights", "means", "covariances"):
         one, other = getattr(weighted, name), getattr(repeated, name)
         assert_allclose(one, other, rtol=1e-10, atol=1e-12)
@@ -346,7 +356,7 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     def shares(rows):
         return np.eye(K)[labels[rows]]
 
-    found = problem.from_shares(shares, K)
+    found = problem.from_responsibilities(shares, K)
     assert found.weights[3] == 0
     assert (found.means[3] == 0).all()  # where it was
     full = np.stack([np.cov(X[labels == k].T, ddof=0) for k in range(D)])

@@ -22,10 +22,12 @@ from skgen import (
 from skgen.mixture import _module as formulas
 from skgen.mixture._backend import NUMPY
 from skgen.mixture._initialize import first_values, low_rank_of
-from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._lowrank import ALL_COVARIANCES, covariance_of
 
 every_type = pytest.mark.parametrize("kind", [*TYPES, "lowrank"])
+every_module = pytest.mark.parametrize("kind", [*TYPES, "block", "lowrank"])
 K, D, R = 3, 4, 2
+MASK = covariance_of("block", ((0, 2), (1, 3))).mask()
 
 
 def some_values(kind, rng, spread=1.0, width=1.0):
@@ -35,6 +37,7 @@ def some_values(kind, rng, spread=1.0, width=1.0):
     full = roots @ roots.transpose(0, 2, 1) * width**2
     covariances = {
         "full": full,
+        "block": full * MASK,
         "tied": full[0],
         "diag": np.diagonal(full, axis1=1, axis2=2).copy(),
         "spherical": full[:, 0, 0].copy(),
@@ -56,7 +59,7 @@ def dense(kind, covariances):
     if kind == "lowrank":
         A = covariances[:, :, :-1]
         return A @ A.transpose(0, 2, 1) + covariances[:, :, -1:] * np.eye(D)
-    if kind == "full":
+    if kind in ("full", "block"):
         return covariances
     return np.eye(D) * covariances.reshape(K, 1, -1)
 
@@ -74,7 +77,7 @@ def module(kind, values, floor=1e-8, dtype=torch.float64):
     """Return a module in double precision, with changes that are not zero."""
     dense = ALL_COVARIANCES[kind].dense
     cls = formulas.DenseModule if dense else formulas.DiagonalModule
-    made = cls(*values, floor).to(dtype)
+    made = cls(*values, floor, MASK if kind == "block" else None).to(dtype)
     made.reset(*values)  # once more, in its own precision
     return made
 
@@ -82,7 +85,7 @@ def module(kind, values, floor=1e-8, dtype=torch.float64):
 # -- formulas --------------------------------------------------------------------
 
 
-@every_type
+@every_module
 def test_the_loss_is_the_mean_negative_log_density(kind, rng):
     values = some_values(kind, rng)
     X = 2 * rng.standard_normal((50, D))
@@ -90,7 +93,7 @@ def test_the_loss_is_the_mean_negative_log_density(kind, rng):
     assert module(kind, values)(torch.tensor(X)).item() == pytest.approx(expected)
 
 
-@every_type
+@every_module
 def test_gradients_are_those_of_finite_differences(kind, rng):
     made = module(kind, some_values(kind, rng))
     names, start = zip(*made.named_parameters(), strict=True)
@@ -107,7 +110,7 @@ def test_gradients_are_those_of_finite_differences(kind, rng):
     assert torch.autograd.gradcheck(loss, [p.requires_grad_() for p in moved])
 
 
-@every_type
+@every_module
 def test_what_gradients_reached_is_read_off_and_made_the_start(kind, rng):
     made = module(kind, some_values(kind, rng))
     X = torch.tensor(2 * rng.standard_normal((50, D)))
@@ -116,6 +119,8 @@ def test_what_gradients_reached_is_read_off_and_made_the_start(kind, rng):
             parameter += 0.3 * torch.tensor(rng.standard_normal(parameter.shape))
     before = made(X).item()
     weights, means, covariances = made.values()
+    if kind == "block":
+        assert not covariances[:, ~MASK].any()
     expected = naive_log_density(X.numpy(), weights, means, dense(kind, covariances))
     assert before == pytest.approx(-expected.mean())
     made.maintain(X, 1000)
@@ -123,7 +128,14 @@ def test_what_gradients_reached_is_read_off_and_made_the_start(kind, rng):
     assert not made.moves.any()
 
 
-@every_type
+def test_the_floor_leaves_no_rounding_between_blocks(rng):
+    made = module("block", some_values("block", rng), floor=0.9)
+    _, _, covariances = made.values()
+    assert not covariances[:, ~MASK].any()
+    assert np.linalg.eigvalsh(covariances)[:, 0] == pytest.approx(0.9)
+
+
+@every_module
 @pytest.mark.parametrize("width", [1e-1, 1e-3])
 def test_float32_keeps_the_digits_of_narrow_components(kind, width, rng):
     # Products of narrow components cancel; those go by differences.

@@ -203,7 +203,7 @@ def test_moments_far_from_the_origin_are_taken_again(covariance_type, rng):
     covariance, regular = COVARIANCES[covariance_type], np.zeros(2, dtype=bool)
     X = 1e5 + rng.standard_normal((500, 2))
     problem = Problem(X, np.ones(500), covariance, 0.0, regular)
-    before = problem.from_shares(lambda rows: np.ones((500, 1))[rows], 1)
+    before = problem.from_responsibilities(lambda rows: np.ones((500, 1))[rows], 1)
     stepwise = Stepwise(problem, before, 0.25)
     after, _ = stepwise.maximise(stepwise.statistics(before), before)
     np.testing.assert_allclose(after.means, before.means, rtol=1e-14)

@@ -181,7 +181,7 @@ class AbstractAutoencoder(
             "history_": history,
             "n_iter_": len(history),
             # Replaced once the density of codes is fitted.
-            "_inference": self._posterior_under(None, None),
+            "_inference": Posterior(self._twin(), None, None),
         }
 
     def _mid_fit(self):
@@ -190,7 +190,7 @@ class AbstractAutoencoder(
         k = self._fitted_n_components
         codes = np.random.RandomState(0).standard_normal((1000, k))
         prior = self._prior_in_training(codes) or normal_density_of(codes)
-        return {**self._adopted(), "_inference": self._posterior_under(prior, codes)}
+        return {**self._adopted(), "_inference": Posterior(self._twin(), prior, codes)}
 
     def _warn(self):
         if self.n_components > self.n_features_in_:
@@ -209,8 +209,7 @@ class AbstractAutoencoder(
         n_training = rows.shape[0]
         if watched:
             n_training -= round(self.validation_fraction * rows.shape[0])
-        with self._keeping_networks():
-            return self._with_density(rows.double().cpu(), n_training, rng)
+        return self._density_after_training(rows.double().cpu(), n_training, rng)
 
     def _follow(self, rows, share, rng):
         sample = self._sampled(rows, rng)
@@ -218,8 +217,7 @@ class AbstractAutoencoder(
             sample = self._reservoir + sample
         self._reservoir = sample
         sample = torch.from_numpy(sample.X).double()
-        with self._keeping_networks():
-            return self._with_density(sample, sample.shape[0], rng)
+        return self._density_after_training(sample, sample.shape[0], rng)
 
     def _sampled(self, rows, rng):
         """Return a uniform `BottomK` of a block of rows (n, d); leave `rng` unchanged.
@@ -235,20 +233,24 @@ class AbstractAutoencoder(
         X = rows[torch.from_numpy(chosen).to(rows.device)].cpu().numpy()
         return BottomK(size, keys, X, np.ones(keys.size))
 
+    def _density_after_training(self, rows, n_training, rng):
+        """Return what `_with_density` returns; if it fails, keep the networks."""
+        self._adopt()
+        what = "fitting the noise and the density of codes failed"
+        with self._failing(what, "Correct the cause"):
+            return self._with_density(rows, n_training, rng)
+
     @contextmanager
-    def _keeping_networks(self):
-        """Keep the trained networks if the body raises."""
+    def _failing(self, what, advice):
+        """Turn an error of the body into a LatentDensityError."""
         try:
             yield
         except LatentDensityError:
-            self._adopt()
             raise
         except Exception as error:
-            self._adopt()
             raise LatentDensityError(
                 f"The networks of {type(self).__name__} are trained and kept, but "
-                f"fitting the noise and the density of codes failed: {error}. Correct "
-                "the cause and call fit_latent_density(X)."
+                f"{what}: {error}. {advice} and call fit_latent_density(X)."
             ) from error
 
     # -- the density after training ----------------------------------------------
@@ -283,12 +285,7 @@ class AbstractAutoencoder(
         _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
         rows = torch.tensor(self._coordinates.standardized(X))
         rng = generator(self.random_state)
-        before = dict(vars(self))
-        try:
-            self._adopt(self._with_density(rows, rows.shape[0], rng))
-        except BaseException:
-            self.__dict__.update(before)
-            raise
+        self._adopt(self._with_density(rows, rows.shape[0], rng))
         return self
 
     def _with_density(self, rows, n_training, rng):
@@ -304,14 +301,14 @@ class AbstractAutoencoder(
             prior = self._prior_in_training(codes)
             learns_prior = prior is None
             prior = prior or normal_density_of(codes)
-            posterior = self._posterior_under(prior, codes, module)
+            posterior = Posterior(module, prior, codes)
             calibrate(posterior, few, learns_prior)
             density = getattr(self, "latent_density", None)
             if density is not None or learns_prior:
                 n_draws = -(-LEAST_DRAWS // few.shape[0])
                 draws = posterior_draws(posterior, few, n_draws, rng)
                 density, prior = self._fitted_prior(density, draws, torch_seed(rng))
-                posterior = self._posterior_under(prior, codes, module)
+                posterior = Posterior(module, prior, codes)
             elif not isinstance(self._prior_density, str):
                 density = self._prior_density
         answer = {"_inference": posterior, "latent_density_": density}
@@ -322,25 +319,17 @@ class AbstractAutoencoder(
 
     def _fitted_prior(self, wanted, draws, seed):
         """Return a density fitted to draws (n, m, k), and the density as a prior."""
-        try:
+        named = "the default mixture" if wanted is None else repr(wanted)
+        what = f"{named} cannot be used as the density of codes"
+        with self._failing(what, "Set another latent_density"):
             density = fit_latent_density(wanted, draws, seed)
             prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
             check_prior(prior)
-        except Exception as error:
-            named = "the default mixture" if wanted is None else repr(wanted)
-            raise LatentDensityError(
-                f"The networks of {type(self).__name__} are trained and kept, but "
-                f"{named} cannot be used as the density of codes: {error}. Set another "
-                "latent_density and call fit_latent_density(X)."
-            ) from error
         return density, prior
 
     def _twin(self):
         """Return a copy of the module in double precision on the CPU."""
         return float64_copy(self.net_.module_).cpu()
-
-    def _posterior_under(self, prior, codes, module=None):
-        return Posterior(module or self._twin(), prior, codes)
 
     def sample_latent(
         self, n_samples: int = 1, *, random_state: RandomState = None

@@ -7,6 +7,7 @@ c) and its responsibilities (s, K, c). NumPy takes s = 1. Sums are float64.
 import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -144,8 +145,16 @@ class AbstractBackend(ABC):
         """Return the two coordinates of each product: two arrays."""
 
     @abstractmethod
+    def dot(self, a, b):
+        """Return the float64 sum of products of two arrays (s, 1, c)."""
+
+    @abstractmethod
     def lowest(self, log_density, w):
-        """Return the lowest log-density of a chunk (s, 1, c) and its position: (1,)."""
+        """Return the lowest log-density of a chunk (s, 1, c) and its position."""
+
+    @abstractmethod
+    def joined(self, values):
+        """Return a list of values of `lowest` as an array."""
 
     def rounded(self, array):
         """Return an array, rounded to the type of the rows, in float64."""
@@ -226,12 +235,23 @@ class NumPyBackend(AbstractBackend):
             np.multiply(z[: d // 2], z[d // 2 :], out=out[filled:])
 
     def pair_index(self, d):
-        turn, i = np.divmod(np.arange(d * (d + 1) // 2), d)
-        return i, (i + turn) % d
+        return _rotated_pairs(d)
+
+    def dot(self, a, b):
+        return a[0, 0] @ b[0, 0]
 
     def lowest(self, log_density, w):
-        lowest = log_density.argmin(axis=2)[0]
-        return log_density[0, 0, lowest], lowest
+        position = log_density.argmin()
+        return log_density[0, 0, position], position
+
+    def joined(self, values):
+        return np.array(values)
+
+
+@cache
+def _rotated_pairs(d):
+    turn, i = np.divmod(np.arange(d * (d + 1) // 2), d)
+    return i, (i + turn) % d
 
 
 NUMPY = NumPyBackend()
@@ -365,10 +385,16 @@ class TorchBackend(AbstractBackend):
     def pair_index(self, d):
         return np.triu_indices(d)
 
+    def dot(self, a, b):
+        return self.total(a * b, (0, 1, 2))
+
     def lowest(self, log_density, w):
         values = log_density.masked_fill(w == 0, torch.inf)  # padding
-        lowest = values.flatten().min(dim=0, keepdim=True)
+        lowest = values.flatten().min(dim=0)
         return lowest.values, lowest.indices
+
+    def joined(self, values):
+        return torch.stack(values)
 
     def arithmetic(self):
         """Return a context that disables TF32, which has three digits."""

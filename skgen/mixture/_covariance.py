@@ -106,6 +106,10 @@ class AbstractCovariance(ABC):
         """Return covariances and factors `U` in the units of the data."""
 
     @abstractmethod
+    def of(self, blocks):
+        """Return this type with some `blocks`."""
+
+    @abstractmethod
     def mask(self):
         """Return which pairs of features belong to one block: (d, d), or None."""
 
@@ -169,6 +173,9 @@ class Covariance(AbstractCovariance):
     def _within(self, matrices):
         """Return matrices (J, d, d) without the entries between blocks."""
         return matrices * self.mask() if self.blocks else matrices
+
+    def of(self, blocks):
+        return replace(self, blocks=blocks)
 
     def mask(self):
         if not self.blocks:
@@ -244,12 +251,11 @@ class Covariance(AbstractCovariance):
         else:
             backend.math.square(z, out=rest)
 
-    def coefficients(self, backend, means, factors):
+    def coefficients(self, backend, means, precisions):
         """Return the coefficients of the features, without normalisers: (K, p).
 
         `means` (K, d) are relative to the point that the features are about.
         """
-        precisions = self.precisions(factors)
         if self.dense:
             linear = (precisions @ means[:, :, None])[:, :, 0]  # (K, d)
         else:

@@ -21,12 +21,10 @@ from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
-from skgen.mixture._answers import log_density
-from skgen.mixture._base import AbstractGaussianMixture
+from skgen.mixture._base import AbstractGaussianMixture, log_density
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import completed, given_array, given_parameters
 from skgen.mixture._iterations import Run
-from skgen.mixture._lowrank import covariance_of
 from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
@@ -317,7 +315,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         if isinstance(X, np.ndarray):
             table = distinct_rows(self, X, sample_weight)
         blocks = self._chosen_blocks(table.names, table.n_features)
-        covariance = covariance_of(self.covariance_type, blocks)
+        covariance = COVARIANCES[self.covariance_type].of(blocks)
         start = given_parameters(self, covariance, table.n_features)
         if self._continues():
             what = "(warm_start=True) must be fitted"

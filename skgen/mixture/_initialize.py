@@ -138,7 +138,7 @@ def first_values(X, n_components, covariance, rank, method, floor, rng):
     X, sample_weight = canonical_rows(X, np.ones(n))
     problem = Problem(X, sample_weight, estimated, floor, np.zeros(d, dtype=bool))
     responsibilities = initial_responsibilities(X, sample_weight, K, method, rng)
-    found = problem.from_shares(responsibilities, K)
+    found = problem.from_responsibilities(responsibilities, K)
     weights, means, covariances = found.weights, found.means, found.covariances
     # With fewer distinct rows than components, some components are empty.
     for k in np.flatnonzero(weights == 0):

@@ -107,7 +107,7 @@ class Run:
             return None
         k = min(empty)
         if k not in self.reseeded:
-            row, weight = collected.lowest_row, collected.lowest_share
+            row, weight = collected.lowest_row, collected.lowest_weight
             seeded = self._with_component(problem, parameters, k, row, weight)
             found = problem.statistics(seeded)
             if found.log_likelihood > collected.log_likelihood:

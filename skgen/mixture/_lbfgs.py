@@ -90,11 +90,11 @@ class Acceleration:
         m = len(self._moves)
         if m == 0 or self.em_rise == 0:
             return None
-        shares = lbfgs(vectors[1 : 1 + m], -vectors[1 + m :], vectors[0])
-        shares[0] -= 1.0  # `plain` already includes the EM step
-        self._length = np.linalg.norm(shares @ vectors) / np.sqrt(self.em_rise)
-        shares *= self._radius / max(self._radius, self._length)
-        return self._moved(plain, shares @ differences)
+        coefficients = lbfgs(vectors[1 : 1 + m], -vectors[1 + m :], vectors[0])
+        coefficients[0] -= 1.0  # `plain` already includes the EM step
+        self._length = np.linalg.norm(coefficients @ vectors) / np.sqrt(self.em_rise)
+        coefficients *= self._radius / max(self._radius, self._length)
+        return self._moved(plain, coefficients @ differences)
 
     def _moved(self, parameters, difference):
         """Return parameters moved by (N,), and which are at the floor (K,)."""
@@ -102,11 +102,11 @@ class Acceleration:
         units = in_own_units(difference[None], parameters, covariance)
         logs, means, widths = (part[0] for part in units)
         length = longest(logs, means, widths, covariance)
-        share = _LONGEST / max(_LONGEST, length)
-        weights = parameters.weights * np.exp(share * logs)
+        scale = _LONGEST / max(_LONGEST, length)
+        weights = parameters.weights * np.exp(scale * logs)
         K, d = parameters.means.shape
-        means = parameters.means + share * difference[K : K + K * d].reshape(K, d)
-        covariances, at_floor = stretched(parameters, share * widths, self.family)
+        means = parameters.means + scale * difference[K : K + K * d].reshape(K, d)
+        covariances, at_floor = stretched(parameters, scale * widths, self.family)
         factors = covariance.factors(covariances)
         return Parameters(
             weights / weights.sum(), means, covariances, factors
@@ -139,8 +139,8 @@ def in_metric(differences, parameters, covariance):
     weights, m = parameters.weights, len(differences)
     roots = np.sqrt(weights)  # (K,)
     # A shared covariance has the weight of all components.
-    shares = np.ones(1) if covariance.shared else weights
-    widths = np.sqrt(0.5 * shares)[:, None] * widths.reshape(m, shares.size, -1)
+    of_each = np.ones(1) if covariance.shared else weights
+    widths = np.sqrt(0.5 * of_each)[:, None] * widths.reshape(m, of_each.size, -1)
     parts = logs * roots, means * roots[:, None], widths
     return np.hstack([part.reshape(m, -1) for part in parts])
 
@@ -180,8 +180,8 @@ def lbfgs(moves, bends, gradient):
     curvatures = np.einsum("ij,ij->i", moves, bends)  # (m,)
     least = _LEAST_CURVATURE * np.einsum("ij,ij->i", moves, moves)
     known = np.flatnonzero(curvatures > least)
-    shares = np.append(1.0, np.zeros(2 * m))
-    along, against = shares[1 : 1 + m], shares[1 + m :]  # views
+    coefficients = np.append(1.0, np.zeros(2 * m))
+    along, against = coefficients[1 : 1 + m], coefficients[1 + m :]  # views
     step = gradient.copy()
     for i in known[::-1]:
         against[i] = moves[i] @ step / curvatures[i]
@@ -192,9 +192,9 @@ def lbfgs(moves, bends, gradient):
         newest = known[-1]
         scale = curvatures[newest] / (bends[newest] @ bends[newest])
         scale = min(max(scale, 1.0), _LARGEST_SCALE)
-        shares *= scale
+        coefficients *= scale
         step *= scale
     for i in known:
         along[i] = back[i] - bends[i] @ step / curvatures[i]
         step += along[i] * moves[i]
-    return shares
+    return coefficients

@@ -18,8 +18,6 @@ Drton, M., Sturmfels, B. and Sullivant, S. (2007). Algebraic factor analysis: te
 pentads and beyond. Probability Theory and Related Fields 138, 463-493.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
 from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
@@ -45,6 +43,9 @@ class LowRank(AbstractCovariance):
 
     def by_products(self, d):
         return False
+
+    def of(self, blocks):
+        return self
 
     def mask(self):
         return None
@@ -102,9 +103,3 @@ class LowRank(AbstractCovariance):
 
 
 ALL_COVARIANCES = {**COVARIANCES, "lowrank": LowRank()}
-
-
-def covariance_of(covariance_type, blocks=()):
-    """Return the covariance of a type; `blocks` are all features in groups, or ()."""
-    covariance = ALL_COVARIANCES[covariance_type]
-    return replace(covariance, blocks=blocks) if blocks else covariance

@@ -56,33 +56,34 @@ class Joint:
         self.parameters, self.covariance, self.backend = parameters, covariance, backend
         (K, d), factors = parameters.means.shape, parameters.factors
         self.shift = np.zeros(d) if shift is None else shift
-        near = np.zeros(K, dtype=bool)  # by products
-        if covariance.by_products(d):
-            near = losses(parameters, covariance, self.shift) <= loss
-            near &= parameters.weights > 0  # BLAS may compute log(0) * 0
-        self.near, self.apart = np.flatnonzero(near), np.flatnonzero(~near)
         with np.errstate(divide="ignore"):  # log(0) = -inf
             self.constants = np.log(parameters.weights)
         self.constants += covariance.log_det(factors, K) - 0.5 * d * np.log(2 * np.pi)
-        if self.near.size:
-            means = parameters.means - self.shift
-            with np.errstate(all="ignore"):  # the components in `apart`
-                coefficients = covariance.coefficients(backend, means, factors)
-            coefficients[:, 0] += self.constants
-            self.coefficients = coefficients[self.near]
+        near = np.zeros(K, dtype=bool)  # by products
+        if covariance.by_products(d):
+            with np.errstate(all="ignore"):  # components that take differences
+                precisions = covariance.precisions(factors)
+                lost = losses(parameters, covariance, precisions, self.shift)
+                means = parameters.means - self.shift
+                self.coefficients = covariance.coefficients(backend, means, precisions)
+                # The distance of the means from `shift`, which moments would lose.
+                self.moved = covariance.magnitudes(precisions, np.abs(means))  # (K,)
+            near = (lost <= loss) & (parameters.weights > 0)
+            self.coefficients = self.coefficients[near]
+            # Here, because BLAS may compute log(0) * 0.
+            self.coefficients[:, 0] += self.constants[near]
+        self.near, self.apart = np.flatnonzero(near), np.flatnonzero(~near)
 
 
-def losses(parameters, covariance, shift):
+def losses(parameters, covariance, precisions, shift):
     r"""Return the rounding errors of products as multiples of machine epsilon: (K,).
 
     They are :math:`t^\top |\Lambda| t` (see `_covariance`), or infinite if products of
     coordinates overflow or underflow.
     """
     variances = covariance.diagonals(parameters.covariances)
-    with np.errstate(all="ignore"):
-        spread = np.hypot(parameters.means - shift, np.sqrt(variances))  # (K, d)
-        precisions = covariance.precisions(parameters.factors)
-        lost = covariance.magnitudes(precisions, spread)
+    spread = np.hypot(parameters.means - shift, np.sqrt(variances))  # (K, d)
+    lost = covariance.magnitudes(precisions, spread)
     outside = (spread < _LEAST_SPREAD) | ~(spread < _MOST_SPREAD)
     return np.where(outside.any(axis=1) | np.isnan(lost), np.inf, lost)
 
@@ -209,17 +210,18 @@ class Statistics:
     origins: np.ndarray  # (K, d)
     log_likelihood: float  # weighted mean of log p
     lowest_row: np.ndarray  # (d,) the row of lowest density
-    lowest_share: float  # its fraction of the total weight
+    lowest_weight: float  # its weight as a fraction of the total
 
 
 class Pass:
     """The E-step of one pass. Pickled and sent to workers that hold the rows.
 
-    `loss` is the allowed rounding error of products, as a multiple of machine epsilon;
-    `moved` holds a mask of components (K,) that need other origins, and these (K, d).
-    `scatter` is the second moment of all rows about 0, if it is known and the
-    components share a covariance: it does not depend on the mixture.
+    `loss` is the rounding error allowed to products; `moved` a mask of components (K,)
+    and their new origins (K, d); `scatter` the known second moment of all rows about 0.
     """
+
+    # Components with one covariance need the second moment of all rows, whose
+    # responsibilities sum to 1: it does not depend on the mixture.
 
     def __init__(self, parameters, family, backend, loss, moved=None, scatter=None):
         K, d = parameters.means.shape
@@ -229,7 +231,7 @@ class Pass:
         # Moments about 0 by products or, for `apart`, by differences to the origins.
         apart = np.ones(K, dtype=bool)
         if family.covariance.by_products(d):
-            apart = far(parameters, family.covariance, np.zeros(d), backend.limits.far)
+            apart = self.joint.moved > backend.limits.far
         origins = parameters.means
         if moved is not None:
             apart |= moved[0]
@@ -247,26 +249,26 @@ class Pass:
         """Return the `Sums` of rows (n, d) with weights (n,)."""
         return self.sums_of(self.backend.hold(lambda rows: X[rows], sample_weight))
 
-    def sums_of(self, rows, shares=None):
+    def sums_of(self, rows, given=None):
         """Return the `Sums` of rows that the backend holds.
 
-        `shares` maps a slice of rows to responsibilities (b, K) in place of those of
-        the mixture; the likelihood is then 0.
+        `given` maps a slice of rows to responsibilities (b, K) that take the place of
+        responsibilities of the mixture; the likelihood is then 0.
         """
         K, d = self.origins.shape
-        uses_features = self.near.size or (shares is None and self.joint.near.size)
+        uses_features = self.near.size or (given is None and self.joint.near.size)
         p = self.covariance.n_features(d) if uses_features else 0
 
         def collect(chunks):
             kernel, collector = Kernel(self.joint), Collector(self, rows)
             for start, z, w in chunks:
                 F = kernel.features(z) if uses_features else None
-                if shares is None:
+                if given is None:
                     r = kernel(z, F)  # (s, K, c)
                     log_density, norm = normalise(self.backend.math, r)
                     r *= w / norm
                 else:
-                    r = shares(slice(start, start + z.shape[2])).T * w
+                    r = given(slice(start, start + z.shape[2])).T * w
                     log_density = np.zeros_like(w)
                 collector.add(start, z, w, F, r, log_density)
             return collector.finish()
@@ -307,13 +309,12 @@ def far(parameters, covariance, origins, most):
 
 
 class Collector:
-    """Sums of weighted moments of the chunks of one task.
+    """Sum the weighted moments of the chunks of one task."""
 
-    By products or, where more accurate, by differences. Chunks with few non-negligible
-    responsibilities are buffered and summed sparsely: in many dimensions clusters
-    hardly overlap. The sum that is left out of a component is below `least` times the
-    weight of the rows.
-    """
+    # By products or, where these lose too many digits, by differences. Chunks with few
+    # non-negligible responsibilities are buffered and summed sparsely: in many
+    # dimensions clusters hardly overlap. The sum that is left out of a component is
+    # below `least` times the weight of the rows.
 
     def __init__(self, pass_, rows):
         self.of, self.rows, self.backend = pass_, rows, pass_.backend
@@ -350,16 +351,16 @@ class Collector:
         lowest, position = self.backend.lowest(log_density, w)
         self._lowest.append(lowest)
         self._rows.append(start + position)
-        self._log_likelihood += self.backend.total(w * log_density, (0, 1, 2))
+        self._log_likelihood += self.backend.dot(w, log_density)
         if self._adds_scatter:
             self.sums[2][0] += self.backend.inner(w * z, z)
-        if not self._waits(start, r):
+        if self._held is None or not self._waits(start, r):
             self._add_all(z, F, r)
 
     def finish(self):
         """Return the `Sums` of the task."""
         self._add_few()
-        lowest, rows = map(self.backend.math.concatenate, (self._lowest, self._rows))
+        lowest, rows = map(self.backend.joined, (self._lowest, self._rows))
         found = [*self.sums, self._log_likelihood, lowest, rows]
         *sums, log_likelihood, lowest, rows = self.backend.fetch(found)
         worst = lowest.argmin()
@@ -390,8 +391,6 @@ class Collector:
 
     def _waits(self, start, r):
         """Return whether to buffer a chunk; once buffering, chunks fill the buffer."""
-        if self._held is None:
-            return False
         (r,), size = r, self._held.shape[1]
         stop = start + r.shape[1]
         if self._start < self._stop and stop - self._start > size:
@@ -548,7 +547,7 @@ class Problem(AbstractProblem):
     def sums(self, pass_):
         return pass_.sums(self.X, self.sample_weight)
 
-    def from_shares(self, shares, K):
+    def from_responsibilities(self, responsibilities, K):
         """Return the parameters for given responsibilities, a function of slices."""
         d, covariance = self.X.shape[1], self.covariance
         unit = covariance.unit(K, d)
@@ -559,7 +558,7 @@ class Problem(AbstractProblem):
         def collect(moved=None):
             pass_ = Pass(standard, self.family, NUMPY, 0.0, moved)
             rows = NumPyRows(self.X, self.sample_weight)
-            return pass_.statistics(pass_.sums_of(rows, shares))
+            return pass_.statistics(pass_.sums_of(rows, responsibilities))
 
         return self._maximise(collect(), standard, collect)[0]
 

@@ -123,7 +123,9 @@ def initial_parameters(model, sample, given, whitening, rng):
         for X in coordinates(sample.X, whitening, method):
             weighted = X, sample.sample_weight
             r = initial_responsibilities(*weighted, K, method, rng)
-            yield completed(given, sample.from_shares(r, K), sample, whitening)
+            yield completed(
+                given, sample.from_responsibilities(r, K), sample, whitening
+            )
 
 
 def coordinates(X, whitening, method):

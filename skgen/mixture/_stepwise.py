@@ -56,5 +56,5 @@ def blended(collected, before, step, covariance):
         collected.origins,
         collected.log_likelihood,
         collected.lowest_row,
-        collected.lowest_share,
+        collected.lowest_weight,
     )
