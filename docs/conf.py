@@ -85,7 +85,14 @@ html_theme_options = {
 html_sidebars = {
     page: []
     for page in (
-        *("add_model", "benchmarks", "changelog", "development", "development_log"),
+        *(
+            "add_covariance",
+            "add_model",
+            "benchmarks",
+            "changelog",
+            "development",
+            "development_log",
+        ),
         "index",
     )
 }
