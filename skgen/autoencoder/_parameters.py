@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from sklearn.base import BaseEstimator
@@ -16,7 +16,7 @@ from skgen.autoencoder._latent_density import is_density
 from skgen.autoencoder._networks import ACTIVATIONS
 from skgen.neural._parameters import TRAINING
 
-Density = BaseEstimator
+Density: TypeAlias = BaseEstimator
 Network = nn.Module | Callable[[int, int], nn.Module]
 Optimizer = str | type[torch.optim.Optimizer]
 Sizes = tuple[int, ...] | list[int]
