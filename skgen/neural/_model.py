@@ -47,8 +47,9 @@ class GradientModel(GenerativeModel):
     Fitted models compute densities, samples and latents in float64.
 
     Besides the hooks of :class:`~skgen.base.GenerativeModel`, a subclass implements
-    ``_check_own``, ``_new_module``, ``_encoded``, ``_adopted``, ``_loss_offset``,
-    ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and ``_warn``.
+    ``_check_own``, ``_whitening_type``, ``_new_module``, ``_encoded``, ``_adopted``,
+    ``_loss_offset``, ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and
+    ``_warn``.
     """
 
     n_iter_: int
