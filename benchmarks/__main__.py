@@ -45,9 +45,9 @@ def main():
     if options.scale != parser.get_default("scale"):
         command += f" --scale {options.scale:g}"
     text = (
-        f"{table(rows)}\n\n{environment(command)}  \nDate: {date.today()}\n\n"
-        f"Medians of {options.pairs} runs of each, in turn, after one that is not "
-        "counted; *pairs* are the least and the largest ratio of two runs in turn.\n"
+        f"{table(rows)}\n\n{environment(command)}  \nDate: {date.today()}\n\nMedians "
+        f"of {options.pairs} runs of each, in turn, after one untimed run. *pairs* are "
+        "the smallest and the largest ratio of a pair.\n"
     )
     Path(options.output).write_text(text)
     sys.stdout.write(text)

@@ -44,7 +44,7 @@ class _Setting:
 
 @dataclass(frozen=True)
 class _Answers:
-    """What a classifier said of rows that it was not fitted to, for one shuffle."""
+    """Predictions of a classifier for held-out rows, for one shuffle."""
 
     log_proba: np.ndarray  # (n, n_classes)
     predicted: np.ndarray  # (n,)
@@ -52,12 +52,12 @@ class _Answers:
 
 
 def classifiers(options):
-    """Return how well classes are told, ours beside the peers', on two tables.
+    """Return the accuracy of our classifiers and of the peers on two tables.
 
     Parameters
     ----------
     options : argparse.Namespace
-        Its `scale` says how much of the work.
+        `scale` shrinks the work for a smoke test.
 
     Returns
     -------
@@ -66,15 +66,14 @@ def classifiers(options):
     """
     return paragraphs(
         f"Predictions for rows held out by {_FOLDS}-fold cross-validation, "
-        f"`StratifiedKFold({_FOLDS}, shuffle=True, random_state=0)`, and the same for "
-        "other shuffles. *Chosen* says that the parameters of each fold were chosen "
-        f"by {_INNER_FOLDS}-fold cross-validation of its training rows alone, for the "
-        "least log-loss, by `GridSearchCV`; other lines have the same settings in "
-        "all folds. "
-        "Log-loss is in nats, of probabilities that scikit-learn's `log_loss` clips. "
-        "*Confidence* is the mean probability of the class that is predicted: that "
-        "of honest probabilities is the accuracy. Seconds are those of one shuffle, "
-        "choices included.",
+        f"`StratifiedKFold({_FOLDS}, shuffle=True, random_state=0)`, and with other "
+        "shuffles. *Chosen* means that the parameters of each fold were chosen by "
+        f"{_INNER_FOLDS}-fold cross-validation of its training rows (`GridSearchCV`, "
+        "minimum log-loss). Other lines have the same settings in all folds. Log-loss "
+        "is in nats, with probabilities clipped by scikit-learn's `log_loss`. "
+        "*Confidence* is the mean probability of the predicted class; for calibrated "
+        "probabilities it equals the accuracy. Times are for one shuffle, including "
+        "the choice of parameters.",
         _digits(options),
         _pendigits(options),
     )
@@ -136,20 +135,21 @@ def _digits(options):
     lines += [line for _, line in sorted(rows, key=lambda row: -row[0])]
     listed = ", ".join(f"{label} ({times})" for label, times in chosen.most_common())
     return paragraphs(
-        f"**digits**, {X.shape[0]:,} x {X.shape[1]}, {len(np.unique(y))} classes. A "
-        "number as bandwidth needs no noise added to these integers.",
+        f"**digits**, {X.shape[0]:,} x {X.shape[1]}, {len(np.unique(y))} classes. With "
+        "a numeric bandwidth, these integers need no noise.",
         "\n".join(lines),
-        f"Chosen, in so many of {n_shuffles * _FOLDS} folds: {listed}.",
-        "Principal components of each class by itself, and normal noise across them, "
-        "tell classes best, for what a digit has outside the plane of a class speaks "
-        "against it; a normal density whose covariance is drawn to the identity far "
-        "enough is about as good. As probabilities, kernels alone are the honest "
-        "ones: their confidence is the accuracy, or nearly, and their log-loss the "
-        "least. Noise across the components is taken for normal, and for as small as "
-        f"it was in training: {X.shape[1] - fixed} dimensions of it make every verdict "
-        "too sure. Normal densities are too sure as well, above all those of "
-        "independent features. (Parameters chosen by accuracy in place of log-loss, "
-        "on a finer grid, gave 98.9 and 99.1 % for two of the shuffles.)",
+        f"Choices, with the number of folds of {n_shuffles * _FOLDS}: {listed}.",
+        "Principal components of each class, with normal noise across them, separate "
+        "classes best, because the part of a digit outside the plane of a class is "
+        "evidence against that class. A normal density with a strongly shrunk "
+        "covariance is about as good. Only kernels without principal components give "
+        "calibrated probabilities: their confidence is close to the accuracy, and "
+        "their log-loss is the smallest. The noise across the components is assumed to "
+        "be normal, with the variance of the training rows: "
+        f"{X.shape[1] - fixed} dimensions of it make predictions overconfident. Normal "
+        "densities are overconfident too, most of all with independent features. "
+        "(Parameters chosen by accuracy instead of log-loss, on a finer grid, gave "
+        "98.9 and 99.1 % for two of the shuffles.)",
     )
 
 
@@ -201,12 +201,12 @@ def _pendigits(options):
     lines += [line for _, line in sorted(rows, key=lambda row: -row[0])]
     listed = ", ".join(f"{label} ({times})" for label, times in chosen.most_common())
     return paragraphs(
-        f"**pendigits**, {X.shape[0]:,} x {X.shape[1]}. This copy of the table, that "
-        "of ADBench, has no digits: its two classes are the outliers, one digit of "
-        f"which {y.sum()} rows are left, and all others. So average precision "
-        "and balanced accuracy are told, of one shuffle.",
+        f"**pendigits**, {X.shape[0]:,} x {X.shape[1]}. The copy of ADBench has no "
+        f"digits. Its two classes are the outliers, one digit of which {y.sum()} rows "
+        "remain, and all other digits. The measures are therefore average precision "
+        "and balanced accuracy, for one shuffle.",
         "\n".join(lines),
-        f"Chosen, in so many of {_FOLDS} folds: {listed}.",
+        f"Choices, with the number of folds of {_FOLDS}: {listed}.",
     )
 
 
@@ -247,7 +247,7 @@ def _peers(boosting):
 
 
 def _answers(setting, X, y, seed, options):
-    """Return what clones say of the folds that they are not fitted to."""
+    """Return the predictions of clones for the folds that they are not fitted to."""
     log_proba = np.empty((len(y), len(np.unique(y))))
     predicted, chosen = np.empty_like(y), []
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)

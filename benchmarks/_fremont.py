@@ -50,8 +50,8 @@ _COMPONENTS = (2, 4, 8, 10, 12, 16, _ALL_HOURS)
 _NORMALS = (1, 2, 4, 6, 8, 10)
 _KERNELS = (0.3, 0.4, 0.5, 0.6, 0.8, 1.0)  # standard deviations of whitened components
 
-# A counter is blind for an hour where it counts nobody and the other this many, and
-# faulty on a day with so many hours.
+# A counter is blind in an hour without counts in which the other has at least this
+# number, and faulty on a day with at least this number of blind hours.
 _OTHER_COUNTS, _BLIND_HOURS = 15, 3
 
 # The first weeks, which later ones are held against.
@@ -75,7 +75,7 @@ def fremont(options):
         # Of the larger of the mixtures that are tried some components collapse.
         warnings.simplefilter("ignore", ConvergenceWarning)
         parts = _parts(options)
-    return "\n\n".join([*parts, f"All of this took {perf_counter() - start:.0f} s."])
+    return "\n\n".join([*parts, f"Total time: {perf_counter() - start:.0f} s."])
 
 
 def _parts(options):
@@ -87,13 +87,13 @@ def _parts(options):
     ordinary, best, nats = _ordinary(X, counts.index, folds, options)
     return [
         f"{len(counts):,} days of {_ALL_HOURS} counts, {counts.index[0]:%B %Y} to "
-        f"{counts.index[-1]:%B %Y}, both sidewalks together; {len(blank)} days with "
+        f"{counts.index[-1]:%B %Y}, the sum of both sidewalks. {len(blank)} days with "
         f"a blank hour are left out ({', '.join(f'{day:%Y-%m-%d}' for day in blank)}). "
-        "Where the clock is put back the table holds one of two equal hours, and that "
-        "day stays. Counts are dequantised. Where nothing else is said, scores are of "
-        f"days whose week no part of the model saw: {_FOLDS} folds of whole weeks, in "
-        "random order. The likelihoods are thus those of other days of the same six "
-        "years, not forecasts.",
+        "On days when the clock is put back, the table has one of the two equal "
+        "hours, and these days are kept. Counts are dequantised. Unless noted "
+        f"otherwise, scores are for days of weeks that the model did not see: {_FOLDS} "
+        "folds of whole weeks, in random order. They are likelihoods of other days of "
+        "the same six years, not forecasts.",
         ordinary,
         _weekends(X, counts.index, folds, best, options),
         _unusual(X, counts, folds, best, nats),
@@ -105,7 +105,7 @@ def _parts(options):
 
 
 def _days(options):
-    """Return counts (days, 24), those of the sidewalks, and the days left out."""
+    """Return counts (days, 24), counts of each sidewalk, and the days left out."""
     root = os.environ.get("SKGEN_DATA")
     if not root:
         sys.exit("fremont: SKGEN_DATA is not set, nothing to fit")
@@ -212,8 +212,8 @@ def _ordinary(X, days, folds, options):
     _, best, nats = scored[0]
     weeks = _weeks(days)
     lines = [
-        "| counts through | density | nats per day | less than the first | "
-        "median day | least probable day |",
+        "| counts through | density | nats per day | behind the first | median day | "
+        "least probable day |",
         "|---|---|---:|---:|---:|---:|",
     ]
     for (space, density), _, values in scored:
@@ -226,17 +226,17 @@ def _ordinary(X, days, folds, options):
     again = [_held_out(best, *_other_noise(X, days, seed)).mean() for seed in seeds]
     text = (
         f"**One density of all days.** `GridSearchCV` over {len(tried)} pipelines "
-        f"({seconds:.0f} s): counts as they are, their square roots or `log1p`; `PCA`, "
-        "whitened; a mixture of normal densities (`EMGaussianMixture`, 1 to "
-        f"{_NORMALS[-1]}) or kernels (`GaussianKDE`, {_KERNELS[0]} to "
-        f"{_KERNELS[-1]}). The table has the best of each kind; `PCA(24)` leaves out "
-        "nothing. All are in nats per day of dequantised counts, whatever the space, "
-        "and none is more than the log-probability of the counts themselves. ± is the "
-        "standard error, by weeks; that of a difference is of the same days. All were "
-        "chosen on the folds that they are scored on."
+        f"({seconds:.0f} s): counts, their square roots or `log1p`; whitened `PCA`; "
+        f"and a mixture of normal densities (`EMGaussianMixture`, 1 to {_NORMALS[-1]}) "
+        f"or kernels (`GaussianKDE`, {_KERNELS[0]} to {_KERNELS[-1]}). The table has "
+        "the best of each kind; `PCA(24)` keeps all components. Scores are in nats "
+        "per day of dequantised counts, for every transformation. In expectation, "
+        "each is a lower bound on the log-probability of the counts themselves. ± is "
+        "the standard error, by weeks; differences are paired by day. The folds that "
+        "chose the settings also score them."
     )
     after = (
-        "With other draws of the noise and of the folds the first has "
+        "With other noise and other folds, the first model has "
         f"{', '.join(f'{mean:.2f}' for mean in sorted(again))}. {_left_over(X)}"
     )
     return f"{text}\n\n{chr(10).join(lines)}\n\n{after}", best, nats
@@ -251,8 +251,8 @@ def _left_over(X, n_components=12):
         left = (Y - pca.inverse_transform(pca.transform(Y))).std(axis=0)
         said.append(f"{left.min():.2f} to {left.max():.2f} of {name}")
     return (
-        f"What {n_components} components leave over, which is one variance for the "
-        f"model, has standard deviations in the 24 hours of {', '.join(said)}."
+        f"What {n_components} components leave out, to which the model gives one "
+        f"variance, has standard deviations in the 24 hours of {', '.join(said)}."
     )
 
 
@@ -371,10 +371,10 @@ def _weekends(X, days, folds, best, options):
     chosen = list(classifiers)[1]
     wrong = answers[chosen]
     text = (
-        "**Weekdays and weekends.** A density for each, and Bayes' rule. A day has a "
-        "name where it is a federal holiday as observed (the calendar of pandas), the "
-        "day after Thanksgiving, December 24 to 31 or July 3 to 5. Nats are those of "
-        "`score_samples`: the density of a day of either class."
+        "**Weekdays and weekends.** A density for each class, and Bayes' rule. A day "
+        "has a name if it is an observed federal holiday (in the calendar of pandas), "
+        "the day after Thanksgiving, December 24 to 31 or July 3 to 5. Nats are from "
+        "`score_samples`, the density of a day of either class."
     )
     return "\n\n".join(
         [
@@ -387,7 +387,7 @@ def _weekends(X, days, folds, best, options):
 
 
 def _of_classes(k, n_components):
-    """Return a classifier with a mixture of so many normal densities a class."""
+    """Return a classifier with a mixture of `n_components` normals for each class."""
     density = EMGaussianMixture(n_components, n_init=3, random_state=0)
     return GenerativeClassifier(_pipeline("sqrt", k, density))
 
@@ -431,7 +431,7 @@ def _unnamed(days, wrong, y, named, chosen):
 
     weekday = y == "weekday"
     return (
-        f"This is of {chosen}. Without a name, it calls weekend: "
+        f"This table is for {chosen}. Without a name, it calls weekend: "
         f"{listed(wrong & weekday & unnamed)}. It calls weekday: "
         f"{listed(wrong & ~weekday)}."
     )
@@ -466,14 +466,15 @@ def _unusual(X, counts, folds, best, nats):
         return np.isin(scores.argsort()[:_SHOWN], least).sum()
 
     text = (
-        f"**Unusual days.** The {_SHOWN} least probable days by "
-        "`DensityOutlierDetector` of the first pipeline, scored by detectors that "
-        f"did not see their week; the median day has {np.median(nats):.0f}. Beside "
-        "each, the three hours whose square root is farthest from that of the usual "
-        "count, the median of the same weekday in the four weeks before and after. "
-        f"Of these {_SHOWN} days, {shared(seen)} are also among the least probable "
-        f"{_SHOWN} of a detector that saw them all, and {shared(one_normal)} among "
-        "those of a single normal density of the 24 square roots."
+        f"**Unusual days.** The {_SHOWN} least probable days according to a "
+        "`DensityOutlierDetector` of the first pipeline. Detectors did not see the "
+        f"week that they score. The median day has {np.median(nats):.0f}. The last "
+        "column has the three hours that differ most from the usual count, in square "
+        "roots; the usual count is the median of the same weekday in the four weeks "
+        f"before and after. Of these {_SHOWN} days, {shared(seen)} are also among the "
+        f"least probable {_SHOWN} of a detector that saw all days, and "
+        f"{shared(one_normal)} among the least probable days of a single normal "
+        "density of the 24 square roots."
     )
     return f"{text}\n\n{chr(10).join(lines)}"
 
@@ -512,8 +513,8 @@ def _faults(X, days, sidewalks, nats):
         flagged[name] = detector.fit(rows[first]).predict(rows) == -1
     weekday = days.day_of_week < 5
     lines = [
-        "| days | | totals: outliers | sidewalks: outliers | "
-        "east's share, 6 to 9 h | 16 to 19 h |",
+        "| days | | totals: outliers | sidewalks: outliers | east's fraction, 6 to 9 "
+        "h | 16 to 19 h |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     half = days.year.astype(str) + np.where(days.month < 7, ", first half", ", second")
@@ -531,15 +532,15 @@ def _faults(X, days, sidewalks, nats):
         lines.append(f"| {name} | {rows.sum()} | {' | '.join(cells)} |")
     ranks = nats.argsort().argsort() / nats.size
     text = (
-        "**What totals hide.** A counter that fails beside one that works need not "
-        f"make an unusual total. On {faulty.sum()} days there are {_BLIND_HOURS} or "
-        "more hours in which one sidewalk counts nobody and the other "
-        f"{_OTHER_COUNTS} or more{_span(days[faulty])}; {(ranks[faulty] < 0.05).sum()} "
-        "of them are among the least probable 5 % of the totals above. Two detectors "
-        f"are fitted to the first {_FIRST_WEEKS} weeks ({first.sum()} days, 1 % of "
-        "them outliers by the offset): one of totals, one of the 48 counts of both "
-        "sidewalks. The share of later days that each calls outliers stands beside "
-        "the share of the weekday counts that is the east sidewalk's."
+        "**What totals hide.** If one of two counters fails, the total need not be "
+        f"unusual. On {faulty.sum()} days there are {_BLIND_HOURS} or more hours in "
+        f"which one sidewalk has no count and the other {_OTHER_COUNTS} or "
+        f"more{_span(days[faulty])}; {(ranks[faulty] < 0.05).sum()} of them are among "
+        "the least probable 5 % of the totals above. Two detectors are fitted to the "
+        f"first {_FIRST_WEEKS} weeks ({first.sum()} days, of which the offset makes 1 "
+        "% outliers): one for totals, one for the 48 counts of both sidewalks. The "
+        "table has the fraction of days that each detector calls outliers, and the "
+        "east sidewalk's fraction of the weekday counts."
     )
     return f"{text}\n\n{chr(10).join(lines)}"
 

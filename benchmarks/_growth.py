@@ -6,14 +6,14 @@ import numpy as np
 
 from skgen import GaussianKDE
 
-# No more rows are measured once a fit and its scores take so many seconds.
+# More rows are measured until a fit and its scores take this number of seconds.
 _LONGEST = 20.0
 
 _FEATURES = 1, 2, 3, 8, 32
 
 
 def measure(scale=1.0):
-    """Return seconds to fit and score as many queries, ``{features: {rows: s}}``."""
+    """Return seconds to fit n rows and score n queries, ``{features: {rows: s}}``."""
     most = int(4_000_000 * scale)
     GaussianKDE().fit(np.arange(10_000.0)[:, None])  # what is loaded on first use
     seconds = {d: {} for d in _FEATURES}
@@ -47,7 +47,7 @@ def draw(seconds, path):
             f" d = {d}", (n[-1], s[-1]), va="center", color=colour, fontsize=9
         )
     axis.set_xlim(right=axis.get_xlim()[1] * 2)
-    axis.set_xlabel("training rows, and as many queries")
+    axis.set_xlabel("number of training rows and of queries")
     axis.set_ylabel("seconds to fit and score")
     axis.grid(which="major", alpha=0.3)
     for side in ("top", "right"):

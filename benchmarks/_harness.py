@@ -22,7 +22,7 @@ class Row:
     peer: str
     ours_seconds: float
     peer_seconds: float
-    ratio: float  # of the medians: how many times faster ours is
+    ratio: float  # of the medians: above one if ours is faster
     ratios: tuple  # the least and the largest of the pairs
     agreement: str  # how the answers compare
 
@@ -37,9 +37,9 @@ def compare(work, peer, ours, theirs, agreement, pairs):
     ours, theirs : callable
         Do the work and return their answer. Run once before the timed pairs.
     agreement : callable
-        Maps the two answers to a phrase that says how they compare.
+        Maps the two answers to a phrase that compares them.
     pairs : int
-        How many times each is run, in turn.
+        Number of runs of each, in turn.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def _row(work, peer, seconds, agreement):
 
 
 def timed(function):
-    """Return how many seconds a call took, and its answer."""
+    """Return the seconds of a call, and its answer."""
     gc.collect()
     start = perf_counter()
     answer = function()
@@ -90,7 +90,7 @@ def table(rows):
 
 
 def _times(ratio):
-    """Return a ratio in words, with a digit that says something."""
+    """Return a ratio as text with a significant digit."""
     return f"{ratio:.1f}" if ratio >= 0.1 else f"{ratio:.2f}"
 
 
@@ -106,7 +106,7 @@ def environment(command):
 
 
 def _processor():
-    """Return the name of the processor and how many of its cores there are."""
+    """Return the name of the processor and its number of cores."""
     from joblib import cpu_count
 
     name = platform.processor() or platform.machine()

@@ -13,12 +13,12 @@ def counts(options):
 
 
 def how(few, many):
-    """Say how the seconds of an iteration are obtained."""
+    """Return the explanation of the seconds of an iteration."""
     return (
-        f"An iteration is the time of a fit of {many} iterations less that of a fit of "
-        f"{few}, over the {many - few} between: what a fit does once (checks, "
-        f"whitening, last scores) drops out. The rest is the time of the fit of {few} "
-        "less that of its iterations."
+        f"The time of an iteration is the difference between a fit of {many} "
+        f"iterations and a fit of {few}, divided by {many - few}. It "
+        "excludes what a fit does once (checks, whitening, final scores). The rest is "
+        f"the time of the fit of {few} without its iterations."
     )
 
 
@@ -28,7 +28,7 @@ class Seconds:
 
     iteration: np.ndarray  # of one iteration
     rest: np.ndarray  # of a fit beside its iterations
-    fitted: object  # after the most iterations
+    fitted: object  # after the longer fit
 
 
 def clusters(n, d, K, seed=0):
@@ -40,7 +40,7 @@ def clusters(n, d, K, seed=0):
     Parameters
     ----------
     n, d, K : int
-        How many rows, features and clusters.
+        Number of rows, features and clusters.
     seed : int, default=0
         Seeds the rows. The clusters are the same for all seeds.
 
@@ -97,10 +97,10 @@ def in_turn(fits, pairs, few, many):
     Parameters
     ----------
     fits : list of callable
-        Each maps a number of iterations to what was fitted, whose `n_iter_` says how
-        many were done. Each is run once before those that count.
+        Each maps a number of iterations to a fitted mixture, whose `n_iter_` is the
+        number done. Each is run once, untimed, before the others.
     pairs : int
-        How many times each is run.
+        Number of runs of each.
     few, many : int
         The iterations of the two fits whose difference is taken.
 
@@ -117,10 +117,10 @@ def in_turn(fits, pairs, few, many):
 
 
 def difference(fit, few, many):
-    """Return the seconds of an iteration, and those of a fit beside iterations."""
+    """Return the seconds of an iteration, and of the rest of a fit."""
     short, first = timed(lambda: fit(few))
     long, second = timed(lambda: fit(many))
-    # Less than asked for where a fit ended early, which the page would say.
+    # Fewer than requested if a fit ended early, which the page would show.
     iteration = (long - short) / max(1, second.n_iter_ - first.n_iter_)
     return iteration, short - first.n_iter_ * iteration
 
@@ -148,8 +148,8 @@ def ratios(ours, theirs):
 def apart(a, b):
     """Return how far the means of two mixtures with equal numbers are apart."""
     return (
-        f"{a.n_iter_} and {b.n_iter_} iterations, means differ by "
-        f"{np.abs(a.means_ - b.means_).max():.0e} at most"
+        f"{a.n_iter_} and {b.n_iter_} iterations, means differ by at most "
+        f"{np.abs(a.means_ - b.means_).max():.0e}"
     )
 
 

@@ -28,11 +28,11 @@ from skgen import EMGaussianMixture
 _LEAST_SCALE_OF_SPARK = 0.1
 
 _HEADS = ["peer", "skgen", "peer", "peer / skgen", "pairs"]
-_HEADS += ["rest of skgen's fit", "rest of the peer's", "answers"]
+_HEADS += ["rest of skgen's fit", "rest of the peer's fit", "answers"]
 
 
 def peers(options):
-    """Compare an iteration with those of pomegranate and of Spark.
+    """Compare an iteration with pomegranate and Spark.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def _pomegranate(ours, X, means, options):
         name = f"pomegranate {version('pomegranate')}, float32"
         line = _line(name, ours, _pomegranate_fit(rows, means), options, apart)
     return [line], (
-        "pomegranate: `GeneralMixtureModel` of `Normal`, on all threads of torch, from "
-        "the same start."
+        "pomegranate: `GeneralMixtureModel` of `Normal`, on all threads of torch, "
+        "with the same initial parameters."
     )
 
 
@@ -129,14 +129,16 @@ def _spark(ours, X, means, options):
             ours,
             fit,
             options,
-            lambda a, b: f"{a.n_iter_} and {b.n_iter_} iterations, from other starts",
+            lambda a, b: (
+                f"{a.n_iter_} and {b.n_iter_} iterations, different initial parameters"
+            ),
         )
     return [line], (
         "Spark: `pyspark.ml.clustering.GaussianMixture` on rows in memory, in two "
-        "partitions, in float64, as pip installs it: Java's linear algebra where the "
-        "system has no BLAS. It takes no start and draws its own, with one seed. No "
-        "extra of skgen installs pyspark, which is several hundred megabytes and "
-        "needs Java: `pip install pyspark`."
+        "partitions and float64, as installed by pip: it uses Java's linear algebra "
+        "if the system has no BLAS. It accepts no initial parameters and draws its "
+        "own with one seed. No extra of skgen installs pyspark, which takes several "
+        "hundred megabytes and needs Java: `pip install pyspark`."
     )
 
 

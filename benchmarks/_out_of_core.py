@@ -63,18 +63,18 @@ def disk(options):
         f"{n_iter}",
         *(f"{kilobytes / 1024:,.0f} MB" for kilobytes in memory),
     ]
-    heads = ["file", "iteration", "rows a second", "rest of a fit", "fit by default"]
+    heads = ["file", "iteration", "rows per second", "rest of a fit", "fit by default"]
     heads += ["iterations", "memory before", "peak memory", "peak with the file"]
     return paragraphs(
         grid(heads, [line]),
-        'In a process of its own, on `numpy.load(path, mmap_mode="r")`. '
+        'In a separate process, on `numpy.load(path, mmap_mode="r")`. '
         + how(*_COUNTS_OF_FILE)
-        + f" These start from given parameters; `EMGaussianMixture({_K}, "
-        "random_state=0)` makes the fit by default. One run of each, after the file "
-        "was written, so that the system holds as much of it as memory allows. Memory "
-        "is anonymous (`RssAnon` of Linux, asked for every 10 ms): before, when the "
-        "packages are loaded, and the most in all fits. The most with the pages of the "
-        "file that the system lends (`VmHWM`) is in the last column.",
+        + f" These fits have given initial parameters; `EMGaussianMixture({_K}, "
+        "random_state=0)` is the fit by default. One run of each, directly after "
+        "the file was written, so that the system caches as much of it as memory "
+        "allows. Memory is anonymous memory (`RssAnon` of Linux, read every 10 ms): "
+        "once the packages are loaded, and at its maximum over all fits. The last "
+        "column is the maximum with the cached pages of the file (`VmHWM`).",
     )
 
 
@@ -107,7 +107,7 @@ def _fit_of_a_child(path):
 
 
 def kilobytes(pid, name):
-    """Return a line of what Linux says of a process; NaN elsewhere."""
+    """Return a memory figure of a process in Linux; NaN on other systems."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         return float("nan")
@@ -116,7 +116,7 @@ def kilobytes(pid, name):
 
 
 def _fit_file(path):
-    """Return the seconds of an iteration and the rest; those of a whole fit, and n."""
+    """Return seconds of an iteration, of the rest and of a whole fit, and `n_iter_`."""
     rows = np.load(path, mmap_mode="r")
     _, means = clusters(1, _D, _K)
 
@@ -168,24 +168,24 @@ def on_workers(options):
         pairs,
         f"**{share:.0f} %**",
         *(seconds(taken[1]) for taken in (one, two)),
-        f"{fitted[1].n_iter_} and {fitted[2].n_iter_} iterations, means differ by "
-        f"{apart:.0e} at most",
+        f"{fitted[1].n_iter_} and {fitted[2].n_iter_} iterations, means differ by at "
+        f"most {apart:.0e}",
     ]
-    heads = ["rows", "one worker", "two workers", "rows a second, one", "two"]
+    heads = ["rows", "one worker", "two workers", "rows per second, one", "two"]
     heads += ["one / two", "pairs", "of perfect scaling", "rest of a fit, one", "two"]
     return paragraphs(
         grid([*heads, "answers"], [line]),
         f"`EMGaussianMixture.fit` of a Dask array of blocks of {_rows_of_block(n):,} "
         f"rows, dask.distributed {version('distributed')}, `LocalCluster` with worker "
-        "processes of one thread each. The workers make the rows and hold them. "
+        "processes of one thread each. The workers generate the rows and keep them. "
         + how(*counts(options))
         + f" Medians of {options.pairs} clusters of each size, in turn; the first fit "
-        "on each is not counted.",
+        "on each is untimed.",
     )
 
 
 def _rows_of_block(n):
-    return min(_BLOCK, -(-n // 4))  # as many for both workers
+    return min(_BLOCK, -(-n // 4))  # an equal number for both workers
 
 
 def _on_a_cluster(n, n_workers, numbers):

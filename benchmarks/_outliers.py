@@ -26,7 +26,7 @@ from skgen.compose import DensityOutlierDetector, make_generative_pipeline
 
 _TABLES = ("mammography", "thyroid", "pendigits", "satimage-2", "cardio")
 
-# What draws lots gets the mean over so many seeds.
+# Number of seeds of random methods.
 _SEEDS = 5
 
 _STANDARD = StandardScaler()
@@ -51,7 +51,7 @@ def outliers(options):
     Parameters
     ----------
     options : argparse.Namespace
-        Its `scale` says how much of the work.
+        `scale` shrinks the work for a smoke test.
 
     Returns
     -------
@@ -90,29 +90,30 @@ def outliers(options):
     )
     return paragraphs(
         "ROC AUC of the outliers of five tables of ADBench (rows x columns with "
-        f"outliers: {rows_and_columns}). Detectors are fitted to all rows, outliers "
-        "among them, and never see labels; they rank the same rows. One setting "
-        "serves all five tables, and the best of each side is bold. Which is the "
-        "best, the labels say, for both sides: a choice that nobody can make without "
-        "labels, and better than what is chosen without them. The lines are what is "
-        "worth knowing of some 300 settings of ours and 250 of theirs that were "
-        f"tried. What draws lots is the mean of {share(_SEEDS, options, 1)} seeds. "
-        "*Fit and score* is seconds for the five tables together.",
+        f"outliers: {rows_and_columns}). Detectors are fitted to all rows, including "
+        "the outliers, without labels, and rank the same rows. Each setting is the "
+        "same for all five tables, and the best of each library is bold. For both "
+        "libraries, the best setting was chosen with the labels, so a choice without "
+        "labels would be worse. The lines are a selection of about 300 settings of "
+        "skgen and 250 of scikit-learn. For random methods, results are means over "
+        f"{share(_SEEDS, options, 1)} seeds. *Fit and score* is the total time for the "
+        "five tables.",
         "\n".join(lines),
-        "Ours are a `DensityOutlierDetector` around the density named, or around a "
-        "pipeline of it and a scaler; *1-99 %* is `RobustScaler(quantile_range=(1, "
-        "99))`. Scikit-learn's nearest neighbours and mixtures get standardised or "
-        "so scaled columns too, whichever suits them better; a forest needs none.",
-        "What finds these outliers is a density that is too wide to follow them: a "
-        "kernel as wide as the whole table, or a few components that are held to "
-        "several times its variance. Both rank rows by their distance to a few "
-        "centres, more or less. `reg_covar` is a share of the variance and a floor "
-        "in skgen, and is added in the units of the columns in scikit-learn, so that "
-        "3.5 and 0.2 do much the same. So wide a mixture is the same model on both "
-        "sides, and level; scikit-learn's `KernelDensity` on the same columns is the "
-        "same as `GaussianKDE` of a number. A density that fits well, by many "
+        "The detectors of skgen are a `DensityOutlierDetector` of the given density, "
+        "or of a pipeline of a scaler and the density; *1-99 %* is "
+        "`RobustScaler(quantile_range=(1, 99))`. scikit-learn's nearest neighbours "
+        "and mixtures have the scaler that suits them better; a forest needs no "
+        "scaler.",
+        "These outliers are found by densities that are too wide to fit them: a "
+        "kernel as wide as the whole table, or a few components with several times "
+        "its variance. Both rank rows roughly by their distance to a few centres. In "
+        "skgen, `reg_covar` is a minimum relative to the variance; in scikit-learn, "
+        "it is added to the variance in the units of the columns. Therefore 3.5 and "
+        "0.2 have nearly the same effect, and such a wide mixture is the same model "
+        "in both libraries. scikit-learn's `KernelDensity` is the same model as "
+        "`GaussianKDE` with a numeric bandwidth. A density that fits well, with many "
         "components, a narrow kernel, principal components or an autoencoder, ranks "
-        "outliers worse, for it has learned them.",
+        "outliers worse, because it has learned them.",
     )
 
 

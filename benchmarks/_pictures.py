@@ -1,7 +1,7 @@
 """How near drawn digits are to real ones: a small classifier, and a Frechet distance.
 
-The features of a classifier that tells the digits apart are where the moments of two
-sets of pictures are compared (Heusel et al., 2017). The classifier is small and is
+The moments of two sets of pictures are compared in the features of a classifier of
+the digits (Heusel et al., 2017). The classifier is small and is
 trained here, so the distances compare with each other only, not with published ones.
 """
 
@@ -24,7 +24,7 @@ _AT_ONCE = 1000
 
 
 def train_classifier(X, y, seed=0, epochs=_EPOCHS):
-    """Return a convolutional net trained to tell digits apart.
+    """Return a convolutional net trained to classify digits.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def train_classifier(X, y, seed=0, epochs=_EPOCHS):
 
 
 def accuracy(net, X, y):
-    """Return the share of pictures whose digit the classifier tells."""
+    """Return the accuracy of the classifier."""
     return float((_outputs(net, X).argmax(axis=1) == np.asarray(y)).mean())
 
 

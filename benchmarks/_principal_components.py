@@ -85,9 +85,9 @@ def digits(options):
         searches,
         fixed,
         (train, train, test, folds),
-        f"scikit-learn's digits: {len(train):,} images to fit and search on, by "
-        f"{folds.get_n_splits()} folds, {len(test):,} held out; 61 pixels that vary, "
-        "in grey levels from 0 to 16, with noise of one level.",
+        f"scikit-learn's digits: {len(train):,} images for fits and searches with "
+        f"{folds.get_n_splits()} folds, {len(test):,} held out; the 61 pixels that "
+        "vary, in grey levels from 0 to 16, with uniform noise of one level.",
         picture,
         "draws_digits.png",
     )
@@ -142,7 +142,7 @@ def mnist(options):
             f"{kind.__name__}({k})": kind(k, noise_covariance="spherical", **deep)
             for kind in (AutoEncoder, VAE, SWAE)
         },
-        f"VAE({k}), one variance a pixel": VAE(k, **deep),
+        f"VAE({k}), one variance per pixel": VAE(k, **deep),
     }
 
     def picture(rows):
@@ -156,14 +156,14 @@ def mnist(options):
         searches,
         fixed,
         (few, train, scored, ShuffleSplit(1, test_size=0.2, random_state=0)),
-        f"MNIST: {len(few):,} images to search on, a fifth of them held out; "
-        f"{len(train):,} to fit, {len(scored):,} test images scored; 784 pixels in "
-        "grey levels from 0 to 255, with noise of one level. *Distance*: the Fréchet "
-        f"distance of {len(test):,} draws without noise to the test images, in the "
-        f"features of a small classifier that tells {100 * told:.1f} % of them "
-        f"(real training images: {distance(train[: len(test)]):.1f}). Networks: "
-        f"{deep['max_epochs']} epochs, hidden layers of "
-        f"{' and '.join(map(str, deep['hidden_layer_sizes']))}.",
+        f"MNIST: {len(few):,} images for the search, a fifth of them held out; "
+        f"{len(train):,} for the fit, {len(scored):,} scored test images; 784 pixels "
+        "in grey levels from 0 to 255, with uniform noise of one level. *Distance*: "
+        f"the Fréchet distance of {len(test):,} draws without noise to the test "
+        "images, in the features of a small classifier that recognises "
+        f"{100 * told:.1f} % of them (real training images: "
+        f"{distance(train[: len(test)]):.1f}). Networks: {deep['max_epochs']} epochs, "
+        f"hidden layers of {' and '.join(map(str, deep['hidden_layer_sizes']))}.",
         picture,
         "draws_mnist_models.png",
         distance,
@@ -211,7 +211,7 @@ def _compared(
             lines.append((label, near, searching, fitting, scoring))
             say(f"{label}: {scores[label].mean():.2f}{near} {fitting:.1f} s")
     best = max(scores, key=lambda label: scores[label].mean())
-    header = "| model | nats | behind best | bits a pixel |"
+    header = "| model | nats | behind best | bits per pixel |"
     rule = "|---|---:|---:|---:|"
     if distance:
         header, rule = header + " distance |", rule + "---:|"
@@ -233,8 +233,8 @@ def _compared(
         draw_pages(pages, _STATIC / page)
     return paragraphs(
         f"Held-out log-density of an image in nats, in the units of the pixels: {said} "
-        "± is the standard error of the paired difference. Bits a pixel: minus the "
-        "nats, over the number of pixels and the logarithm of 2.",
+        "± is the standard error of the paired difference. Bits per pixel are minus "
+        "the nats, divided by the number of pixels and by the logarithm of 2.",
         "\n".join(table),
     )
 

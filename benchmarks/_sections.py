@@ -18,8 +18,8 @@ def write_sections(parser, parts, command, output):
     Parameters
     ----------
     parser : argparse.ArgumentParser
-        Knows the options of these parts. It is given what all have: the parts, all by
-        default, ``--scale`` and ``--output``.
+        Has the options of these parts. Arguments for all parts are added: the names
+        of the parts (by default all), ``--scale`` and ``--output``.
     parts : dict
         The titles of the sections and the functions, by the names of the parts. Each
         function maps the options to the Markdown of its section.
@@ -79,9 +79,9 @@ def mnist_images(name, options, least):
     name : {"train", "t10k"}
         Which of the two files.
     options : argparse.Namespace
-        Its `scale` says how many of the images.
+        `scale` is the fraction of the images.
     least : int
-        How many at least.
+        Minimum number of images.
 
     Returns
     -------
@@ -116,5 +116,5 @@ def paragraphs(*parts):
 
 
 def say(text):
-    """Say how the work goes on."""
+    """Write progress to standard error."""
     sys.stderr.write(f"{text}\n")

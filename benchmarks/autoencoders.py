@@ -1,7 +1,7 @@
 """Autoencoders: test likelihood, draws, speed, and tables beside the other models.
 
-``python -m benchmarks.autoencoders [PART ...]`` writes one section for each part; those
-of other parts stay in the file. Data are found through `SKGEN_DATA`.
+``python -m benchmarks.autoencoders [PART ...]`` writes one section for each part; the
+sections of other parts stay in the file. Data are found through `SKGEN_DATA`.
 """
 
 import argparse
@@ -135,7 +135,7 @@ def _bound(name, n_importance, epochs, X, options):
             model = build(1).fit(X[:200])
             state = torch.load(path, weights_only=True)
             model.net_.module_.load_state_dict(state)
-            # As many codes to start from as after a fit of all rows.
+            # The same number of codes as after a fit of all rows.
             model.fit_latent_density(X[:10_000])
             beside = path.with_suffix(".json")
             return model, json.loads(beside.read_text()) if beside.exists() else {}
@@ -247,12 +247,12 @@ def draws(options):
         )
     return paragraphs(
         f"Fréchet distance of {n:,} noise-free draws to the {n:,} test images of "
-        "MNIST, in 64 features of a small classifier that tells "
-        f"{100 * told:.2f} % of the test images (trained in {seconds:.0f} s). "
-        f"Models: {len(X):,} images, codes of {k}, hidden layers of {sizes[0]} and "
-        f"{sizes[1]}, {epochs} epochs. *Times nearer* is against the same model's "
-        "N(0, I), which is what draws are if its codes are taken to be normal. "
-        "Pixels are clipped to [0, 1].",
+        f"MNIST, in 64 features of a small classifier that recognises {100 * told:.2f} "
+        f"% of the test images (trained in {seconds:.0f} s). Models: {len(X):,} "
+        f"images, latent dimension {k}, hidden layers of {sizes[0]} and {sizes[1]}, "
+        f"{epochs} epochs. *Times nearer* compares with N(0, I) under the same model, "
+        "the draws that result if its codes are assumed to be normal. Pixels are "
+        "clipped to [0, 1].",
         "\n".join(lines),
     )
 
@@ -261,7 +261,7 @@ def draws(options):
 
 
 def speed(options):
-    """Return how many rows a second a SWAE is trained on."""
+    """Return the number of rows per second in the training of a SWAE."""
     import torch
 
     if options.threads:
@@ -282,10 +282,11 @@ def speed(options):
     each = [len(X) / epoch["seconds"] for epoch in model.history_[1:]]
     rate = statistics.median(each)
     return paragraphs(
-        "Training of a `SWAE` on MNIST: batches of 500, 50 projections, codes of 10, "
-        f"one hidden layer of 400, {len(X):,} images, {torch.get_num_threads()} "
-        "thread(s). The published figure is of batches of 500 and 50 projections too, "
-        "but of a convolutional network, which takes more work for each image.",
+        "Training of a `SWAE` on MNIST: batches of 500, 50 projections, latent "
+        f"dimension 10, one hidden layer of 400, {len(X):,} images, "
+        f"{torch.get_num_threads()} thread(s). The published figure has the same "
+        "batches and projections, but a convolutional network, which needs more "
+        "arithmetic for each image.",
         "| | images per second | least to most | epochs | whole fit |\n"
         "|---|---:|---:|---:|---:|\n"
         f"| `SWAE`, CPU | **{rate:,.0f}** | {min(each):,.0f} to {max(each):,.0f} | "
@@ -305,10 +306,10 @@ def tables(options):
         pendigits = archive["X"][archive["y"] == 0].astype(float)
     found = {"digits": digits, "pendigits": pendigits}
     return paragraphs(
-        "Held-out nats per row, mean and standard deviation over three shuffled folds: "
-        "one `GridSearchCV` for each table, whose grid is over the model itself. "
-        "Columns are dequantised, and of the digits those that vary. `KernelDensity` "
-        f"is the best of {len(_BANDWIDTHS)} bandwidths.",
+        "Held-out nats per row, mean and standard deviation over three shuffled "
+        "folds: one `GridSearchCV` for each table, with the model itself as its only "
+        "parameter. Columns are dequantised; constant pixels of the digits are left "
+        f"out. `KernelDensity` is the best of {len(_BANDWIDTHS)} bandwidths.",
         *(_searched(name, X, options) for name, X in found.items()),
     )
 
@@ -360,7 +361,7 @@ def _searched(name, X, options):
             f"| {results['mean_score_time'][i]:.2f} s |"
         )
     say("\n".join(lines))
-    said = f"**{name}**, {X.shape[0]:,} x {X.shape[1]}, {whole:.0f} s in all:"
+    said = f"**{name}**, {X.shape[0]:,} x {X.shape[1]}, {whole:.0f} s in total:"
     return f"{said}\n\n" + "\n".join(lines)
 
 

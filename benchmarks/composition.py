@@ -1,7 +1,7 @@
 """Pipelines, classifiers and outlier detectors, against scikit-learn's own.
 
-``python -m benchmarks.composition [PART ...]`` writes one section for each part; those
-of other parts stay in the file. Data are found through `SKGEN_DATA`.
+``python -m benchmarks.composition [PART ...]`` writes one section for each part; the
+sections of other parts stay in the file. Data are found through `SKGEN_DATA`.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """EM against scikit-learn's, pomegranate's and Spark's, from a file and on Dask.
 
 ``python -m benchmarks.gaussian_mixture [PART ...]`` writes one section for each part;
-those of other parts stay in the file.
+the sections of other parts stay in the file.
 """
 
 import argparse
@@ -65,15 +65,16 @@ def iterations(options):
             ]
         )
     heads = ["rows", "skgen", "GaussianMixture", "ratio", "pairs"]
-    heads += ["rest of skgen's fit", "rest of GaussianMixture's", "answers"]
+    heads += ["rest of skgen's fit", "rest of GaussianMixture's fit", "answers"]
     return paragraphs(
         grid(heads, lines),
-        how(*counts(options)) + " Both start from the same `weights_init`, "
-        "`means_init` and `precisions_init`, with `reg_covar=0` and `tol=0`, in "
-        f"float64. Medians of {options.pairs} fits of each, in turn; *ratio* is of the "
-        "medians, *pairs* are the least and the largest of two fits in turn. Near the "
-        "optimum skgen's steps are longer than EM's: with 64 features and full "
-        "covariances the last may be, and means differ by what is left to go.",
+        how(*counts(options)) + " Both libraries have the same `weights_init`, "
+        "`means_init` and `precisions_init`, `reg_covar=0`, `tol=0`, and float64. "
+        f"Medians of {options.pairs} fits of each, in turn; *ratio* is the ratio of "
+        "the medians, and *pairs* are the smallest and the largest ratio of a pair. "
+        "Near the optimum, skgen takes longer steps than EM. With 64 features and "
+        "full covariances this may include the last step, so the means differ by the "
+        "remaining distance to the optimum.",
     )
 
 
@@ -100,14 +101,15 @@ def cover(options):
         say(f"seed {seed}: {lines[-1]}")
     totals = np.sum(taken, axis=0), np.mean(scores, axis=0)
     lines.append(_line_of_cover("all", *totals, ["", ""]))
-    heads = ["seed", "skgen", "GaussianMixture", "ratio", "iterations", "theirs"]
-    heads += ["nats a row", "theirs", "difference"]
+    heads = ["seed", "skgen", "GaussianMixture", "ratio", "iterations, skgen"]
+    heads += ["GaussianMixture", "nats per row, skgen", "GaussianMixture", "difference"]
     return paragraphs(
         grid(heads, lines),
         f"cover, {X.shape[0]:,} x {X.shape[1]}, dequantised and standardised, K={K}, "
-        "full, the defaults of both but for `random_state`. Fits in turn, one of each "
-        "for a seed; mean log-likelihoods of the rows that were fitted. The last line "
-        "has the sums of the seconds and the means of the log-likelihoods.",
+        "full, default settings except `random_state`. The two libraries take turns, "
+        "with one fit for each seed. Log-likelihoods are means over the training "
+        "rows. The last line has the sums of the times and the means of the "
+        "log-likelihoods.",
     )
 
 
@@ -142,7 +144,7 @@ def small(options):
                 lambda X=X, K=K: EMGaussianMixture(K, random_state=0).fit(X),
                 lambda X=X, K=K: GaussianMixture(K, random_state=0).fit(X),
                 lambda a, b, X=X: (
-                    f"nats a row: {a.score(X):.3f} after {a.n_iter_} iterations, "
+                    f"nats per row: {a.score(X):.3f} after {a.n_iter_} iterations, "
                     f"{b.score(X):.3f} after {b.n_iter_}"
                 ),
                 options.pairs,
@@ -150,8 +152,8 @@ def small(options):
         )
     return paragraphs(
         table(rows),
-        f"Medians of {options.pairs} runs of each, in turn, after one that is not "
-        "counted; *pairs* are the least and the largest ratio of two runs in turn.",
+        f"Medians of {options.pairs} runs of each, in turn, after one untimed run. "
+        "*pairs* are the smallest and the largest ratio of a pair.",
     )
 
 

@@ -14,8 +14,12 @@ from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
 from benchmarks._harness import Row, compare_once, main
-from skgen import EMGaussianMixture, SGDGaussianMixture, dequantize
-from skgen.cli._candidates import Standardised
+from skgen import (
+    EMGaussianMixture,
+    SGDGaussianMixture,
+    dequantize,
+    make_generative_pipeline,
+)
 
 # The tables, and whether they lie on a grid.
 _TABLES = {"cover": True, "pendigits": True, "satimage-2": True, "mammography": False}
@@ -70,7 +74,11 @@ def _held_out(name, X, seeds):
         f"{len(seeds)} fits, {name}, {X.shape[0]:,} x {X.shape[1]}, K=10, full",
         "GaussianMixture",
         lambda: scores(lambda seed: SGDGaussianMixture(10, random_state=seed)),
-        lambda: scores(lambda s: Standardised(GaussianMixture(10, random_state=s))),
+        lambda: scores(
+            lambda seed: make_generative_pipeline(
+                StandardScaler(), GaussianMixture(10, random_state=seed)
+            )
+        ),
         lambda a, b: (
             f"held-out nats per row, median: {a:.3f}, EMGaussianMixture {em:.3f}, "
             f"GaussianMixture {b:.3f}"

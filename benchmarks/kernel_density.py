@@ -1,7 +1,7 @@
 """Kernel densities against scikit-learn's tree, KDEpy's grid, and the least error.
 
 ``python -m benchmarks.kernel_density [PART ...]`` writes one section for each part;
-those of other parts stay in the file.
+the sections of other parts stay in the file.
 """
 
 import argparse
@@ -19,10 +19,11 @@ from benchmarks._harness import compare, compare_once, table
 from benchmarks._sections import grid, paragraphs, write_sections
 from skgen import GaussianKDE
 
-# The tree is asked for so many queries, and the seconds of all are taken in proportion.
+# Number of queries for the tree; its time is scaled to all queries.
 _QUERIES_OF_TREE = 1_000
 
-# Log-densities are compared at so many of the least dense queries, and of others.
+# Log-densities are compared at this number of the queries with the lowest density, and
+# of others.
 _CHECKED = 100
 
 
@@ -105,12 +106,12 @@ def millions(options):
     heads += ["ratio", "largest error", "peak memory"]
     return paragraphs(
         grid(heads, lines, left=2),
-        f"`rtol=1e-6`, the default; medians of {options.pairs} runs. KernelDensity, by "
-        f"default, fitted and asked for {_QUERIES_OF_TREE:,} of the queries once; the "
-        "rest in proportion. Errors are the largest, in nats, of the "
-        f"{_CHECKED} least dense queries and of {_CHECKED} others, against exact sums "
-        "with `rtol=0`. Memory is the most that a process has held that makes the rows "
-        "and the queries, fits and scores.",
+        f"`rtol=1e-6`, the default; medians of {options.pairs} runs. KernelDensity "
+        f"with default settings was fitted and scored once at {_QUERIES_OF_TREE:,} of "
+        "the queries, and its time was scaled to all queries. Errors are the largest "
+        f"ones, in nats, at the {_CHECKED} queries with the lowest density and at "
+        f"{_CHECKED} others, against exact sums with `rtol=0`. Memory is the maximum "
+        "of a process that generates the rows and the queries, fits and scores.",
     )
 
 
@@ -192,7 +193,7 @@ def bandwidth(options):
 
     def score(a, b):
         ours, theirs = (m.score_samples(held_out).mean() for m in (a, b))
-        return f"held out, {ours:.3f} nats a row, and theirs {theirs:.3f}"
+        return f"held-out nats per row: {ours:.3f} and {theirs:.3f}"
 
     row = compare_once(
         f'choose the bandwidth, {n:,} rows, d={d}: "likelihood"',
@@ -216,7 +217,7 @@ def growth(options):
     return paragraphs(
         grid(["features", "rows and queries", "fit and score"], lines),
         "The last point of each line of the picture: standard normal rows, Scott's "
-        "bandwidth, as many queries as rows, one run.",
+        "bandwidth, the same number of queries and rows, one run.",
     )
 
 

@@ -83,9 +83,14 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {
-    "development": [],
-    "add_model": [],
-    "changelog": [],
-    "benchmarks": [],
-    "index": [],
+    page: []
+    for page in (
+        "development",
+        "development_log",
+        "add_model",
+        "add_covariance",
+        "changelog",
+        "benchmarks",
+        "index",
+    )
 }

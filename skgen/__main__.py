@@ -1,42 +1,24 @@
 """Compare the models on a table: ``python -m skgen [table.csv]``."""
 
 import argparse
-import os
-import re
 import signal
 import sys
-import warnings
-from pathlib import Path
-
-import numpy as np
 
 from skgen import __version__
-from skgen.cli._candidates import (
-    candidates,
-    legend,
-    most_components,
-    principal_components,
-)
-from skgen.cli._cross_validation import cross_validate
-from skgen.cli._data import digits_table, read_table
-from skgen.cli._progress import progress
-from skgen.cli._reading import LEAST_ROWS, TableError, count, require
-from skgen.cli._report import (
-    N_DRAWS,
-    PICTURES,
-    format_results,
-    plot_draws,
-    write_draws,
-)
+from skgen._lazy import lazy_module
+from skgen.cli._files import LEAST_ROWS, CommandError, check_outputs
+
+# Loads NumPy and scikit-learn, which `--help` and errors of options do not need.
+comparison = lazy_module("skgen.cli._compare")
 
 
 def main(arguments=None):
     """Run the command with these arguments (of sys.argv if None); return its status."""
     options = _parser().parse_args(arguments)
     try:
-        _check_outputs(options)
-        _compare(options)
-    except (TableError, OSError) as error:
+        check_outputs(options)
+        comparison.compare(options)
+    except (CommandError, OSError) as error:
         sys.stderr.write(f"skgen: error: {error}\n")
         return 1
     except MemoryError:
@@ -46,16 +28,6 @@ def main(arguments=None):
         sys.stderr.write("skgen: interrupted\n")
         return 130
     return 0
-
-
-def _say(text):
-    """Write to standard output; ignore a reader that closed it."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The requested files are still written.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Parser(argparse.ArgumentParser):
@@ -169,123 +141,6 @@ def _count(minimum, maximum=None):
 def _rows(text):
     """Return the maximum number of rows, 0 for all, of an argument."""
     return 0 if text == "0" else _count(LEAST_ROWS)(text)
-
-
-def _check_outputs(options):
-    """Raise a TableError if an output cannot be written, before any work."""
-    outputs = [path for path in (options.sample, options.plot) if path is not None]
-    for path in outputs:
-        folder = Path(path).resolve().parent
-        if not path or Path(path).is_dir():
-            raise TableError(f"an output must be a file. Got {path!r} instead.")
-        if not folder.is_dir():
-            raise TableError(f"there is no folder {folder} to write to.")
-        if not os.access(path if Path(path).exists() else folder, os.W_OK):
-            raise TableError(f"{path} cannot be written.")
-    files = [Path(p).resolve() for p in (*outputs, options.table) if p]
-    if len(set(files)) < len(files):
-        raise TableError("the table and the outputs must be different files.")
-    if options.sample is not None:
-        require("pandas", "--sample")
-    if options.plot is not None:
-        require("matplotlib", "--plot")
-        _check_suffix(options.plot)
-
-
-def _check_suffix(path):
-    """Raise a TableError if a picture has an unknown format."""
-    suffix = Path(path).suffix.lstrip(".").lower()
-    if suffix and suffix not in PICTURES:
-        raise TableError(
-            f"--plot must end in one of {', '.join(PICTURES)}. Got {path!r} instead."
-        )
-
-
-def _compare(options):
-    """Read the table, compare the models, and write the requested files."""
-    seed = options.random_state
-    if options.table is None:
-        table = digits_table(seed)
-    else:
-        ties = not options.no_dequantize
-        table = read_table(options.table, ties=ties, random_state=seed)
-    table = table.thinned(options.rows, np.random.RandomState(seed))
-    n, d = table.X.shape
-    n_folds = min(options.folds, n // 2)
-    n_training = n - -(-n // n_folds)
-    if n_training <= d + 1:
-        table.notes.append(
-            f"beware: {n_training} training rows are too few for "
-            f"{count(d, 'column')}, and the scores are unreliable"
-        )
-    for note in table.notes:
-        _say(f"{note}\n")
-    _say(
-        f"{n_folds}-fold cross-validation on {count(n, 'row')} of "
-        f"{count(d, 'column')}; {_mixture_sizes(options.components, n_training, d)}\n"
-    )
-    models, left_out = candidates(
-        n_training, d, options.components, seed, fast=options.fast
-    )
-    if left_out:
-        _say(f"not compared: {'; '.join(left_out)}\n")
-    _say("\n")
-    with progress(len(models) * n_folds) as advance:
-        results = cross_validate(models, table.X, n_folds, seed, advance)
-    _say(format_results(results) + "\n\n" + legend(models, n_training) + "\n")
-    _write_notes(results)
-    if all(result.failed for result in results):
-        raise TableError("no model could be fitted.")
-    if options.sample or options.plot:
-        _write_outputs(options, table, results)
-
-
-def _mixture_sizes(n_components, n_rows, n_columns):
-    """Return the number of components of mixtures, in words."""
-    most = min(n_components, most_components(n_rows, n_columns))
-    few = " (more need more rows)" if most < n_components else ""
-    words = f"mixtures of up to {count(most, 'component')}{few}"
-    after_pca = [
-        min(n_components, most_components(n_rows, k))
-        for k in principal_components(n_rows, n_columns)
-    ]
-    if max(after_pca, default=0) > most:
-        words += f", up to {after_pca[0]} after PCA"
-    return words
-
-
-def _write_notes(results):
-    """Write each warning once, with the models that raised it or a similar one."""
-    groups = {}
-    for result in results:
-        for note in result.notes.values():
-            # Similar warnings differ in the numbers of components and columns only.
-            key = re.sub(r"\[[^\]]*\]|[-+.\de]*\d", "", note)
-            groups.setdefault(key, (note, []))[1].append(result.candidate.label)
-    for note, labels in groups.values():
-        others = f" (likewise {', '.join(labels[1:])})" if len(labels) > 1 else ""
-        sys.stderr.write(f"note: {labels[0]}{others}: {note}\n")
-
-
-def _write_outputs(options, table, results):
-    """Fit the best model of skgen to all rows, and write draws from it."""
-    ours = [result for result in results if result.candidate.ours]
-    best = max(ours, key=lambda result: result.mean)
-    if best.failed:
-        raise TableError("no model of skgen could be fitted to draw from.")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # cross-validation has reported them
-        model = best.candidate.build(table.X).fit(table.X)
-    label, seed = best.candidate.label, options.random_state
-    if options.sample:
-        draws = model.sample(options.n_samples, random_state=seed)
-        write_draws(options.sample, table.to_grid(draws), table.names)
-        drawn = count(options.n_samples, "draw")
-        _say(f"\n{drawn} from {label}: {options.sample}\n")
-    if options.plot:
-        draws = model.sample(N_DRAWS, random_state=seed)
-        plot_draws(options.plot, table, draws, label)
-        _say(f"\npicture of draws from {label}: {options.plot}\n")
 
 
 if __name__ == "__main__":

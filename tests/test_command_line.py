@@ -14,26 +14,31 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimators import rows, thorough
+from matplotlib.figure import Figure
 from scipy import stats
+from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import KFold
 from sklearn.preprocessing import StandardScaler
 
 import skgen.__main__ as command
 from skgen import GaussianKDE
+from skgen.cli import _compare as comparison
 from skgen.cli import _progress as progress
-from skgen.cli._candidates import (
-    Candidate,
-    candidates,
-    epochs,
-)
+from skgen.cli import _report as report
 from skgen.cli._cross_validation import (
     Result,
     cross_validate,
     mean_and_error,
 )
-from skgen.cli._data import Table, digits_table, read_table
+from skgen.cli._models import (
+    Candidate,
+    candidates,
+    epochs,
+)
 from skgen.cli._report import format_results
+from skgen.cli._table import Table, digits_table, read_table
+from skgen.kde._bandwidth import scott_factor
 
 NETWORKS = ("AutoEncoder", "VAE", "SWAE")
 
@@ -215,7 +220,7 @@ def test_networks_and_pipelines_can_be_drawn_from(tmp_path, start, capsys, monke
         models, left_out = candidates(*arguments, **options)
         return [m for m in models if m.label.startswith(start)], left_out
 
-    monkeypatch.setattr(command, "candidates", some)
+    monkeypatch.setattr(comparison, "candidates", some)
     path = wide(tmp_path / "t.csv", 120, 4, count=np.arange(120) % 5)
     out, picture = tmp_path / "o.csv", tmp_path / "o.png"
     options = ["--folds", "2", "--sample", str(out), "-n", "300"]
@@ -830,9 +835,9 @@ def test_the_difference_to_the_best_is_paired():
 def test_draws_come_back_to_the_grid_of_their_column(tmp_path):
     values = 0.25 + 0.5 * (np.arange(60) % 4)
     path = table(tmp_path / "t.csv", n=60, half=values)
-    found = read_table(path, ties=True, random_state=0)
+    found = read_table(path).without_ties(0)
     draws = found.X + 0.02
-    assert set(found.to_grid(draws)[2]) <= {0.25, 0.75, 1.25, 1.75}
+    assert set(found.to_grid(draws)["half"]) <= {0.25, 0.75, 1.25, 1.75}
 
 
 def test_a_table_is_thinned_to_different_rows_in_their_order():
@@ -846,7 +851,7 @@ def test_a_table_is_thinned_to_different_rows_in_their_order():
 def test_an_index_is_told_from_data(tmp_path):
     squares = np.arange(80.0) ** 2
     path = table(tmp_path / "t.csv", squares=squares, index=np.arange(1, 81))
-    found = read_table(path, ties=False, random_state=0)
+    found = read_table(path)
     assert found.names == ["width", "height", "squares"]
 
 
@@ -861,6 +866,10 @@ def test_pairs_of_models_that_compute_the_same_agree():
     ):
         scores = [built[label](X).fit(X).score_samples(X) for label in (ours, theirs)]
         np.testing.assert_allclose(*scores, atol=1e-2)
+    h = scott_factor(200, 2) * X.std(axis=0)
+    expected = GaussianKDE(h).fit(X).score_samples(X)
+    kde = built["GaussianKDE(h)"](X).fit(X)
+    np.testing.assert_allclose(kde.score_samples(X), expected, rtol=1e-6)
 
 
 def test_draws_come_from_the_best_model_of_ours(tmp_path, capsys, monkeypatch):
@@ -869,7 +878,7 @@ def test_draws_come_from_the_best_model_of_ours(tmp_path, capsys, monkeypatch):
         labels = "GaussianKDE()", "EMGaussianMixture(1)", "sklearn KernelDensity(h)"
         return [m for m in models if m.label in labels], left_out
 
-    monkeypatch.setattr(command, "candidates", some)
+    monkeypatch.setattr(comparison, "candidates", some)
     path = table(tmp_path / "t.csv")
     main([path, "--sample", str(tmp_path / "o.csv"), "-n", "7"])
     out = capsys.readouterr().out
@@ -884,7 +893,7 @@ def test_draws_of_a_model_without_a_seed_follow_that_of_the_command(
         models, left_out = candidates(*arguments, **options)
         return [m for m in models if m.label == "GaussianKDE()"], left_out
 
-    monkeypatch.setattr(command, "candidates", some)
+    monkeypatch.setattr(comparison, "candidates", some)
     path, draws = table(tmp_path / "t.csv"), []
     for seed in "001":
         out = tmp_path / "o.csv"
@@ -892,6 +901,30 @@ def test_draws_of_a_model_without_a_seed_follow_that_of_the_command(
         draws.append(pd.read_csv(out))
     pd.testing.assert_frame_equal(draws[0], draws[1])
     assert not draws[0].equals(draws[2])
+
+
+def test_a_picture_of_many_columns_has_the_main_directions_too():
+    X, draws = rows(200, 6), rows(300, 6, seed=1) + 1.0
+    found = Table(X, ["$a", "b", "c", "d", "e", "f"])
+    figure = Figure()
+    report._corner(figure, found, draws, "title")
+    panels = {(ax.get_xlabel(), ax.get_ylabel()): ax for ax in figure.axes}
+    assert {r"\$a", "b", "c", "d"} < {x for x, _ in panels}
+    ax = panels["first principal\ncomponent", "second principal\ncomponent"]
+    of_draws, of_data = (np.transpose(line.get_data()) for line in ax.lines)
+    scaler = StandardScaler().fit(X)
+    pca = PCA(2).fit(scaler.transform(X))
+    np.testing.assert_allclose(of_data, pca.transform(scaler.transform(X)))
+    expected = pca.transform(scaler.transform(draws))
+    assert {tuple(row) for row in of_draws} < {tuple(row) for row in expected}
+
+
+def test_pages_of_data_and_of_draws_have_one_scale():
+    digits, figure = digits_table(0), Figure()
+    report._pages(figure, digits, 2.0 * digits.X, "title")
+    data, draws = (ax.images[0] for ax in figure.axes)
+    assert draws.get_clim() == data.get_clim()
+    assert draws.get_array().max() > 1.5 * data.get_array().max()
 
 
 def test_the_documentation_has_every_option():

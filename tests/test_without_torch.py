@@ -72,6 +72,22 @@ def test_importing_skgen_loads_nothing_but_itself():
     assert set(printed.split()) - standard == {"skgen"}
 
 
+def test_the_help_of_the_command_loads_nothing_else():
+    printed = run(
+        """
+        import sys
+        from skgen.__main__ import main
+        try:
+            main(["--help"])
+        except SystemExit:
+            pass
+        print("loaded", *{name.partition(".")[0] for name in set(sys.modules)})
+        """
+    )
+    loaded = set(printed.rpartition("loaded")[2].split())
+    assert not loaded & {"numpy", "scipy", "sklearn", "pandas", "matplotlib", "torch"}
+
+
 def test_classical_models_load_no_optional_package():
     # scikit-learn loads pandas and rich by itself.
     names = ("torch", "skorch", "polars", "matplotlib", "dask", "finufft")

@@ -3,6 +3,7 @@
 import sys
 import time
 from contextlib import contextmanager
+from itertools import count
 from threading import Event, Thread
 
 from skgen._lazy import is_installed, lazy_module
@@ -33,42 +34,28 @@ def _is_interactive():
 @contextmanager
 def _bar(total):
     """Show a progress bar, which is removed at the end."""
-    stderr = console.Console(stderr=True)
+    stderr, done = console.Console(stderr=True), count()
     with rich_progress.Progress(console=stderr, transient=True) as bar:
         task = bar.add_task("comparing", total=total)
-        n_started = 0
-
-        def advance(label):
-            nonlocal n_started
-            bar.update(task, completed=n_started, description=label)
-            n_started += 1
-
-        yield advance
+        yield lambda label: bar.update(task, completed=next(done), description=label)
 
 
 @contextmanager
 def _lines(total):
     """Write a line of text every `_SECONDS`, also during a long fit."""
-    start, stop = time.monotonic(), Event()
-    n_started, current = 0, ""
-
-    def advance(label):
-        nonlocal n_started, current
-        n_started, current = n_started + 1, label
+    start, stop, labels = time.monotonic(), Event(), []
 
     def report():
         while not stop.wait(_SECONDS):
-            seconds = time.monotonic() - start
             sys.stderr.write(
-                f"{max(n_started - 1, 0)} of {total} fits done after {seconds:.0f} s, "
-                f"now {current}\n"
+                f"{max(len(labels) - 1, 0)} of {total} fits done after "
+                f"{time.monotonic() - start:.0f} s, now {''.join(labels[-1:])}\n"
             )
-            sys.stderr.flush()
 
     thread = Thread(target=report, daemon=True)
     thread.start()
     try:
-        yield advance
+        yield labels.append
     finally:
         stop.set()
         thread.join()

@@ -1,9 +1,6 @@
 """Outputs of a comparison: the table of results, the draws and the picture."""
 
-import os
-import tempfile
 import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +10,13 @@ from sklearn.preprocessing import StandardScaler
 
 from skgen._lazy import lazy_module
 from skgen.cli._cross_validation import mean_and_error
+from skgen.cli._files import picture_format, whole_file
 from skgen.display import DensityDisplay, SampleDisplay
-from skgen.display._page import contrast
-from skgen.display._panels import points
 
 figure_module = lazy_module("matplotlib.figure", "--plot")
 pandas = lazy_module("pandas", "--sample")
 
 _HEADER = ("model", "nats per row", "+-", "behind best", "+-", "fit", "score")
-
-# Formats of pictures.
-PICTURES = ("png", "jpg", "jpeg", "pdf", "svg", "webp")
-
-# Maximum number of rows, and of draws, in a scatter plot.
-_MAX_POINTS = 2000
 
 # Number of draws for histograms: their noise is then invisible.
 N_DRAWS = 20_000
@@ -75,108 +65,64 @@ def _nats(value):
     return f"{value + 0.0:.4f}" if abs(value) < 1e5 else f"{value:.3e}"
 
 
-def write_draws(path, columns, names):
-    """Write draws as comma-separated values under the names of the columns."""
-    frame = pandas.DataFrame(columns)
-    frame.columns = names
+def write_draws(path, columns):
+    """Write draws, a dict of columns, as comma-separated values."""
     compression = "gzip" if Path(path).suffix.lower() == ".gz" else None
-    with _whole_file(path) as part:
-        frame.to_csv(part, index=False, compression=compression)
+    with whole_file(path) as part:
+        pandas.DataFrame(columns).to_csv(part, index=False, compression=compression)
 
 
 def plot_draws(path, table, draws, label):
-    """Draw data and draws side by side into a picture."""
+    """Draw data and draws into a picture."""
     with warnings.catch_warnings():
         # A character that the font lacks is a box in the picture.
         warnings.filterwarnings("ignore", "Glyph", UserWarning)
         # Not by pyplot, which would keep the figure and choose a backend.
         figure = figure_module.Figure(layout="constrained")
-        figure.suptitle(f"data, and draws from {label}")
-        (_draw_images if table.pixels else _draw_columns)(figure, table, draws)
-        with _whole_file(path) as part:
+        draw = _pages if table.pixels else _corner
+        draw(figure, table, draws, f"data, and draws from {label}")
+        with whole_file(path) as part:
             # The suffix of `part` is not the suffix of the picture.
-            figure.savefig(part, format=Path(path).suffix.lstrip(".") or "png", dpi=120)
+            figure.savefig(part, format=picture_format(path), dpi=120)
 
 
-def _draw_images(figure, table, draws, side=10):
+def _pages(figure, table, draws, title, side=10):
     """Show a page of images of the data beside a page of draws."""
+    figure.suptitle(title)
     figure.set_size_inches(9, 5)
+    left, right = figure.subplots(1, 2)
     data, drawn = (table.pixels(rows[: side * side]) for rows in (table.X, draws))
-    vmin, vmax = contrast(data)
-    pages = zip(figure.subplots(1, 2), (data, drawn), ("data", "draws"), strict=True)
-    for axis, images, title in pages:
-        SampleDisplay(images, n_columns=side).plot(axis, vmin=vmin, vmax=vmax)
-        axis.set_title(title)
+    vmin, vmax = SampleDisplay(data, n_columns=side).plot(left).clim_
+    SampleDisplay(drawn, n_columns=side).plot(right, vmin=vmin, vmax=vmax)
+    left.set_title("data")
+    right.set_title("draws")
 
 
-def _draw_columns(figure, table, draws, n_columns=4):
-    """Show the two main directions side by side, and histograms of columns."""
+def _corner(figure, table, draws, title, n_columns=4):
+    """Show data and draws in the first columns, and in the two main directions."""
     d = table.X.shape[1]
-    figure.set_size_inches(9, 8 if d > 1 else 4)
     shown = min(d, n_columns)
-    grid = figure.add_gridspec(2 if d > 1 else 1, 2 * shown)
-    if d > 1:
-        spots = grid[0, :shown], grid[0, shown:]
-        _scatter_beside(figure, spots, table, draws)
-    for j in range(shown):
-        axis = figure.add_subplot(grid[-1, 2 * j : 2 * j + 2])
-        columns = table.X[:, [j]], draws[:, [j]]
-        DensityDisplay(*columns, feature_names=[_short(table.names[j])]).plot(axis)
-        axis.xaxis.label.set_parse_math(False)
-        if j == 0:
-            first = f"the first {shown} of {d} columns" if shown < d else "by column"
-            noise = ", ties spread by noise" if table.grids else ""
-            axis.set_title(f"{first}{noise}", loc="left", fontsize="medium")
-        else:
-            axis.get_legend().remove()
-
-
-def _scatter_beside(figure, spots, table, draws):
-    """Show equal numbers of data and draws in the directions of largest variance."""
-    directions, labels = _main_directions(table)
-    n_points = min(_MAX_POINTS, table.X.shape[0])
-    some = np.random.RandomState(0).permutation(table.X.shape[0])[:n_points]
-    pairs = (table.X[some], "data", "0.2"), (draws[:n_points], "draws", "#0072B2")
-    first = None
-    for spot, (rows, title, color) in zip(spots, pairs, strict=True):
-        axis = figure.add_subplot(spot, sharex=first, sharey=first)
-        points(axis, directions(rows), color)
-        axis.set_title(f"{n_points:,} rows of {title}")
-        axis.set_xlabel(_short(labels[0]), parse_math=False)
-        axis.set_ylabel(_short(labels[1]), parse_math=False)
-        first = axis
+    side = 3.0 + 1.6 * shown
+    figure.set_size_inches((side, side) if d > 1 else (9, 4))
+    # A dollar sign is no TeX.
+    names = [_short(name).replace("$", r"\$") for name in table.names[:shown]]
+    corner = DensityDisplay(table.X[:, :shown], draws[:, :shown], feature_names=names)
+    corner.plot(figure.subplots())
+    if shown < d:
+        # In the empty half of the corner plot.
+        pca = make_pipeline(StandardScaler(), PCA(2)).fit(table.X)
+        names = ["first principal component", "second principal component"]
+        main = DensityDisplay(
+            pca.transform(table.X), pca.transform(draws), feature_names=names
+        )
+        main.plot(figure.add_subplot(corner.axes_[0, 0].get_gridspec()[:2, 2:]))
+        main.axes_[0, 0].get_legend().remove()
+    first = f"the first {shown} of {d} columns" if shown < d else "by column"
+    noise = ", ties spread by noise" if table.grids else ""
+    figure.suptitle(f"{title}\n{first}{noise}")
 
 
 def _short(name, most=28):
     """Return a name, shortened in the middle if it is long."""
     half = (most - 3) // 2
     return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"
-
-
-def _main_directions(table):
-    """Return a function from (n, d) rows to (n, 2) points, and labels of the axes."""
-    if table.X.shape[1] == 2:
-        return (lambda X: X), table.names
-    pca = make_pipeline(StandardScaler(), PCA(2)).fit(table.X)
-    labels = ("first principal component", "second principal component")
-    return pca.transform, labels
-
-
-@contextmanager
-def _whole_file(path):
-    """Yield a name to write to; the file becomes `path` when it is complete."""
-    target = Path(path).resolve()  # the target of a link
-    if target.exists() and not target.is_file():
-        yield str(target)  # write to a device or a pipe, do not replace it
-        return
-    descriptor, part = tempfile.mkstemp(dir=target.parent, suffix=".part")
-    os.close(descriptor)
-    try:
-        yield part
-        # mkstemp makes private files; other files follow the umask of the user.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(part, 0o666 & ~mask)
-        os.replace(part, target)
-    finally:
-        Path(part).unlink(missing_ok=True)

@@ -6,37 +6,27 @@ import numpy as np
 
 from skgen._checks import Described, wrong_argument
 from skgen._lazy import lazy_module
-from skgen.display._layers import data_on, legend_style, mark_model, models_on
 from skgen.display._panels import (
+    data_histogram,
+    data_on,
     data_points,
-    heights,
     histogram,
     labels,
-    limits,
+    legend,
+    limits_of,
+    mark_model,
+    models_on,
     n_bins,
     points,
     some_rows,
     tints,
 )
 
+cbook = lazy_module("matplotlib.cbook", "DensityDisplay.plot")
 pyplot = lazy_module("matplotlib.pyplot", "DensityDisplay.plot")
 ticker = lazy_module("matplotlib.ticker", "DensityDisplay.plot")
 
 MAX_DOTS = 1000  # of the data, and of draws, in one panel
-
-
-def wrapped(name, ends):
-    """Return a name in lines that fit a panel, broken after spaces and the like."""
-    if "$" in name:  # TeX
-        return name
-    # In characters. At very small or large numbers, "1e-6" stands beside the name.
-    width = 18 if 1e-4 < np.abs(ends).max() < 1e6 else 14
-    lines = [""]
-    for part in re.findall("[^ _/-]*[ _/-]*", name):
-        if lines[-1] and len((lines[-1] + part).rstrip()) > width:
-            lines.append("")
-        lines[-1] += part
-    return "\n".join(line.strip() for line in lines)
 
 
 def corner_axes(ax, n_shown):
@@ -62,13 +52,9 @@ def corner_axes(ax, n_shown):
         return before
     ax.set_axis_off()
     grid = ax.get_subplotspec().subgridspec(n_shown, n_shown, hspace=0.06, wspace=0.06)
-    for i in range(n_shown):
-        for j in range(i + 1):
-            axes[i, j] = ax.figure.add_subplot(
-                grid[i, j],
-                sharex=axes[j, j],
-                sharey=axes[i, 0] if 0 < j < i else None,
-            )
+    for i, j in zip(*np.tril_indices(n_shown), strict=True):
+        share = {"sharex": axes[j, j], "sharey": axes[i, 0] if 0 < j < i else None}
+        axes[i, j] = ax.figure.add_subplot(grid[i, j], **share)
     ax._skgen_corner = axes
     return axes
 
@@ -87,41 +73,33 @@ def _given_axes(ax, n_shown):
     return axes
 
 
-def corner_limits(axes, display):
-    """Return the ends of the axis of each column, with other models on the axes."""
-    if display.limits is not None:
-        return display.limits
-    ends = []
-    for j, columns in enumerate(zip(display.data.T, display.draws.T, strict=True)):
-        low, high = limits(*columns)
-        if models_on(axes[j, j]):
-            other = axes[j, j].get_xlim()
-            low, high = min(low, *other), max(high, *other)
-        ends.append((low, high))
-    return np.array(ends)
+def corner(axes, display, label, color, data_color, show_data):
+    """Draw marginals on the diagonal, and pairs of columns below it.
 
-
-def corner(axes, display, ends, label, color, data_color, show_data):
-    """Draw marginals on the diagonal, and pairs of columns below it."""
+    Returns the ends of the axes, (n_shown, 2).
+    """
     data, draws, names = display.data, display.draws, labels(display)
     others = models_on(axes[0, 0])
+    ends = limits_of(display)
+    if others and display.limits is None:
+        ends = np.hstack([ends, [ax.get_xlim() for ax in axes.diagonal()]])
+        ends = np.column_stack([ends.min(axis=1), ends.max(axis=1)])
+    n_least = min(data.shape[0], draws.shape[0])
     # Equal numbers of data and draws: dots of both colours are equally dense if the
     # model is right.
-    n_dots = min(data.shape[0], draws.shape[0], MAX_DOTS)
+    n_dots = min(n_least, MAX_DOTS)
     some_data, some_draws = some_rows(data, n_dots), some_rows(draws, n_dots)
     last = len(ends) - 1
     if last > 0:
         names = [wrapped(*pair) for pair in zip(names, ends, strict=True)]
-    for (i, j), ax in np.ndenumerate(axes):
-        if ax is None:
-            continue
+    for i, j in zip(*np.tril_indices(last + 1), strict=True):
+        ax = axes[i, j]
         if i == j:
-            n_least = min(data.shape[0], draws.shape[0])
             edges = np.linspace(*ends[j], n_bins(n_least) + 1)
             if show_data:
-                histogram(ax, data[:, j], edges, data_color)
+                data_histogram(ax, data[:, j], edges, data_color)
             style = {"color": color, "linewidth": 1.3, "label": "draws"}
-            line = ax.stairs(heights(draws[:, j], edges), edges, **style)
+            line = histogram(ax, draws[:, j], edges, **style)
             mark_model(line, line, f"draws of {label}" if label else "draws")
             ax.set_yticks([])
         else:
@@ -137,19 +115,29 @@ def corner(axes, display, ends, label, color, data_color, show_data):
             ax.xaxis.set_major_locator(ticker.MaxNLocator(3))
         first = j == 0 and i > 0
         ax.tick_params(labelbottom=i == last, labelleft=first, labelsize="small")
-        if i == last:
-            ax.set_xlabel(names[j])
-        if first:
-            ax.set_ylabel(names[i])
-    entries = [(artist, "data") for artist in data_on(axes[0, 0])[:1]]
-    models = models_on(axes[0, 0])
-    entries += models if others else [(models[0][0], "draws")]
-    handles, names = zip(*entries, strict=True)
-    style = legend_style(None if others else label)
-    if last == 0:
-        axes[0, 0].legend(handles, names, **style)
-        return
-    axes[0, 0].figure.align_ylabels(axes[1:, 0])
-    # In the empty half of the figure, where the layout need not make room for it.
-    where = {"loc": "upper left", "bbox_to_anchor": (1.05, 1.0), "borderaxespad": 0.0}
-    axes[0, 0].legend(handles, names, **where, **style).set_in_layout(False)
+        ax.set(xlabel=names[j] if i == last else "", ylabel=names[i] if first else "")
+    entries = models_on(axes[0, 0])
+    if not others:
+        entries = [(entries[0][0], "draws")]
+    entries = [*data_on(axes[0, 0])[:1], *entries]
+    where, title = {}, None if others else label
+    if last > 0:
+        # In the empty half of the figure, where the layout need not make room for it.
+        where = {"loc": "upper left", "bbox_to_anchor": (1.05, 1), "borderaxespad": 0}
+        axes[0, 0].figure.align_ylabels(axes[1:, 0])
+    legend(axes[0, 0], entries, title, **where).set_in_layout(last == 0)
+    return ends
+
+
+def wrapped(name, ends):
+    """Return a name in lines that fit a panel, broken after spaces and the like."""
+    if cbook.is_math_text(name):
+        return name
+    # In characters. At very small or large numbers, "1e-6" stands beside the name.
+    width = 18 if 1e-4 < np.abs(ends).max() < 1e6 else 14
+    lines = [""]
+    for part in re.findall("[^ _/-]*[ _/-]*", name):
+        if lines[-1] and len((lines[-1] + part).rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(line.strip() for line in lines)

@@ -9,21 +9,22 @@ import numpy as np
 
 from skgen._lazy import lazy_module
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
-from skgen.display._columns import chosen, column_names, given_names
-from skgen.display._corner import corner, corner_axes, corner_limits
-from skgen.display._estimators import (
-    as_fitted,
+from skgen.display._arguments import (
     check_columns,
     check_estimator,
     check_matplotlib,
     check_seed,
     check_whole,
+    checked_features,
+    checked_limits,
+    checked_masses,
+    checked_names,
     drawn,
     numbers,
+    scored,
 )
-from skgen.display._layers import models_on, next_color
-from skgen.display._panels import contours, curve
-from skgen.display._regions import checked_limits, checked_masses, levels, score_grid
+from skgen.display._corner import corner, corner_axes
+from skgen.display._panels import contours, curve, limits_of, models_on, next_color
 
 pyplot = lazy_module("matplotlib.pyplot", "DensityDisplay.plot")
 
@@ -194,28 +195,24 @@ class DensityDisplay:
         check_matplotlib("DensityDisplay.plot")
         label = self.name if label is None else label
         if self.log_density is None:
-            axes = corner_axes(ax, self.data.shape[1])
-            color = next_color(axes[0, 0]) if color is None else color
-            ends = corner_limits(axes, self)
-            corner(axes, self, ends, label, color, data_color, show_data)
-            self.axes_, self.figure_ = axes, axes[0, 0].figure
-            self.limits_ = np.array(ends)
-            return self
-        if ax is None:
+            self.axes_ = corner_axes(ax, self.data.shape[1])
+            ax = self.axes_[0, 0]
+        elif ax is None:
             ax = pyplot.subplots(layout="constrained")[1]
+        self.figure_ = ax.figure
         fill = not models_on(ax) if fill is None else fill
         color = next_color(ax) if color is None else color
         style = label, color, data_color, show_data
+        if self.log_density is None:
+            self.limits_ = corner(self.axes_, self, *style)
+            return self
+        self.ax_ = ax
+        ends = [(points[0], points[-1]) for points in self.grid or ()]
+        self.limits_ = np.array(ends if self.limits is None else self.limits)
         if np.ndim(self.log_density) == 1:
             self.line_ = curve(ax, self, *style)
         else:
             self.contours_ = contours(ax, self, *style, fill)
-        ends = self.limits
-        if ends is None:
-            ends = [(points[0], points[-1]) for points in self.grid or ()]
-        self.limits_ = np.array(ends)
-        self.ax_ = ax
-        self.figure_ = ax.figure
         return self
 
     @classmethod
@@ -306,35 +303,38 @@ class DensityDisplay:
         check_whole(method, "n_draws", n_draws, 1)
         check_seed(method, random_state)
         sorted_masses = checked_masses(method, masses)
-        check_estimator(method, estimator, ("sample",))
+        check_estimator(method, estimator, "sample")
         rows = numbers(method, X)
         n_features = rows.shape[1]
-        names = column_names(method, estimator, X)
-        if feature_names is not None:
-            names = given_names(method, feature_names, n_features)
-        shown = chosen(method, features, names, n_features)
+        names = checked_names(method, feature_names, estimator, X, n_features)
+        shown = checked_features(method, features, names, n_features)
         limits = checked_limits(method, limits, len(shown))
-        joint = n_features <= 2 and len(shown) == n_features
-        if joint:
-            check_estimator(method, estimator, ("score_samples", "sample"))
+        is_joint = n_features <= 2 and len(shown) == n_features
+        if is_joint:
+            check_estimator(method, estimator, "score_samples", "sample")
         draws = drawn(estimator.sample, n_draws, random_state)
         check_columns(method, draws.shape[1], n_features)
+        if names is None:
+            names = [f"feature {j}" for j in range(n_features)]
         display = cls(
             rows[:, shown],
-            draws[:, shown].astype(np.float64),
-            feature_names=[
-                f"feature {j}" if names is None else str(names[j]) for j in shown
-            ],
+            draws[:, shown],
+            feature_names=[str(names[j]) for j in shown],
             name=type(estimator).__name__ if name is None else name,
             limits=limits,
         )
-        if joint:
-
-            def log_density(points):
-                return estimator.score_samples(as_fitted(estimator, X, points))
-
-            score_grid(display, log_density, shown, grid_resolution)
-            if n_features == 2:
-                display.masses = sorted_masses
-                display.log_levels = levels(log_density(draws), sorted_masses)
+        if is_joint:
+            ends = limits_of(display)
+            display.grid = [
+                np.linspace(low, high, grid_resolution) for low, high in ends
+            ]
+            mesh = np.meshgrid(*display.grid)
+            # In the order of the features of the estimator.
+            points = np.column_stack([mesh[j].ravel() for j in np.argsort(shown)])
+            scores = scored(estimator, X, points)
+            display.log_density = scores.reshape(mesh[0].shape)
+        if is_joint and n_features == 2:
+            # A draw exceeds this level with the probability of the mass.
+            levels = np.quantile(scored(estimator, X, draws), 1.0 - sorted_masses)
+            display.masses, display.log_levels = sorted_masses, levels
         return display.plot(ax, **kwargs)

@@ -1,37 +1,32 @@
-"""How a density of one or two features is drawn, and the parts common to all panels."""
+"""Panels: densities, draws and data on matplotlib axes, which displays may share."""
+
+from functools import partial
 
 import numpy as np
 
 from skgen._lazy import lazy_module
-from skgen.display._layers import (
-    data_on,
-    legend_style,
-    mark_data,
-    mark_model,
-    models_on,
-    shows,
-)
 
 colors = lazy_module("matplotlib.colors", "A display")
 lines = lazy_module("matplotlib.lines", "A display")
 patches = lazy_module("matplotlib.patches", "A display")
 
+# Okabe and Ito (2008): distinct colours also with impaired colour vision.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
 MARGIN = 0.15  # of the range, on each side
 FAR = 0.005  # fraction of the draws on each side that may lie outside of the axes
 
 
-def limits(data, draws):
-    """Return the ends of a column's axis: all data, nearly all draws, and a margin."""
-    ends = np.quantile(draws, (FAR, 1.0 - FAR))
-    low, high = min(data.min(), ends[0]), max(data.max(), ends[1])
-    margin = MARGIN * (high - low) or 1.0  # a constant column needs some width
-    return low - margin, high + margin
-
-
-def heights(values, edges):
-    """Return a histogram as a density of all values, also of values outside of it."""
-    counts = np.histogram(values, edges)[0]
-    return counts / (values.size * np.diff(edges))
+def limits_of(display):
+    """Return the ends of the axes, (n_shown, 2): all data, and nearly all draws."""
+    if display.limits is not None:
+        return np.array(display.limits)
+    ends = np.quantile(display.draws, (FAR, 1.0 - FAR), axis=0)
+    low = np.minimum(display.data.min(axis=0), ends[0])
+    high = np.maximum(display.data.max(axis=0), ends[1])
+    margin = MARGIN * (high - low)
+    margin[margin == 0.0] = 1.0  # a constant column needs some width
+    return np.column_stack([low - margin, high + margin])
 
 
 def n_bins(n_samples):
@@ -53,6 +48,48 @@ def labels(display):
     return [f"feature {j}" for j in range(display.data.shape[1])]
 
 
+# -- models and data on an axes are marked: a further model takes another colour, and
+# -- the same data are drawn once
+
+
+def mark_model(artist, handle, label):
+    """Mark an artist as the picture of a model, with its legend entry."""
+    artist._skgen_model = handle, label
+
+
+def models_on(ax):
+    """Return the legend entries, (handle, label), of the models on an axes."""
+    marked = (getattr(artist, "_skgen_model", None) for artist in ax.get_children())
+    return [entry for entry in marked if entry is not None]
+
+
+def next_color(ax):
+    """Return the colour of the next model on an axes."""
+    return _COLORS[len(models_on(ax)) % len(_COLORS)]
+
+
+def data_on(ax):
+    """Return the legend entries, (artist, "data"), of the data on an axes."""
+    artists = ax.get_children()
+    return [(artist, "data") for artist in artists if hasattr(artist, "_skgen_data")]
+
+
+def _shows(ax, data):
+    """Return whether an axes shows this array of data already."""
+    return any(np.array_equal(artist._skgen_data, data) for artist, _ in data_on(ax))
+
+
+def legend(ax, entries, title, **where):
+    """Draw a legend of entries (handle, label)."""
+    handles, names = zip(*entries, strict=True)
+    style = {"fontsize": "small", "title_fontsize": "small", "alignment": "left"}
+    box = {"framealpha": 0.7, "edgecolor": "none"}
+    return ax.legend(handles, names, title=title, **style, **box, **where)
+
+
+# -- dots, histograms, curves and contours
+
+
 def points(ax, rows, color, **style):
     """Draw (n, 2) rows as dots, smaller and fainter the more there are."""
     size = float(np.clip(50.0 / np.sqrt(rows.shape[0]), 1.8, 4.0))
@@ -61,17 +98,23 @@ def points(ax, rows, color, **style):
     return ax.plot(*rows.T, "o", color=color, **style)[0]
 
 
-def data_points(ax, rows, shown, color):
-    """Draw the `shown` ones of (n, 2) rows of data, unless the axes has the rows."""
-    if not shows(ax, rows):
-        mark_data(points(ax, shown, color, label="data"), rows)
+def data_points(ax, rows, some, color):
+    """Draw some of (n, 2) rows of data, unless the axes shows the data."""
+    if not _shows(ax, rows):
+        points(ax, some, color, label="data")._skgen_data = rows
 
 
-def histogram(ax, data, edges, color):
-    """Draw a histogram of (n,) data, unless the axes has one of the same data."""
-    if not shows(ax, data):
+def histogram(ax, values, edges, **style):
+    """Draw a histogram as a density of all values, also of values outside of it."""
+    counts = np.histogram(values, edges)[0]
+    return ax.stairs(counts / (values.size * np.diff(edges)), edges, **style)
+
+
+def data_histogram(ax, values, edges, color):
+    """Draw a histogram of (n,) data, unless the axes shows the data."""
+    if not _shows(ax, values):
         style = {"fill": True, "color": color, "alpha": 0.35, "label": "data"}
-        mark_data(ax.stairs(heights(data, edges), edges, **style), data)
+        histogram(ax, values, edges, **style)._skgen_data = values
 
 
 def tints(color, strengths):
@@ -82,19 +125,17 @@ def tints(color, strengths):
 
 def curve(ax, display, label, color, data_color, show_data):
     """Draw the density of one feature over a histogram; return the line."""
-    grid = display.grid[0]
+    grid, label = display.grid[0], label or "density"
     if show_data:
         data = display.data[:, 0]
         ends = data.min(), data.max()
         if display.limits is not None:
-            ends = max(ends[0], grid[0]), min(ends[1], grid[-1])
+            ends = np.clip(ends, grid[0], grid[-1])
         if ends[0] >= ends[1]:
             ends = grid[0], grid[-1]
         edges = np.linspace(*ends, n_bins(data.size) + 1)
-        histogram(ax, data, edges, data_color)
-    label = label or "density"
-    density = np.exp(display.log_density)
-    line = ax.plot(grid, density, color=color, label=label)[0]
+        data_histogram(ax, data, edges, data_color)
+    line = ax.plot(grid, np.exp(display.log_density), color=color, label=label)[0]
     mark_model(line, line, label)
     # The limits of the axes may grow with a second model.
     line.sticky_edges.y.append(0.0)
@@ -113,35 +154,33 @@ def contours(ax, display, label, color, data_color, show_data, fill):
     others = models_on(ax)
     # From the largest region to the smallest; equal levels have the same region.
     levels, first = np.unique(display.log_levels, return_index=True)
-    masses = np.asarray(display.masses)[first]
+    masses = [f"{100 * mass:.4g}" for mass in np.asarray(display.masses)[first]]
     # A line must be darker than an area to be seen.
     ends = (0.25, 0.85) if fill else (0.5, 1.0)
     strengths = np.linspace(*ends, levels.size) if levels.size > 1 else np.mean(ends)
     shades = tints(color, strengths)
+    sample = patches.Patch if fill else partial(lines.Line2D, [], [])
+    entries = [
+        (sample(color=shade), f"densest {mass} %")
+        for mass, shade in zip(masses[::-1], shades[::-1], strict=True)
+    ]
+    entry = entries[0][0], f"{label or 'density'} ({', '.join(masses[::-1])} %)"
     # matplotlib cannot interpolate between a number and -inf.
     finite = np.isfinite(levels)
     floor = levels[finite].min(initial=0.0) - 100.0
     surface = np.maximum(display.log_density, floor)
     reached = finite & (levels < surface.max())
-    handles = [
-        patches.Patch(color=shade, label=f"densest {100 * mass:.4g} %")
-        if fill
-        else lines.Line2D([], [], color=shade, label=f"densest {100 * mass:.4g} %")
-        for mass, shade in zip(masses[::-1], shades[::-1], strict=True)
-    ]
-    listed = ", ".join(f"{100 * mass:.4g}" for mass in masses[::-1])
-    entry = handles[0], f"{label or 'density'} ({listed} %)"
     drawn = None
     if reached.any():
-        options = {"levels": levels[reached], "colors": shades[reached]}
+        draw, style = ax.contour, {"linewidths": 1.5}
         if fill:
-            drawn = ax.contourf(x, y, surface, extend="max", **options)
-        else:
-            drawn = ax.contour(x, y, surface, linewidths=1.5, **options)
+            draw, style = ax.contourf, {"extend": "max"}
+        style |= {"levels": levels[reached], "colors": shades[reached]}
+        drawn = draw(x, y, surface, **style)
         mark_model(drawn, *entry)
     if show_data:
-        n_dots = display.draws.shape[0]
-        data_points(ax, display.data, some_rows(display.data, n_dots), data_color)
+        some = some_rows(display.data, display.draws.shape[0])
+        data_points(ax, display.data, some, data_color)
     # The axes show the whole grid, and the grids of other models on them.
     ax.update_datalim([(x[0], y[0]), (x[-1], y[-1])])
     ax.margins(0.0)
@@ -150,17 +189,9 @@ def contours(ax, display, label, color, data_color, show_data, fill):
     names = labels(display)
     ax.set(xlabel=names[0], ylabel=names[1])
     if others:
-        handles, names = zip(*others, entry, strict=True)
-        label = "densest regions"
-    else:
-        names = [handle.get_label() for handle in handles]
-    data = data_on(ax)[:1]
-    ax.legend(
-        handles=[*handles, *data],
-        labels=[*names, *(["data"] * len(data))],
-        loc=_emptiest_corner(ax, np.vstack([display.data, display.draws])),
-        **legend_style(label),
-    )
+        entries, label = [*others, entry], "densest regions"
+    where = _emptiest_corner(ax, np.vstack([display.data, display.draws]))
+    legend(ax, [*entries, *data_on(ax)[:1]], label, loc=where)
     return drawn
 
 

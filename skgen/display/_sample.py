@@ -6,9 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from skgen._checks import Described, is_integer, wrong_argument
 from skgen._lazy import lazy_module
 from skgen._typing import FloatArray, MatrixLike, RandomState
-from skgen.display._estimators import (
+from skgen.display._arguments import (
     check_columns,
     check_estimator,
     check_matplotlib,
@@ -17,20 +18,13 @@ from skgen.display._estimators import (
     drawn,
     numbers,
 )
-from skgen.display._page import (
-    BORDER,
-    check_product,
-    checked_shape,
-    colours,
-    contrast,
-    page_of,
-)
 
 matplotlib = lazy_module("matplotlib", "SampleDisplay.plot")
 pyplot = lazy_module("matplotlib.pyplot", "SampleDisplay.plot")
 
 _WIDTH, _MAX_HEIGHT = 6.4, 9.0  # of a figure, in inches
 _ROW_LABELS, _TITLE = 1.2, 0.35  # room for text, in inches
+_BORDER = 0.85  # grey, between images
 
 
 class SampleDisplay:
@@ -150,29 +144,25 @@ class SampleDisplay:
             If matplotlib is not installed.
         """
         check_matplotlib("SampleDisplay.plot")
-        page, n_rows = page_of(self)
+        page, n_rows = self._page()
         if ax is None:
             width = _WIDTH - (0.1 if self.reconstructions is None else _ROW_LABELS)
             height = width * page.shape[0] / page.shape[1]
             size = _WIDTH, min(height + _TITLE, _MAX_HEIGHT)
             # Not "constrained", which cuts labels beside an image.
             ax = pyplot.subplots(figsize=size, layout="compressed")[1]
-        low, high = contrast(self.images)
-        vmin = low if vmin is None else vmin
-        vmax = high if vmax is None else vmax
-        self.clim_ = float(vmin), float(vmax)
+        low, high = _contrast(self.images)
+        vmin = float(low if vmin is None else vmin)
+        vmax = float(high if vmax is None else vmax)
+        self.clim_ = vmin, vmax
         if page.ndim == 3:
-            page = colours(page, vmin, vmax)
-            self.image_ = ax.imshow(page, interpolation="nearest")
+            scaled = np.clip((page - vmin) / (vmax - vmin or 1.0), 0.0, 1.0)
+            self.image_ = ax.imshow(np.where(np.isnan(page), _BORDER, scaled))
         else:
-            cmap = matplotlib.colormaps.get_cmap(cmap).with_extremes(bad=str(BORDER))
-            self.image_ = ax.imshow(
-                np.ma.masked_invalid(page),
-                cmap=cmap,
-                vmin=vmin,
-                vmax=vmax,
-                interpolation="nearest",
-            )
+            cmap = matplotlib.colormaps.get_cmap(cmap).with_extremes(bad=str(_BORDER))
+            page = np.ma.masked_invalid(page)
+            self.image_ = ax.imshow(page, cmap=cmap, vmin=vmin, vmax=vmax)
+        self.image_.set_interpolation("nearest")
         ax.set(xticks=[], yticks=[])
         ax.spines[:].set_visible(False)
         if self.reconstructions is not None:
@@ -190,6 +180,27 @@ class SampleDisplay:
         self.ax_ = ax
         self.figure_ = ax.figure
         return self
+
+    def _page(self):
+        """Return a page with NaN between images, and its number of rows of images."""
+        groups = [self.images]
+        if self.reconstructions is not None:
+            groups.append(self.reconstructions)
+        images = np.stack(groups, axis=1, dtype=np.float64)  # (n, n_groups, ...)
+        images = images.reshape(*images.shape[:2], -1, *images.shape[-2:])
+        n, n_groups, n_channels, h, w = images.shape
+        n_columns = min(n, self.n_columns)
+        n_rows = -(-n // n_columns)
+        shape = n_rows * n_columns, n_groups, n_channels, h + 1, w + 1
+        places = np.full(shape, np.nan)
+        places[:n, ..., 1:, 1:] = images
+        places = places.reshape(n_rows, n_columns, *shape[1:])
+        # (row, group, pixel row), (column, pixel column), channel
+        places = places.transpose(0, 2, 4, 1, 5, 3)
+        n_rows *= n_groups
+        page = places.reshape(n_rows * (h + 1), n_columns * (w + 1), n_channels)
+        page = np.pad(page, [(0, 1), (0, 1), (0, 0)], constant_values=np.nan)
+        return page[..., 0] if n_channels == 1 else page, n_rows
 
     @classmethod
     def from_estimator(
@@ -268,30 +279,59 @@ class SampleDisplay:
         """
         method = f"{cls.__name__}.from_estimator"
         check_matplotlib(method)
-        shape = checked_shape(method, image_shape)
+        shape = _checked_shape(method, image_shape)
         check_whole(method, "n_images", n_images, 1)
         check_whole(method, "n_columns", n_columns, 1)
         check_seed(method, random_state)
         reconstructions = None
         if X is not None:
-            check_estimator(method, estimator, ("transform", "inverse_transform"))
+            check_estimator(method, estimator, "transform", "inverse_transform")
             rows = numbers(method, X)[:n_images]
-            check_product(method, image_shape, rows)
+            _check_product(method, shape, rows)
             codes = estimator.transform(X[:n_images])
             reconstructions = np.asarray(estimator.inverse_transform(codes))
             check_columns(method, reconstructions.shape[1], rows.shape[1])
             reconstructions = reconstructions.reshape(-1, *shape)
         elif noise:
-            check_estimator(method, estimator, ("sample",))
+            check_estimator(method, estimator, "sample")
             rows = drawn(estimator.sample, n_images, random_state)
         else:
-            check_estimator(method, estimator, ("sample_latent", "inverse_transform"))
+            check_estimator(method, estimator, "sample_latent", "inverse_transform")
             codes = drawn(estimator.sample_latent, n_images, random_state)
             rows = np.asarray(estimator.inverse_transform(codes))
-        check_product(method, image_shape, rows)
+        _check_product(method, shape, rows)
         display = cls(
             rows.reshape(-1, *shape),
             reconstructions=reconstructions,
             n_columns=n_columns,
         )
         return display.plot(ax, cmap=cmap, vmin=vmin, vmax=vmax)
+
+
+def _contrast(images):
+    """Return the values of the first and of the last colour of a page of images."""
+    low, high = np.quantile(images, (0.01, 0.99))
+    if low == high:
+        return images.min(), images.max()
+    # Ink on paper: small negative values are noise, or errors of a linear map, of empty
+    # pixels, which would be grey if the scale began at the lowest value.
+    return 0.0 if -0.4 * high <= low < 0.0 else low, high
+
+
+def _checked_shape(method, image_shape):
+    """Return the shape of one image as a tuple."""
+    shape = tuple(image_shape) if np.iterable(image_shape) else ()
+    whole = all(is_integer(side, 1) for side in shape)
+    if not whole or len(shape) not in (2, 3) or shape[:-2] not in ((), (1,), (3,)):
+        rule = "(height, width) or (channels, height, width), ints of at least 1 with "
+        rule += "1 or 3 channels"
+        raise wrong_argument(method, "image_shape", rule, image_shape)
+    return shape
+
+
+def _check_product(method, shape, rows):
+    """Raise unless an image has one pixel for each feature of the rows."""
+    n_features = rows.shape[1]
+    if np.prod(shape) != n_features:
+        rule = f"the shape of an image of {n_features} pixels, one for each feature"
+        raise wrong_argument(method, "image_shape", rule, Described(shape))

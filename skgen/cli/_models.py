@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen
 from skgen._lazy import is_installed, missing_package
+from skgen.cli._files import count
 from skgen.compose import make_generative_pipeline
 from skgen.kde import GaussianKDE
 from skgen.kde._bandwidth import scott_factor
@@ -54,24 +55,6 @@ class Candidate:
     ours: bool = True
 
 
-class Standardised:
-    """A scikit-learn density of standardised columns, scored in the data's units."""
-
-    # One bandwidth, and one `reg_covar`, for all columns needs columns of one scale.
-
-    def __init__(self, density):
-        self.density = density
-
-    def fit(self, X):
-        self.scaler = StandardScaler().fit(X)
-        self.density.fit(self.scaler.transform(X))
-        return self
-
-    def score_samples(self, X):
-        log_density = self.density.score_samples(self.scaler.transform(X))
-        return log_density - np.log(self.scaler.scale_).sum()
-
-
 def most_components(n_rows, n_columns):
     """Return the maximum number of components of a mixture of this size of data."""
     # A full covariance needs d + 1 rows to be regular, and some five times more to be
@@ -87,6 +70,20 @@ def principal_components(n_rows, n_columns):
     return sorted({min(max(2, k), n_rows // _ROWS_PER_COMPONENT) for k in thirds})
 
 
+def mixture_sizes(n_components, n_rows, n_columns):
+    """Return the number of components of mixtures, in words."""
+    most = min(n_components, most_components(n_rows, n_columns))
+    few = " (more need more rows)" if most < n_components else ""
+    words = f"mixtures of up to {count(most, 'component')}{few}"
+    after_pca = [
+        min(n_components, most_components(n_rows, k))
+        for k in principal_components(n_rows, n_columns)
+    ]
+    if max(after_pca, default=0) > most:
+        words += f", up to {after_pca[0]} after PCA"
+    return words
+
+
 def epochs(n_rows):
     """Return the number of epochs of neural models on this number of rows."""
     # Autoencoders take batches of a fortieth of the rows, within 16 and 128.
@@ -100,18 +97,25 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
 
     A model left out is text: its name, with the reason in brackets.
     """
-    K = min(n_components, most_components(n_rows, n_columns))
-    seed, left_out = random_state, []
+    K, seed = min(n_components, most_components(n_rows, n_columns)), random_state
+    kde = Candidate("GaussianKDE()", lambda X: GaussianKDE())
     models = [
-        Candidate("GaussianKDE()", lambda X: GaussianKDE()),
+        kde,
         Candidate("GaussianKDE('likelihood')", lambda X: GaussianKDE("likelihood")),
-        Candidate("GaussianKDE(h)", lambda X: GaussianKDE(_scott_bandwidth(X))),
+        Candidate(
+            "GaussianKDE(h)",
+            lambda X: _standardised(GaussianKDE(scott_factor(*X.shape))),
+        ),
         *(_mixture(k, seed) for k in sorted({1, max(1, round(K / 3)), K})),
-        Candidate(f"EMGaussianMixture({K}, s)", _from_kmeans(K, seed)),
+        Candidate(
+            f"EMGaussianMixture({K}, s)",
+            lambda X: _from_kmeans(EMGaussianMixture, X, K, seed),
+        ),
     ]
-    sizes = principal_components(n_rows, n_columns)
+    sizes, left_out = principal_components(n_rows, n_columns), []
     for k in sizes:
-        models += _pipelines(k, min(n_components, most_components(n_rows, k)), seed)
+        mixture = _mixture(min(n_components, most_components(n_rows, k)), seed)
+        models += [_after_pca(k, density, seed) for density in (kde, mixture)]
     if not sizes:
         few = "columns" if n_columns < _PCA_COLUMNS else "rows"
         left_out.append(f"pipelines with PCA (too few {few})")
@@ -123,8 +127,9 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     else:
         models.append(_by_gradient(n_rows, n_columns, K, n_components, seed))
         if n_rows >= _NETWORK_ROWS and n_columns >= _NETWORK_COLUMNS:
-            n_latent = min(_MAX_LATENT, n_columns // 2)
-            models += _networks(n_latent, epochs(n_rows), seed)
+            k = min(_MAX_LATENT, n_columns // 2)
+            kinds = skgen.AutoEncoder, skgen.VAE, skgen.SWAE
+            models += [_network(kind, k, epochs(n_rows), seed) for kind in kinds]
         else:
             few = "columns" if n_columns < _NETWORK_COLUMNS else "rows"
             left_out.append(f"AutoEncoder, VAE, SWAE (too few {few})")
@@ -155,107 +160,6 @@ def legend(models, n_rows):
     return "\n".join(lines)
 
 
-def _by_gradient(n_rows, n_columns, K, n_components, random_state):
-    """Return SGDGaussianMixture with K components; with low rank for many columns."""
-    # Imported here, before any fit is timed.
-    mixture = skgen.SGDGaussianMixture
-    given = {"max_epochs": epochs(n_rows), "random_state": random_state}
-    if n_columns < _LOW_RANK_COLUMNS:
-        return Candidate(f"SGDGaussianMixture({K})", lambda X: mixture(K, **given))
-    rank = min(_MAX_RANK, n_columns // 4)
-    # A component has `rank` loadings, a mean and a variance for each column.
-    K = max(1, min(n_components, n_rows // (_ROWS_PER_PARAMETER * (rank + 2))))
-    return Candidate(
-        f"SGDGaussianMixture({K}, rank {rank})",
-        lambda X: mixture(K, covariance_type="lowrank", rank=rank, **given),
-    )
-
-
-def _from_kmeans(n_components, random_state):
-    """Return a function that builds a mixture with a start from k-means clusters."""
-
-    def build(X):
-        weights, means, precisions, scaler = _kmeans_start(
-            X, n_components, random_state
-        )
-        return EMGaussianMixture(
-            weights.size,
-            weights_init=weights,
-            means_init=scaler.inverse_transform(means),
-            precisions_init=precisions / np.outer(scaler.scale_, scaler.scale_),
-            reg_covar=_PAIRED_FLOOR,
-        )
-
-    return build
-
-
-def _of_scikit_learn(n_components, random_state):
-    """Return the models of scikit-learn."""
-
-    def from_kmeans(X):
-        weights, means, precisions, _ = _kmeans_start(X, n_components, random_state)
-        return Standardised(
-            GaussianMixture(
-                weights.size,
-                weights_init=weights,
-                means_init=means,
-                precisions_init=precisions,
-                reg_covar=_PAIRED_FLOOR,
-            )
-        )
-
-    def from_its_own(X):
-        return Standardised(GaussianMixture(n_components, random_state=random_state))
-
-    return [
-        Candidate(
-            "sklearn KernelDensity(h)",
-            # One leaf: the sums of a larger tree can be wrong by tens of nats.
-            lambda X: Standardised(
-                KernelDensity(bandwidth="scott", leaf_size=X.shape[0])
-            ),
-            ours=False,
-        ),
-        Candidate(f"sklearn GaussianMixture({n_components})", from_its_own, ours=False),
-        Candidate(
-            f"sklearn GaussianMixture({n_components}, s)", from_kmeans, ours=False
-        ),
-    ]
-
-
-def _pipelines(n_principal, n_components, random_state):
-    """Return pipelines of PCA and a density, scored in the data's units."""
-
-    def pipeline(density):
-        return make_generative_pipeline(StandardScaler(), PCA(n_principal), density)
-
-    return [
-        Candidate(
-            f"PCA({n_principal}) + GaussianKDE()", lambda X: pipeline(GaussianKDE())
-        ),
-        Candidate(
-            f"PCA({n_principal}) + EMGaussianMixture({n_components})",
-            lambda X: pipeline(
-                EMGaussianMixture(n_components, random_state=random_state)
-            ),
-        ),
-    ]
-
-
-def _networks(n_latent, max_epochs, random_state):
-    """Return the autoencoders, with a shorter training than by default."""
-
-    def candidate(kind):
-        return Candidate(
-            f"{kind.__name__}({n_latent})",
-            lambda X: kind(
-                n_latent, max_epochs=max_epochs, lr=_RATE, random_state=random_state
-            ),
-        )
-
-    return [candidate(kind) for kind in (skgen.AutoEncoder, skgen.VAE, skgen.SWAE)]
-
-
 def _mixture(n_components, random_state):
     """Return a mixture with its default initialisation."""
     return Candidate(
@@ -264,17 +168,63 @@ def _mixture(n_components, random_state):
     )
 
 
-def _scott_bandwidth(X):
-    """Return the (d,) bandwidths of KernelDensity("scott") on standardised columns."""
-    # The scale of a constant column is 1, as in StandardScaler.
-    scale = StandardScaler().fit(X).scale_
-    return scale * scott_factor(*X.shape)
+def _after_pca(n_principal, density, random_state):
+    """Return a pipeline of PCA and a density, scored in the data's units."""
+    pca = PCA(n_principal, random_state=random_state)
+    return Candidate(
+        f"PCA({n_principal}) + {density.label}",
+        lambda X: _standardised(pca, density.build(X)),
+    )
 
 
-def _kmeans_start(X, n_components, random_state):
-    """Return weights, means and precisions of k-means on scaled rows, and a scaler."""
-    scaler = StandardScaler().fit(X)
-    Z = scaler.transform(X)
+def _by_gradient(n_rows, n_columns, K, n_components, random_state):
+    """Return SGDGaussianMixture with K components; with low rank for many columns."""
+    given = {"max_epochs": epochs(n_rows), "random_state": random_state}
+    label = f"SGDGaussianMixture({K})"
+    if n_columns >= _LOW_RANK_COLUMNS:
+        rank = min(_MAX_RANK, n_columns // 4)
+        # A component has `rank` loadings, a mean and a variance for each column.
+        K = max(1, min(n_components, n_rows // (_ROWS_PER_PARAMETER * (rank + 2))))
+        given |= {"covariance_type": "lowrank", "rank": rank}
+        label = f"SGDGaussianMixture({K}, rank {rank})"
+    mixture = skgen.SGDGaussianMixture  # imported before any fit is timed
+    return Candidate(label, lambda X: mixture(K, **given))
+
+
+def _network(kind, n_latent, max_epochs, random_state):
+    """Return an autoencoder, with a shorter training than by default."""
+    given = {"max_epochs": max_epochs, "lr": _RATE, "random_state": random_state}
+    return Candidate(f"{kind.__name__}({n_latent})", lambda X: kind(n_latent, **given))
+
+
+def _of_scikit_learn(K, random_state):
+    """Return the models of scikit-learn, which have one length for all columns."""
+    builders = {
+        # One leaf: the sums of a larger tree can be wrong by tens of nats.
+        "KernelDensity(h)": lambda X: _standardised(
+            KernelDensity(bandwidth="scott", leaf_size=X.shape[0])
+        ),
+        f"GaussianMixture({K})": lambda X: _standardised(
+            GaussianMixture(K, random_state=random_state)
+        ),
+        f"GaussianMixture({K}, s)": lambda X: _from_kmeans(
+            GaussianMixture, X, K, random_state
+        ),
+    }
+    return [
+        Candidate(f"sklearn {label}", build, ours=False)
+        for label, build in builders.items()
+    ]
+
+
+def _standardised(*steps):
+    """Return a density of standardised columns, scored in the data's units."""
+    return make_generative_pipeline(StandardScaler(), *steps)
+
+
+def _from_kmeans(mixture, X, n_components, random_state):
+    """Return a mixture of standardised columns that starts from k-means clusters."""
+    Z = StandardScaler().fit_transform(X)
     kmeans = KMeans(n_components, n_init=1, random_state=random_state)
     # There may be fewer clusters than `n_components`, if there are fewer distinct rows.
     _, labels, counts = np.unique(
@@ -286,5 +236,12 @@ def _kmeans_start(X, n_components, random_state):
     covariance = within.T @ within / Z.shape[0] + 1e-6 * np.eye(Z.shape[1])
     precision = np.linalg.inv(covariance)
     precision = (precision + precision.T) / 2  # exactly symmetric
-    precisions = np.broadcast_to(precision, (counts.size, *covariance.shape))
-    return counts / counts.sum(), means, precisions, scaler
+    return _standardised(
+        mixture(
+            counts.size,
+            weights_init=counts / counts.sum(),
+            means_init=means,
+            precisions_init=np.tile(precision, (counts.size, 1, 1)),
+            reg_covar=_PAIRED_FLOOR,
+        )
+    )

@@ -1,0 +1,256 @@
+"""The table that models are compared on: the digits, or a delimited text file."""
+
+import csv
+import gzip
+import re
+import warnings
+import zlib
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from skgen._checks import LARGEST
+from skgen._dequantize import column_step, dequantize, list_columns
+from skgen._lazy import lazy_module
+from skgen.cli._files import LEAST_ROWS, CommandError, count, require
+
+pandas = lazy_module("pandas", "Reading a table")
+
+# A column in which at least this fraction of the entries are numbers is numeric, and
+# text in it is an error. Other columns with text are left out.
+_NUMERIC_FRACTION = 0.5
+
+_DELIMITERS = ",;\t|"
+
+
+@dataclass
+class Table:
+    """Rows to compare models on, and notes on how they were obtained."""
+
+    X: np.ndarray  # (n, d)
+    names: list
+    notes: list = field(default_factory=list)
+    grids: dict = field(default_factory=dict)  # column -> (origin, step, decimals)
+    pixels: object = None  # maps (n, d) rows to (n, height, width) images, if they are
+
+    def to_grid(self, X):
+        """Return the columns of rows by name; round dequantised ones to their grid."""
+        columns = list(X.T)
+        for j, (origin, step, decimals) in self.grids.items():
+            column = origin + step * np.round((columns[j] - origin) / step)
+            if decimals is not None:
+                column = np.round(column, decimals)
+            fits = decimals == 0 and np.abs(column).max() < 2**53
+            columns[j] = column.astype(np.int64) if fits else column
+        return dict(zip(self.names, columns, strict=True))
+
+    def thinned(self, n_rows, rng):
+        """Return the table with at most `n_rows` random rows; 0 keeps all rows."""
+        n = self.X.shape[0]
+        if n_rows == 0 or n <= n_rows:
+            return self
+        rows = np.sort(rng.choice(n, n_rows, replace=False))
+        note = f"compared on {n_rows:,} of {n:,} rows, at random (--rows 0 takes all)"
+        return replace(self, X=self.X[rows], notes=[*self.notes, note])
+
+    def without_ties(self, random_state):
+        """Return the table with tied columns dequantised, and their grids noted."""
+        steps = [column_step(column) for column in self.X.T]
+        tied = [j for j, (step, _) in enumerate(steps) if step > 0]
+        if not tied:
+            return self
+        origins = self.X.min(axis=0)
+        grids = {
+            j: (origins[j], steps[j][0], _decimals(origins[j], steps[j][0]))
+            for j in tied
+            if steps[j][1]  # the values lie on a grid
+        }
+        named = zip(self.names, steps, strict=True)
+        names = [f"{name} by {step:.4g}" for name, (step, _) in named]
+        note = (
+            "noise of one step for columns with ties: "
+            f"{list_columns(tied, names)} (--no-dequantize adds no noise)"
+        )
+        X = dequantize(self.X, random_state=random_state)
+        return replace(self, X=X, grids=grids, notes=[*self.notes, note])
+
+
+def _decimals(origin, step):
+    """Return the number of decimals of the values of a grid; None if above six."""
+    for decimals in range(7):
+        if round(step, decimals) == step and round(origin, decimals) == origin:
+            return decimals
+    return None
+
+
+def digits_table(random_state):
+    """Return the pixels of scikit-learn's digits, dequantised."""
+    digits = load_digits()
+    varies = np.ptp(digits.data, axis=0) > 0  # (64,)
+
+    def pixels(X):
+        images = np.zeros((X.shape[0], varies.size))  # constant pixels are white
+        images[:, varies] = X
+        return images.reshape(-1, 8, 8)
+
+    names = [digits.feature_names[j] for j in np.flatnonzero(varies)]
+    table = Table(digits.data[:, varies], names, pixels=pixels)
+    note = (
+        f"scikit-learn's digits: {digits.data.shape[0]:,} images of 8 x 8 pixels, "
+        f"dequantised, without {count((~varies).sum(), 'constant pixel')}"
+    )
+    return replace(table.without_ties(random_state), notes=[note])
+
+
+def read_table(path):
+    """Return the numeric columns of a delimited text file, without blanks."""
+    frame, notes = _read_frame(path)
+    if frame.shape[0] == 0:
+        raise CommandError(f"{path} has no rows.")
+    kept, left_out = {}, []
+    for name, column in frame.items():
+        numbers = pandas.to_numeric(column, errors="coerce").astype(np.float64)
+        reason = _why_not(column, numbers, f"the column {name!r} of {path}")
+        if reason is None:
+            kept[name] = numbers
+        else:
+            left_out.append(f"{name} ({reason})")
+    frame = pandas.DataFrame(kept, index=frame.index)
+    if kept:
+        frame, more = _complete_rows(frame, path)
+        notes += more
+    constant = frame.min() == frame.max()
+    left_out += [f"{name} (constant)" for name in frame.columns[constant]]
+    frame = frame.loc[:, ~constant]
+    if left_out:
+        left_out = ["left out: " + ", ".join(left_out)]
+    if frame.shape[1] == 0:
+        because = f" ({left_out[0]})" if left_out else ""
+        raise CommandError(f"{path} has no numeric column that varies{because}.")
+    for name, largest in frame.abs().max().items():
+        if largest > LARGEST:
+            raise CommandError(
+                f"the column {name!r} of {path} must lie within {LARGEST:g} of 0. It "
+                f"reaches {largest:g}. Rescale it."
+            )
+    X, names = frame.to_numpy(), list(frame.columns)
+    counted = f"{count(X.shape[0], 'row')}, {count(X.shape[1], 'numeric column')}"
+    return Table(X, names, [f"{path}: {counted}", *notes, *left_out])
+
+
+def _read_frame(path):
+    """Return the file as a dataframe, and a list of notes on how it was read."""
+    require("pandas", "Reading a table")
+    if Path(path).is_dir():
+        raise CommandError(f"{path} is a folder, not a table.")
+    if not Path(path).is_file():
+        raise CommandError(f"there is no file {path}.")
+    try:
+        delimiter, names, values = _first_lines(path)
+        if any(value.strip() for value in values[len(names) :]):
+            raise CommandError(
+                f"the first row of {path} has {count(len(values), 'field')}, but its "
+                f"header has {count(len(names), 'name')}."
+            )
+        has_header = not names or not all(map(_is_number, names))
+        commas = any(re.fullmatch(r"\s*[-+]?\d+,\d+\s*", value) for value in values)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            frame = pandas.read_csv(
+                path,
+                sep=delimiter,
+                decimal="," if commas and delimiter == ";" else ".",
+                header=0 if has_header else None,
+                index_col=False,
+                encoding="utf-8-sig",
+                low_memory=False,
+            )
+    except pandas.errors.EmptyDataError:
+        raise CommandError(f"{path} is empty.") from None
+    except UnicodeDecodeError:
+        raise CommandError(
+            f"{path} is not text in UTF-8: save it as a UTF-8 table."
+        ) from None
+    except (
+        *(csv.Error, OSError, EOFError, zlib.error),  # csv and gzip
+        *(pandas.errors.ParserError, pandas.errors.ParserWarning),
+    ) as error:
+        reason = " ".join(str(error).split())
+        raise CommandError(f"{path} cannot be read as a table: {reason}") from None
+    if not has_header:
+        frame.columns = [f"column{j}" for j in range(frame.shape[1])]
+        return frame, ["no header: the first line holds numbers and is read as a row"]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        return frame, [f"columns with the same name are numbered: {', '.join(doubles)}"]
+    return frame, []
+
+
+def _first_lines(path):
+    """Return the delimiter, the column names and the first row, all as text."""
+    opener = gzip.open if Path(path).suffix.lower() == ".gz" else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
+        header = next((line for line in file if line.strip()), "")
+        # csv.Sniffer fails for a table of one column.
+        delimiter = max(_DELIMITERS, key=lambda mark: (header.count(mark), mark == ","))
+        file.seek(0)
+        filled = (row for row in csv.reader(file, delimiter=delimiter) if any(row))
+        names, values = [*islice(filled, 2), [], []][:2]
+    return delimiter, names, values
+
+
+def _is_number(text):
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _why_not(column, numbers, what):
+    """Return why a column is left out; None if not. Raise for text among numbers.
+
+    `numbers` are the (n,) entries as floats, NaN for text and blanks.
+    """
+    if pandas.api.types.infer_dtype(column) == "boolean":
+        return "true or false"
+    if column.isna().all():
+        return "empty"
+    text = np.flatnonzero(column.notna() & numbers.isna())
+    infinite = np.flatnonzero(np.isinf(numbers))
+    if text.size and numbers.notna().sum() < _NUMERIC_FRACTION * numbers.size:
+        return f"text: {str(column.iloc[text[0]])[:20]!r}"
+    if text.size:
+        raise CommandError(
+            f"{what} has text among its numbers: {column.iloc[text[0]]!r} in row "
+            f"{text[0] + 1} below the header."
+        )
+    if infinite.size:
+        raise CommandError(
+            f"{what} has an infinity, in row {infinite[0] + 1} below the header."
+        )
+    # 0, 1, 2, ... or 1, 2, 3, ...
+    if numbers.size > 2 and numbers[0] in (0, 1) and (np.diff(numbers) == 1).all():
+        return "numbers the rows"
+    return None
+
+
+def _complete_rows(frame, path):
+    """Return the rows without blanks, and a note on the dropped rows in a list."""
+    complete = frame.notna().all(axis=1)
+    n_dropped, notes = int((~complete).sum()), []
+    if n_dropped:
+        most = frame.isna().sum().idxmax()
+        blanks = f"{count(n_dropped, 'row')} with blanks, most of them in {most}"
+        notes = [f"left out: {blanks}"]
+    frame = frame[complete]
+    if frame.shape[0] < LEAST_ROWS:
+        raise CommandError(
+            f"{path} must have at least {LEAST_ROWS} rows without blanks, so that "
+            f"some can be held out. It has {count(frame.shape[0], 'row')}."
+            + (f" Left out: {blanks}." if n_dropped else "")
+        )
+    return frame, notes
