@@ -134,7 +134,7 @@ class Persistent:
 
     def _loaded(self):
         """Complete the attributes after loading."""
-        # Parameters that versions later than that of the file have added.
+        # Parameters that were added to the class after the file was saved.
         for name, parameter in inspect.signature(type(self)).parameters.items():
             vars(self).setdefault(name, parameter.default)
         requests = vars(self).get(_ROUTING)

@@ -331,7 +331,7 @@ def test_a_component_with_next_to_no_rows_gets_the_weight_0(kind, rng):
 
 
 @every_type
-def test_shares_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
+def test_responsibilities_of_weighted_rows_are_those_of_repeated_ones(kind, rng):
     X, r = rng.standard_normal((40, D)), rng.dirichlet(np.ones(K), size=40)
     times = rng.randint(1, 4, size=40)
     rest = OF_D[kind], 0.0, np.zeros(D, dtype=bool)
@@ -353,10 +353,10 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
     labels, weights = np.repeat(np.arange(D), 40), np.ones(3 * 40)
     problem = Problem(X, weights, OF_D[kind], 0.0, np.zeros(D, dtype=bool))
 
-    def shares(rows):
+    def given(rows):
         return np.eye(K)[labels[rows]]
 
-    found = problem.from_responsibilities(shares, K)
+    found = problem.from_responsibilities(given, K)
     assert found.weights[3] == 0
     assert (found.means[3] == 0).all()  # where it was
     full = np.stack([np.cov(X[labels == k].T, ddof=0) for k in range(D)])
@@ -371,7 +371,7 @@ def test_moments_are_taken_again_about_means_that_moved_far(kind, rng):
         kind, np.full(K, 1 / K), np.zeros((K, D)), np.tile(np.eye(D), (K, 1, 1))
     )
     pass_ = Pass(unit, problem.family, NUMPY, 0.0)
-    rough = pass_.statistics(pass_.sums_of(NumPyRows(X, weights), shares))
+    rough = pass_.statistics(pass_.sums_of(NumPyRows(X, weights), given))
     rough = maximise(rough, unit, problem.family)[0].covariances
     assert np.abs(rough - found.covariances)[:3].max() > 1e-18
 

@@ -22,12 +22,12 @@ from skgen import (
 from skgen.mixture import _module as formulas
 from skgen.mixture._backend import NUMPY
 from skgen.mixture._initialize import first_values, low_rank_of
-from skgen.mixture._lowrank import ALL_COVARIANCES, covariance_of
+from skgen.mixture._lowrank import ALL_COVARIANCES
 
 every_type = pytest.mark.parametrize("kind", [*TYPES, "lowrank"])
 every_module = pytest.mark.parametrize("kind", [*TYPES, "block", "lowrank"])
 K, D, R = 3, 4, 2
-MASK = covariance_of("block", ((0, 2), (1, 3))).mask()
+MASK = ALL_COVARIANCES["block"].of(((0, 2), (1, 3))).mask()
 
 
 def some_values(kind, rng, spread=1.0, width=1.0):

@@ -83,7 +83,7 @@ def test_a_step_is_that_of_a_plain_loop(covariance_type):
     np.testing.assert_allclose(mixture.means_, means, rtol=1e-9)
     np.testing.assert_allclose(mixture.covariances_, expected, rtol=1e-8, atol=1e-12)
     assert mixture.lower_bound_ == mixture.lower_bounds_[-1] == pytest.approx(before)
-    assert covariance is mixture._covariance
+    assert covariance == mixture._covariance
 
 
 @every_type
