@@ -188,6 +188,7 @@ def test_data_types_of_dataframes(types):
     assert_allclose(answer.compute(), expected, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:Most values occur more than once")
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, object, ">f8"])
 def test_data_types_of_arrays(dtype):
     X = np.rint(10 * rows(500)).astype(np.int8) + rows(500) * (dtype in (object, ">f8"))
@@ -384,6 +385,15 @@ def test_lazy_answers_name_what_is_wrong(model, in_frame):
         model.score_samples(few)
     with pytest.raises(ValueError, match="not fitted"):
         clone(model).score_samples(LAZY)
+
+
+def test_missing_names_are_mentioned_once():
+    model, X = fitted_to(ONE_OF_EACH[1], True), LAZY.compute()
+    for answer in (model.score, lambda X: np.asarray(model.transform(X))):
+        for given in (X, LAZY):
+            with pytest.warns(UserWarning, match="valid feature names") as warned:
+                answer(given)
+            assert len(warned) == 1
 
 
 def test_latents_on_dask_are_checked():

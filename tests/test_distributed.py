@@ -15,7 +15,7 @@ distributed = pytest.importorskip("distributed")
 pd = pytest.importorskip("pandas")
 psutil = pytest.importorskip("psutil")
 
-from skgen import EMGaussianMixture  # noqa: E402
+from skgen import VAE, EMGaussianMixture  # noqa: E402
 from skgen.mixture._iterations import Run  # noqa: E402
 
 pytestmark = pytest.mark.process
@@ -145,6 +145,21 @@ def test_dataframe_with_weights(client):
     lazy = da.from_array(X, chunks=(3_000, 4))
     again = mixture().fit(lazy, sample_weight=w)
     check_same(again, model)
+
+
+def test_a_model_of_networks_learns_from_the_cluster_and_answers_there(client):
+    X = rows()
+    lazy = client.persist(da.from_array(X, chunks=(2_500, 4)))
+    model = VAE(2, hidden_layer_sizes=(8,), max_epochs=2, random_state=0).fit(lazy)
+    blocks = [X[i : i + 2_500] for i in range(0, len(X), 2_500)]
+    same = VAE(2, hidden_layer_sizes=(8,), max_epochs=2, random_state=0)
+    assert_allclose(
+        model.score_samples(lazy[:100]).compute(),
+        same.fit(lambda: iter(blocks)).score_samples(X[:100]),
+        rtol=1e-9,
+    )
+    assert_allclose(model.transform(lazy).compute(), model.transform(X), rtol=1e-9)
+    assert model.score(lazy[:100]) == pytest.approx(model.score(X[:100]), rel=1e-9)
 
 
 def test_errors_reach_the_user(client):

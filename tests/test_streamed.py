@@ -11,7 +11,7 @@ from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skgen import SWAE, VAE, AutoEncoder, SGDGaussianMixture
+from skgen import RAE, SWAE, VAE, AutoEncoder, SGDGaussianMixture
 from skgen.neural import _training_rows
 from skgen.neural._training_rows import StreamedRows
 from skgen.rows import _source, as_rows
@@ -24,6 +24,7 @@ QUICK = [
     AutoEncoder(1, **{**LINEAR, "max_epochs": 2}, early_stopping=True),
     VAE(1, **{**LINEAR, "max_epochs": 2}),
     SWAE(1, **{**LINEAR, "max_epochs": 2}),
+    RAE(1, **{**LINEAR, "max_epochs": 2}),
 ]
 every_model = pytest.mark.parametrize(
     "model", QUICK, ids=[type(model).__name__ for model in QUICK]

@@ -80,7 +80,9 @@ EPOCHS += [(epoch, False) for epoch in (1, 2, 3)]
 def state(mixture):
     """Return all that a fit learned, so that it can be compared."""
     arrays = mixture.weights_, mixture.means_, mixture.covariances_
-    tensors = mixture.net_.module_.state_dict().values()
+    moments = mixture.net_.optimizer_.state_dict()["state"].values()
+    tensors = [*mixture.net_.module_.state_dict().values()]
+    tensors += [value for one in moments for value in one.values()]
     learned = [array.tobytes() for array in (*arrays, *(t.numpy() for t in tensors))]
     losses = [[epoch["train"] for epoch in mixture.history_]]
     return learned, losses, len(mixture.net_.history), mixture.net_.n_steps_

@@ -76,13 +76,10 @@ class DaskRows(Rows):
         check = partial(validated_rows, model, reset=reset)
         rows, meta = checked_on_dask(name, X, check)
         super().__init__(model, meta.shape[1], meta.dtype)
-        self._checks = _checking(model)
         if _is_frame(rows, "DataFrame"):
-            rows = rows.map_partitions(
-                checked_partition, checks=self._checks, dtype=meta.dtype, meta=meta
-            )
-            # Partitions have names, which an error mentions; their arrays have none.
-            self._checks = _checking(model, named=False)
+            options = {"checks": _checking(model, named=True), "dtype": meta.dtype}
+            rows = rows.map_partitions(checked_partition, **options, meta=meta)
+        self._checks = _checking(model, named=False)  # of arrays
         weights = _weights_on_dask(model, rows.chunks[0], sample_weight)
         # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
@@ -222,7 +219,7 @@ def _is_frame(X, kind):
     return library is not None and isinstance(X, getattr(library, kind))
 
 
-def _checking(model, *, named=True):
+def _checking(model, *, named):
     """Return an estimator that checks rows as `model` does, for the workers."""
     checks, names = object.__new__(type(model)), "feature_names_in_"
     checks.n_features_in_ = model.n_features_in_
