@@ -85,6 +85,7 @@ html_theme_options = {
 html_sidebars = {
     page: []
     for page in (
+<<<<<<< HEAD
         *(
             "add_covariance",
             "add_model",
@@ -93,6 +94,14 @@ html_sidebars = {
             "development",
             "development_log",
         ),
+=======
+        "development",
+        "development_log",
+        "add_model",
+        "add_covariance",
+        "changelog",
+        "benchmarks",
+>>>>>>> mix
         "index",
     )
 }
