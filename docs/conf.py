@@ -85,23 +85,12 @@ html_theme_options = {
 html_sidebars = {
     page: []
     for page in (
-<<<<<<< HEAD
-        *(
-            "add_covariance",
-            "add_model",
-            "benchmarks",
-            "changelog",
-            "development",
-            "development_log",
-        ),
-=======
+        "add_covariance",
+        "add_model",
+        "benchmarks",
+        "changelog",
         "development",
         "development_log",
-        "add_model",
-        "add_covariance",
-        "changelog",
-        "benchmarks",
->>>>>>> mix
         "index",
     )
 }
