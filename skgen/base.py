@@ -41,8 +41,8 @@ from skgen._persistence import Persistent
 from skgen._threads import working_memory
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.rows import as_rows
-from skgen.rows._dask import DaskRows, frozen, is_dask, lazy_on_dask
-from skgen.rows._source import weighted_sum
+from skgen.rows._dask import DaskRows, frozen, lazy_on_dask
+from skgen.rows._source import is_dask, weighted_sum
 
 # Address of the page of a class in the reference documentation.
 REFERENCE = (

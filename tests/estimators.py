@@ -118,7 +118,12 @@ QUICK_GRADIENT = [
     AutoEncoder(1, latent_density=EMGaussianMixture(), **QUICK),
     VAE(1, **QUICK),
     SWAE(1, **QUICK),
-    RAE(1, latent_density=EMGaussianMixture(), **QUICK),
+    # Autoencoders whose codes get a density after training.
+    *(
+        cls(1, latent_density=EMGaussianMixture(), **QUICK)
+        for cls in dict.fromkeys(map(type, AUTOENCODERS))
+        if cls not in (AutoEncoder, VAE, SWAE)
+    ),
 ]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
 ONE_OF_EACH = [*DENSITIES, CLASSIFIERS[0], DETECTORS[0]]

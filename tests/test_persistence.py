@@ -571,7 +571,9 @@ def test_there_is_a_file_of_each_class():
     classes = {path.rpartition(".")[2] for path in skgen.TRUSTED_TYPES}
     for version in (Path(__file__).parent / "saved").iterdir():
         found = {file.stem for file in version.glob("*.skops")}
-        assert found == {one for one in classes if hasattr(skgen, one)}
+        assert found <= classes
+        if version.name == skgen.__version__:
+            assert found == {one for one in classes if hasattr(skgen, one)}
 
 
 # A transformer warns where its version of scikit-learn is another.

@@ -93,7 +93,7 @@ def test_defaults_in_the_documentation_are_those_of_the_signature(cls):
 
 # Parameters with another default in one of the models, and the reason.
 OTHER_DEFAULTS = {
-    ("n_components", "AutoEncoder", "RAE", "SWAE", "VAE"): "a plane can be plotted",
+    ("n_components", "AbstractAutoencoder"): "a plane can be plotted",
     ("covariance_type", "GaussianKDE"): "chosen by the rule of the bandwidth",
     ("lr", "SGDGaussianMixture"): "steps are in widths of a component",
     ("early_stopping", "SGDGaussianMixture"): "final epochs train on all rows",
@@ -107,7 +107,8 @@ def test_a_parameter_has_one_default_in_all_models():
         if not issubclass(cls, BaseEstimator):
             continue
         for parameter in inspect.signature(cls).parameters.values():
-            others = (k[0] for k in OTHER_DEFAULTS if cls.__name__ in k[1:])
+            bases = {base.__name__ for base in cls.__mro__}
+            others = (k[0] for k in OTHER_DEFAULTS if not bases.isdisjoint(k[1:]))
             if parameter.name not in others:
                 found = defaults.setdefault(parameter.name, {})
                 found[cls.__name__] = parameter.default

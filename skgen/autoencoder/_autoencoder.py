@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import skgen._needs_torch  # noqa: F401
-
-# isort: split
-
 from typing import Any
 
 from skgen._typing import RandomState

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import skgen._needs_torch  # noqa: F401
+
+# isort: split
+
 import copy
 from abc import abstractmethod
 from collections.abc import Callable

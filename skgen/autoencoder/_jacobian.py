@@ -19,7 +19,8 @@ def with_jacobian(network, z, slope):
     """Return outputs a (n, d) and Jacobians J (n, k, d) of a network at z (n, k).
 
     slope: (n, k) derivative of each input with respect to its latent coordinate.
-    Each row of the output must depend on the same row of the input alone.
+    Each row of the output must depend on the same row of the input alone. Not for
+    training: the Jacobians have no gradients.
     """
     n, k = z.shape
     tangents = torch.diag_embed(slope).transpose(0, 1)  # (k, n, k)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import skgen._needs_torch  # noqa: F401
 from skgen._checks import check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder

@@ -27,7 +27,8 @@ from skgen._checks import (
 from skgen._interop import as_set_output, draw
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.compose._wrapper import DensityWrapper
-from skgen.rows._dask import computed, is_dask, lazy_on_dask
+from skgen.rows._dask import computed, lazy_on_dask
+from skgen.rows._source import is_dask
 
 # Maximum deviation of the sum of the priors from one.
 _SUM_TOLERANCE = 1e-6

@@ -49,7 +49,8 @@ from skgen.compose._wrapper import (
     is_continuous,
     without_tie_warnings,
 )
-from skgen.rows._dask import is_dask, lazy_answers
+from skgen.rows._dask import lazy_answers
+from skgen.rows._source import is_dask
 
 # Without a formula, the mass of a density in a range is estimated from samples, until
 # its logarithm has this standard error in nats.

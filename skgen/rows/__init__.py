@@ -3,9 +3,9 @@
 from sklearn.utils.validation import validate_data
 
 from skgen._checks import validated_weight
-from skgen.rows._dask import DaskRows, is_dask
-from skgen.rows._iterator import IteratedRows, is_iterated
-from skgen.rows._source import ArrayRows, is_mapped
+from skgen.rows._dask import DaskRows
+from skgen.rows._iterator import IteratedRows
+from skgen.rows._source import ArrayRows, is_dask, is_iterated, is_mapped
 
 
 def as_rows(model, X, sample_weight):

@@ -28,7 +28,7 @@ from skgen._checks import (
 from skgen._interop import framed
 from skgen._lazy import lazy_module
 from skgen._threads import one_of_many
-from skgen.rows._source import Rows, added, slices
+from skgen.rows._source import Rows, added, is_dask, slices
 
 da = lazy_module("dask.array", "Dask input")
 dask = lazy_module("dask", "Dask input")
@@ -40,11 +40,6 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 # Number of sums that one task adds: a compromise between the data to move to one worker
 # and the depth of the tree.
 _FAN_IN = 8
-
-
-def is_dask(X):
-    """Return whether X is a Dask collection, without importing Dask."""
-    return any(cls.__module__.split(".")[0] == "dask" for cls in type(X).__mro__)
 
 
 def checked_on_dask(name, X, check, argument="X"):

@@ -17,11 +17,6 @@ _RULE = (
 )
 
 
-def is_iterated(X):
-    """Return whether X is a function that returns blocks, or an iterator."""
-    return callable(X) or hasattr(X, "__next__")
-
-
 class IteratedRows(Rows):
     """Blocks from a function that returns an iterator over (b, d) rows.
 

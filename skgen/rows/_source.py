@@ -154,6 +154,16 @@ def distinct_rows(model, X, sample_weight):
     return ArrayRows(model, X, sample_weight, in_memory=True, counted=counted)
 
 
+def is_dask(X):
+    """Return whether X is a Dask collection, without importing Dask."""
+    return any(cls.__module__.split(".")[0] == "dask" for cls in type(X).__mro__)
+
+
+def is_iterated(X):
+    """Return whether X is a function that returns blocks, or an iterator."""
+    return callable(X) or hasattr(X, "__next__")
+
+
 def is_mapped(X):
     """Return whether X is a numeric memory map too large to copy into memory."""
     if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind not in "fiu":
