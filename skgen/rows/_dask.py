@@ -178,20 +178,28 @@ def lazy_answers(model, method, X, shape=(), dtype=None, *, check=None):
         type(model).__name__, X, check or partial(validated_rows, model)
     )
     dtype = np.dtype(meta.dtype if dtype is None else dtype)
-    options = {
-        "model": dask.delayed(frozen(model), traverse=False),
-        "method": method,
-        "names": None if check else column_names(model),
-        "empty": np.empty((0, *shape), dtype),
-    }
-    if _is_frame(rows, "DataFrame"):
-        return rows.map_partitions(answers_of_block, **options, meta=options["empty"])
-    return rows.map_blocks(
+    kept = dask.delayed(frozen(model), traverse=False)
+    function = partial(
         answers_of_block,
-        **options,
+        method=method,
+        names=None if check else column_names(model),
+        empty=np.empty((0, *shape), dtype),
+    )
+    widths = [(length,) for length in shape]
+    meta = np.empty((0,) * (1 + len(shape)), dtype)
+    if _is_frame(rows, "DataFrame"):
+        # `map_partitions` of Dask 2025.1 does not compute a delayed model.
+        rows, name = rows.optimize(), f"{method}-{uuid.uuid4().hex}"
+        graph, keys = {**rows.dask, **kept.dask}, rows.__dask_keys__()
+        last = (0,) * len(shape)
+        graph |= {(name, i, *last): (function, k, kept.key) for i, k in enumerate(keys)}
+        return da.Array(graph, name, ((math.nan,) * len(keys), *widths), meta=meta)
+    return rows.map_blocks(
+        function,
+        kept,
         dtype=dtype,
-        meta=np.empty((0,) * (1 + len(shape)), dtype),
-        chunks=(rows.chunks[0], *((length,) for length in shape)),
+        meta=meta,
+        chunks=(rows.chunks[0], *widths),
         drop_axis=None if shape else 1,
     )
 
@@ -296,7 +304,7 @@ def sum_of_block(X, weights, *, function, checks):
         return added(parts())
 
 
-def answers_of_block(X, *, model, method, names, empty):
+def answers_of_block(X, model, *, method, names, empty):
     """Return what a method of the model answers to a block, as `empty` (0, ...)."""
     if not X.shape[0]:
         return empty
