@@ -48,7 +48,7 @@ def over(*default):
     )
 
 
-every_model = over(AutoEncoder, VAE, SWAE, RAE)
+every_model = over(AutoEncoder, VAE, SWAE)
 # For what all of them have in common; VAE is the fastest.
 one_model = over(VAE)
 

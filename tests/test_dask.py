@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
-from estimators import ONE_OF_EACH, over
+from estimators import ONE_OF_EACH, over, thorough
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
@@ -325,7 +325,7 @@ def on_dask(X, in_frame):
     return X, da.from_array(X, chunks=(X.shape[0] // 2, 1))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, thorough(np.float32)])
 @pytest.mark.parametrize("in_frame", [False, True])
 @over(ONE_OF_EACH)
 def test_every_model_answers_lazily(model, in_frame, dtype):
@@ -371,7 +371,7 @@ def test_lazy_answers_are_of_the_model_at_the_time(model):
     assert_allclose(answer.compute(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize("in_frame", [False, True])
+@pytest.mark.parametrize("in_frame", [thorough(False), True])
 @over(ONE_OF_EACH)
 def test_lazy_answers_name_what_is_wrong(model, in_frame):
     model, X = fitted_to(model, in_frame), rows(20)
