@@ -268,10 +268,15 @@ def generator_of_draws(model, method, n_samples, random_state):
     return checked_generator(f"{type(model).__name__}.{method}", seed)
 
 
-def checked_generator(function, random_state):
-    """Return the generator of an argument of `function`; raise for an invalid one."""
+def check_seed(function, random_state):
+    """Raise unless the argument `random_state` of `function` is valid."""
     if not is_random_state(random_state):
         raise wrong_argument(function, "random_state", RANDOM_STATE_RULE, random_state)
+
+
+def checked_generator(function, random_state):
+    """Return the generator of an argument of `function`; raise for an invalid one."""
+    check_seed(function, random_state)
     return generator(random_state)
 
 

@@ -5,12 +5,10 @@ from sklearn.utils import check_array
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
-    RANDOM_STATE_RULE,
     Described,
     generator,
     has_methods,
     is_integer,
-    is_random_state,
     is_real,
     numbers_only,
     seed_of,
@@ -32,12 +30,6 @@ def check_whole(method, name, value, minimum):
     """Raise unless an argument is an int of at least `minimum`."""
     if not is_integer(value, minimum):
         raise wrong_argument(method, name, f"an int of at least {minimum}", value)
-
-
-def check_seed(method, value):
-    """Raise unless `value` is a valid random_state."""
-    if not is_random_state(value):
-        raise wrong_argument(method, "random_state", RANDOM_STATE_RULE, value)
 
 
 def check_estimator(method, estimator, *needed):

@@ -7,13 +7,13 @@ from typing import Any, Self
 
 import numpy as np
 
+from skgen._checks import check_seed
 from skgen._lazy import lazy_module
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, RandomState
 from skgen.display._arguments import (
     check_columns,
     check_estimator,
     check_matplotlib,
-    check_seed,
     check_whole,
     checked_features,
     checked_limits,

@@ -6,14 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from skgen._checks import Described, is_integer, wrong_argument
+from skgen._checks import Described, check_seed, is_integer, wrong_argument
 from skgen._lazy import lazy_module
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen.display._arguments import (
     check_columns,
     check_estimator,
     check_matplotlib,
-    check_seed,
     check_whole,
     drawn,
     numbers,
