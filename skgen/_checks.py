@@ -242,7 +242,8 @@ def validated_weight(model, sample_weight, n_samples, *, some=True):
         ensure_2d=False,
         input_name="sample_weight",
         estimator=model,
-    ).astype(np.float64)
+    )
+    weights = _whole_up_to_rounding(weights)
     with np.errstate(over="ignore"):
         total = weights.sum()
     if weights.shape != (n_samples,):
@@ -256,6 +257,55 @@ def validated_weight(model, sample_weight, n_samples, *, some=True):
     else:
         return weights
     raise InvalidParameterError(f"{what} must be {rule}. Got {got} instead.")
+
+
+# Number of roundings of a weight that is computed as a whole number.
+_ROUNDINGS = 4
+
+
+def _whole_up_to_rounding(weights):
+    """Return weights (n,) as float64; whole numbers lose their rounding errors."""
+    step = np.finfo(weights.dtype).eps
+    exact = weights.astype(np.float64)
+    nearest = np.rint(exact)
+    error = np.minimum(_ROUNDINGS * step * exact, 2.0**-10)
+    exact = np.where(np.abs(exact - nearest) <= error, nearest, exact)
+    if weights.dtype == np.float64:
+        return exact
+    # From 1 / step on, all numbers of the type are whole, so that these count nothing.
+    return np.where(exact >= 1 / step, np.nextafter(exact, np.inf), exact)
+
+
+def row_counts(sample_weight):
+    """Return positive weights (n,) in numbers of rows.
+
+    Whole numbers count rows and stay as they are. Other weights are importance weights:
+    only their ratios matter, and they are worth the effective number of rows of Kish
+    (1965), (sum w)^2 / sum w^2.
+    """
+    return in_rows(sample_weight, row_weight(*weight_sums(sample_weight)))
+
+
+def in_rows(sample_weight, one):
+    """Return positive weights (n,) over the weight `one` of a row; none becomes 0."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.maximum(sample_weight / one, np.finfo(np.float64).tiny)
+
+
+def row_weight(total, mean, whole):
+    """Return the weight that is worth one row, from the `weight_sums` of all rows."""
+    return 1.0 if whole and total <= 2.0**53 else mean
+
+
+def weight_sums(sample_weight):
+    """Return the sum of weights (n,), their weighted mean, and if all are whole."""
+    whole = bool((sample_weight == np.rint(sample_weight)).all())
+    if not whole:  # the order of the rows then changes no bit
+        sample_weight = np.sort(sample_weight)
+    _, exponent = np.frexp(sample_weight.max())
+    scaled = np.ldexp(sample_weight, -exponent)  # no square overflows
+    mean = np.ldexp((scaled @ scaled) / scaled.sum(), exponent)
+    return float(sample_weight.sum()), float(mean), whole
 
 
 def generator_of_draws(model, method, n_samples, random_state):

@@ -28,12 +28,15 @@ from skgen._checks import (
     float_type,
     generator,
     generator_of_draws,
+    in_rows,
     invalid_argument,
     numbers_only,
     present,
+    row_weight,
     rows_to_answer,
     validated_rows,
     validated_weight,
+    weight_sums,
 )
 from skgen._dequantize import warn_about_ties
 from skgen._interop import as_set_output
@@ -42,7 +45,7 @@ from skgen._threads import working_memory
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.rows import as_rows
 from skgen.rows._dask import DaskRows, frozen, lazy_on_dask
-from skgen.rows._source import is_dask, weighted_sum
+from skgen.rows._source import counted_sum, is_dask
 
 # Address of the page of a class in the reference documentation.
 REFERENCE = (
@@ -126,6 +129,7 @@ class GenerativeModel(
 
     def _rows_to_fit(self, X, sample_weight):
         """Return checked rows and weights, or out-of-core `Rows` and None."""
+        self._row_weight = 1.0
         rows = as_rows(self, X, sample_weight) if self._fits_out_of_core else None
         if rows is not None:
             self._fit_dtype = rows.dtype
@@ -133,18 +137,21 @@ class GenerativeModel(
         return self._rows_to_learn(X, sample_weight, "fit", reset=True)
 
     def _rows_to_learn(self, X, sample_weight, method, *, reset):
-        """Return checked float64 rows (n, d) and positive weights (n,).
+        """Return checked float64 rows (n, d) and positive weights (n,), in rows.
 
-        If `reset`, the model takes the number, names and data type of their features.
+        If `reset`, the model takes the number, names and data type of their features,
+        and the weight that is worth one row: later blocks keep their ratio to it.
         """
         X = validated_rows(self, X, reset=reset, method=method)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
         X, sample_weight = present(X, sample_weight)
         if reset:
+            self._row_weight = row_weight(*weight_sums(sample_weight))
             if self._is_continuous:
                 warn_about_ties(X, column_names(self))
             self._fit_dtype = X.dtype
         # Sums over rows then round alike for every memory layout of `X`.
+        sample_weight = in_rows(sample_weight, self._row_weight)
         return np.ascontiguousarray(X, np.float64), sample_weight
 
     def _learn_more(self, X, sample_weight=None):
@@ -196,8 +203,7 @@ class GenerativeModel(
         y : None
             Ignored.
         sample_weight : array-like or Dask array of shape (n_samples,), default=None
-            Weight of each row: a weight of 2 counts the row twice. None gives every
-            row a weight of 1.
+            Weight of each row; only ratios matter. None gives every row a weight of 1.
 
         Returns
         -------
@@ -314,17 +320,19 @@ class GenerativeModel(
         return Z
 
     def _log_likelihood(self, X, sample_weight):
-        """Return the log-likelihood of unchecked rows and the sum of their weights."""
+        """Return the log-likelihood of unchecked rows, and the number of rows."""
         check_is_fitted(self)
         if is_dask(X):
             log_density = frozen(self)._log_densities
             rows = DaskRows(self, X, sample_weight)
-            total = rows.total(partial(weighted_sum, function=log_density))
+            total = rows.total(partial(counted_sum, function=log_density))
         else:
             X = rows_to_answer(self, X)
             sample_weight = validated_weight(self, sample_weight, X.shape[0])
-            total = weighted_sum(X, sample_weight, function=self._log_densities)
-        return float(total[0]), float(total[1])
+            total = counted_sum(X, sample_weight, function=self._log_densities)
+        log_likelihood, weight, squares, n_fractional = map(float, total)
+        one = row_weight(weight, squares / weight, n_fractional == 0)
+        return log_likelihood / one, weight / one
 
     def _log_densities(self, X):
         """Return the float64 log-densities (n,) of checked rows."""
@@ -381,6 +389,9 @@ class GenerativeModel(
     def _is_continuous(self):
         return True
 
+    # Sample weight that is worth one row: `row_counts` has the rule.
+    _row_weight = 1.0
+
     # Whether `_fit` also takes `Rows` that are not in memory.
     _fits_out_of_core = False
 
@@ -427,7 +438,7 @@ class WeightedFitMixin:
     def fit(
         self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> Self:
-        """Fit the model to data.
+        r"""Fit the model to data.
 
         Parameters
         ----------
@@ -436,8 +447,10 @@ class WeightedFitMixin:
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row: a weight of 2 counts the row twice, a weight of 0
-            leaves it out. None gives every row a weight of 1.
+            Weight of each row. Whole numbers count rows: a weight of 2 is the row
+            twice, a weight of 0 leaves it out. Of other weights only the ratios matter,
+            and they are worth :math:`(\sum w)^2 / \sum w^2` rows, the effective number
+            of rows (Kish, 1965). None gives every row a weight of 1.
 
         Returns
         -------

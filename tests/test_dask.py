@@ -559,3 +559,15 @@ def test_columns_of_a_dataframe_with_nan_are_named():
         for answer in (mixture().fit, lambda X: model.transform(X).compute()):
             with pytest.raises(ValueError, match=message):
                 answer(bad)
+
+
+def test_importance_weights_on_dask_are_worth_as_many_rows_as_in_memory():
+    X, w = rows(120), weights(120)
+    lazy = da.from_array(X, chunks=(50, 3))
+    model = mixture().fit(X, sample_weight=w)
+    for weighting in (da.from_array(w, chunks=50), w, 3e20 * w):
+        assert mixture().fit(lazy, sample_weight=weighting)._spread.weight == (
+            pytest.approx(w.sum() ** 2 / (w @ w), rel=1e-12)
+        )
+        for figure in (model.bic, model.aic):
+            assert figure(lazy, sample_weight=weighting) == pytest.approx(figure(X, w))

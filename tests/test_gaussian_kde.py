@@ -68,13 +68,14 @@ def test_factors_are_those_of_scipy():
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
-def test_weights_and_shapes_against_the_naive_sum(covariance_type, rng):
+@pytest.mark.parametrize("whole", [True, False])
+def test_weights_and_shapes_against_the_naive_sum(covariance_type, whole, rng):
     X, queries = rows(90, 3), rows(40, 3, seed=1)
-    weights = rng.uniform(0.2, 4, size=90)
+    weights = rng.randint(1, 4, size=90) if whole else rng.uniform(0.2, 4, size=90)
     kde = GaussianKDE(covariance_type=covariance_type).fit(X, sample_weight=weights)
-    n = weights.sum()
+    n = weights.sum() if whole else weights.sum() ** 2 / (weights**2).sum()
     centred = X - np.average(X, axis=0, weights=weights)
-    S = (centred * weights[:, None]).T @ centred / (n - 1)
+    S = (centred * weights[:, None]).T @ centred / weights.sum() * n / (n - 1)
     shape = {
         "full": S,
         "diag": np.diag(np.diagonal(S)),
@@ -234,10 +235,41 @@ def test_one_row_has_no_covariance_for_a_rule(rule):
     assert np.isfinite(GaussianKDE(1.0).fit([[1.0, 2.0]]).score([[1.0, 2.0]]))
 
 
-def test_weights_that_count_no_rows_are_named():
-    with pytest.raises(ValueError, match="'sample_weight' argument that sums to 1 "):
-        GaussianKDE().fit(rows(4, 2), sample_weight=np.full(4, 0.25))
-    GaussianKDE(1.0).fit(rows(4, 2), sample_weight=np.full(4, 0.25))
+@pytest.mark.parametrize("rule", ["scott", "silverman", "isj", "likelihood"])
+@pytest.mark.parametrize("weights", [[1.0, 0, 0], [0.3, 0, 0], [1.0, 1e-20, 0]])
+def test_weights_that_all_lie_on_one_row_are_named(rule, weights):
+    X = rows(3, 1)
+    with pytest.raises(ValueError, match=rf"'{rule}' .* 2 rows .* Got .*1 "):
+        GaussianKDE(rule).fit(X, sample_weight=weights)
+    assert np.isfinite(GaussianKDE(1.0).fit(X, sample_weight=weights).score(X))
+
+
+@pytest.mark.parametrize("n_features", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("rule", ["scott", "silverman"])
+def test_importance_weights_are_those_of_scipy(n_features, dtype, rule, rng):
+    X = rows(400, n_features)
+    for w in (
+        rng.uniform(size=400),
+        rng.pareto(1.1, 400),
+        np.exp(rng.normal(size=400)),
+    ):
+        scipy = gaussian_kde(X.T, rule, weights=w)
+        for scale in (1e-30, 1e-6, 1 / w.sum(), 1, np.pi, 1e8, 1e16, 1e30):
+            weights = (w * scale).astype(dtype)
+            kde = GaussianKDE(rule).fit(X, sample_weight=weights)
+            rtol = 1e3 * np.finfo(dtype).eps
+            np.testing.assert_allclose(kde.covariance_, scipy.covariance, rtol=rtol)
+            expected = scipy.logpdf(X[:9].T)
+            np.testing.assert_allclose(kde.score_samples(X[:9]), expected, rtol=rtol)
+
+
+@pytest.mark.parametrize("total", [1 + 2e-16, 1.001, 1.5, 20, 200, 1e30])
+@pytest.mark.parametrize("rule", ["scott", "silverman", "isj", "likelihood"])
+def test_equal_weights_of_any_sum_are_no_weights(total, rule):
+    X, expected = rows(200, 1), GaussianKDE(rule).fit(rows(200, 1)).bandwidth_
+    kde = GaussianKDE(rule).fit(X, sample_weight=np.full(200, total / 200))
+    np.testing.assert_allclose(kde.bandwidth_, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize(

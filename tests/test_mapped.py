@@ -64,6 +64,23 @@ def test_the_largest_weights(mapped):
     assert_same(on_disk, in_memory, **RACED)
 
 
+@pytest.mark.parametrize(
+    "w", [0.3, 1e30, [1e-200, 2e-200, 3e-200], [1, 2, 3], [1, 2.5]]
+)
+def test_blocks_are_worth_as_many_rows_as_an_array(w, mapped):
+    """Kish's effective number of rows, or the sum of whole weights."""
+    X = table(2_000)
+    w = np.resize(np.array(w, float), 2_000)
+    expected = w.sum() if 1 < w[-1] < 9 and (w % 1 == 0).all() else None
+    scaled = w / w.max()
+    expected = expected or scaled.sum() ** 2 / (scaled**2).sum()
+    fitted = EMGaussianMixture(max_iter=1, tol=1e9).fit(mapped(X), sample_weight=w)
+    assert fitted._spread.weight == pytest.approx(expected, rel=1e-12)
+    again = fitted.partial_fit(X[:100], sample_weight=w[:100])
+    expected *= 1 + w[:100].sum() / w.sum()
+    assert again._spread.weight == pytest.approx(expected, rel=1e-12)
+
+
 @every_type
 def test_a_given_start(covariance_type, mapped):
     X = table(20_000)

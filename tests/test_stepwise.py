@@ -210,13 +210,33 @@ def test_moments_far_from_the_origin_are_taken_again(covariance_type, rng):
     np.testing.assert_allclose(after.covariances, before.covariances, rtol=1e-9)
 
 
-def test_weights_of_all_blocks_have_a_finite_sum():
+def test_weights_far_above_those_of_the_first_block_are_named():
     X, weights = clusters(200, 0), np.full(200, 7e305)
-    mixture = EMGaussianMixture(3, random_state=0).partial_fit(X, sample_weight=weights)
+    mixture = EMGaussianMixture(3, random_state=0).partial_fit(X)
     before = dict(vars(mixture))
-    with pytest.raises(ValueError, match="of a finite sum over all blocks"):
+    with pytest.raises(ValueError, match=r"at most 1e\+150 times .* ratio of 7e\+305"):
         mixture.partial_fit(X, sample_weight=weights)
     assert vars(mixture) == before
+
+
+@pytest.mark.parametrize("scale", [1e-30, 0.1, 1e30])
+@pytest.mark.parametrize("method", ["fit", "partial_fit"])
+def test_only_ratios_of_weights_count_within_and_between_blocks(scale, method, rng):
+    """A block of importance weights keeps its ratio to earlier blocks."""
+    blocks = [clusters(200, seed) for seed in range(3)]
+    weights = [rng.uniform(0, top, size=200) for top in (1, 5, 0.2)]
+    ends = []
+    for factor in (1.0, scale):
+        mixture = EMGaussianMixture(3, random_state=0)
+        getattr(mixture, method)(blocks[0], sample_weight=factor * weights[0])
+        for X, w in zip(blocks[1:], weights[1:], strict=True):
+            mixture.partial_fit(X, sample_weight=factor * w)
+        ends.append(mixture)
+    np.testing.assert_allclose(ends[0].means_, ends[1].means_, rtol=1e-9)
+    total, effective = sum(map(np.sum, weights)), weights[0].sum() ** 2
+    effective /= (weights[0] ** 2).sum()
+    expected = total / weights[0].sum() * effective
+    assert ends[1]._spread.weight == pytest.approx(expected)
 
 
 def test_components_that_die_in_a_stream_are_named():

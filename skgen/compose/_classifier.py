@@ -21,6 +21,7 @@ from skgen._checks import (
     generator_of_draws,
     invalid_argument,
     invalid_parameter,
+    row_counts,
     seed_of,
     validated_weight,
 )
@@ -124,8 +125,9 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         y : array-like of shape (n_samples,)
             Class labels, of any type that can be sorted.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row, which is passed to the density: a weight of 2 counts the
-            row twice, a weight of 0 leaves it out. None gives every row a weight of 1.
+            Weight of each row, which is passed to the density: whole numbers count
+            rows, and only ratios of other weights matter. A weight of 0 leaves the row
+            out. None gives every row a weight of 1.
 
         Returns
         -------
@@ -168,6 +170,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         weights = self._weights(sample_weight, X.shape[0])
         present = weights > 0
         X, y, weights = X[present], y[present], weights[present]
+        weights = row_counts(weights)  # of one kind in all classes
         self.classes_, codes = np.unique(y, return_inverse=True)
         n_classes = self.classes_.size
         totals = np.bincount(codes, weights)

@@ -133,6 +133,10 @@ def fitted_kernel(model, X, sample_weight, dtype):
     return Kernel(whitening.rescaled(factor), True, shape == "spherical")
 
 
+# Least number of rows beyond the first whose covariance rounding does not distort.
+_LEAST_EXCESS = 1e-6
+
+
 def _check_weights(model, X, sample_weight):
     """Raise if a rule cannot be applied to these rows and weights."""
     n = sample_weight.sum()
@@ -142,12 +146,11 @@ def _check_weights(model, X, sample_weight):
             f"{rule} needs the covariance of at least 2 rows with a positive "
             "weight. Got 1 sample instead: set the bandwidth to a number."
         )
-    if n <= 1:
+    if n < 1 + _LEAST_EXCESS:
         raise ValueError(
-            f"{rule} needs weights that sum to more than 1, because a weight counts "
-            "the occurrences of a row (2 is the same row twice). Got a "
-            f"'sample_weight' argument that sums to {n:.6g} instead: rescale it, "
-            "or set the bandwidth to a number."
+            f"{rule} needs the covariance of at least 2 rows with a positive weight. "
+            "Got a 'sample_weight' argument with all of its weight on 1 row instead: "
+            "set the bandwidth to a number."
         )
     if model.bandwidth == "isj" and X.shape[1] != 1:
         rule = "a number or another rule for more than one feature ('isj' takes one)"

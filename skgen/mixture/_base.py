@@ -81,16 +81,17 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         r"""Return the Bayesian information criterion; lower is better.
 
         It is :math:`p \log n - 2 \log L` in nats, where :math:`p` is the number of free
-        parameters, :math:`n` the sum of the sample weights and :math:`L` the
-        likelihood of the rows (Schwarz, 1978).
+        parameters, :math:`n` the number of rows and :math:`L` the likelihood of the
+        rows (Schwarz, 1978).
 
         Parameters
         ----------
         X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             Training data.
         sample_weight : array-like or Dask array of shape (n_samples,), default=None
-            Weight of each row: a weight of 2 counts the row twice. None gives every
-            row a weight of 1.
+            Weights of the rows, as in `fit`: whole numbers count rows, and other
+            weights are worth their effective number of rows. None gives every row a
+            weight of 1.
 
         Returns
         -------
@@ -111,8 +112,9 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
             Training data.
         sample_weight : array-like or Dask array of shape (n_samples,), default=None
-            Weight of each row: a weight of 2 counts the row twice. None gives every
-            row a weight of 1.
+            Weights of the rows, as in `fit`: whole numbers count rows, and other
+            weights are worth their effective number of rows. None gives every row a
+            weight of 1.
 
         Returns
         -------

@@ -10,6 +10,7 @@ from typing import Self
 import numpy as np
 
 from skgen._checks import (
+    LARGEST,
     Described,
     check_boolean,
     check_integer,
@@ -241,8 +242,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row: a weight of 2 counts the row twice. None gives every
-            row a weight of 1.
+            Weights of the rows, as in `fit`. None gives every row a weight of 1.
 
         Returns
         -------
@@ -273,7 +273,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         y : None
             Ignored.
         sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each row: a weight of 2 counts the row twice, and 0 leaves it out.
+            Weights of the rows, as in `fit`, on the scale of the first block: ratios of
+            weights of different blocks matter.
             None gives every row a weight of 1.
 
         Returns
@@ -322,8 +323,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             start = self._last_fit(table.n_features, blocks, what)
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
-            n_rows, weight = table.counted(moments)
-            self._check_rows(n_rows, weight)
+            n_rows, row_weight = table.counted(moments)
+            self._row_weight *= row_weight
+            self._check_rows(n_rows, moments.weight / row_weight)
             if all(part is not None for part in start):
                 table.warn_of_ties(moments)
             whitening = self._coordinates(moments, covariance)
@@ -341,13 +343,19 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "device": self.device,
         }
         self.lower_bound_ = table.mean(partial(log_density, **mixture))
-        self._spread = moments.rescaled(weight / moments.weight)
+        self._spread = moments.rescaled(1 / row_weight)
         self._warn(run)
 
     def _fit_more(self, X, sample_weight, rng):
         if not hasattr(self, "means_"):
             self._fit(X, sample_weight, rng, NoTask())
             return
+        if sample_weight.max() > LARGEST:
+            rule = f"at most {LARGEST:g} times the weights of the first block"
+            got = f"a ratio of {sample_weight.max():g}"
+            raise wrong_argument(
+                type(self).__name__, "sample_weight", rule, Described(got)
+            )
         table = distinct_rows(self, X, sample_weight)
         blocks = self._chosen_blocks(table.names, table.n_features)
         what = ".partial_fit must continue"
@@ -355,20 +363,15 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         covariance = self._covariance
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
-            weight = table.counted(moments)[1]
-            with np.errstate(over="ignore"):
-                total = self._spread.weight + weight
-            if not np.isfinite(total):
-                rule = "of a finite sum over all blocks"
-                got = Described(f"{weight:g} after {self._spread.weight:g}")
-                raise wrong_argument(type(self).__name__, "sample_weight", rule, got)
-            self._spread += moments.rescaled(weight / moments.weight)
+            self._spread += moments
             whitening = self._coordinates(self._spread, covariance)
             block = problem_of(
                 table, whitening, covariance, self.reg_covar, self.device
             )
             before = completed(start, None, block, whitening)
-            problem = Stepwise(block, before, step_size(weight, self._spread.weight))
+            problem = Stepwise(
+                block, before, step_size(moments.weight, self._spread.weight)
+            )
             collected = problem.statistics(before)
             parameters, at_floor = problem.maximise(collected, before)
         run = Run(

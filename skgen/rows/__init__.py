@@ -2,7 +2,7 @@
 
 from sklearn.utils.validation import validate_data
 
-from skgen._checks import validated_weight
+from skgen._checks import in_rows, row_weight, validated_weight, weight_sums
 from skgen.rows._dask import DaskRows
 from skgen.rows._iterator import IteratedRows
 from skgen.rows._source import ArrayRows, is_dask, is_iterated, is_mapped
@@ -21,5 +21,8 @@ def as_rows(model, X, sample_weight):
         validate_data(model, X, skip_check_array=True)
         if sample_weight is not None:
             sample_weight = validated_weight(model, sample_weight, X.shape[0])
+            some = sample_weight > 0
+            model._row_weight = row_weight(*weight_sums(sample_weight[some]))
+            sample_weight[some] = in_rows(sample_weight[some], model._row_weight)
         return ArrayRows(model, X, sample_weight, in_memory=False)
     return None

@@ -14,6 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skgen._checks import weight_sums
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -26,6 +28,8 @@ class Moments:
     scatter: np.ndarray  # (d, d) or (d,), sum of centred squares in units
     units: np.ndarray  # (d,) powers of two, 0 for a constant feature
     largest: np.ndarray  # (d,) largest magnitude
+    mean_weight: float = 1.0  # of the rows by their weights
+    whole: bool = True  # whether all weights are whole numbers
 
     def __add__(self, other):
         weight = self.weight + other.weight
@@ -45,6 +49,9 @@ class Moments:
             + moved * _squares(difference, self.scatter.ndim),
             units,
             np.maximum(self.largest, other.largest),
+            self.mean_weight
+            + (other.mean_weight - self.mean_weight) * (other.weight / weight),
+            self.whole and other.whole,
         )
 
     def _scatter_in(self, units):
@@ -54,6 +61,11 @@ class Moments:
     def rescaled(self, factor):
         """Return the moments with all weights multiplied by a factor."""
         return replace(self, weight=self.weight * factor, scatter=self.scatter * factor)
+
+    @property
+    def weight_sums(self):
+        """Return the `weight_sums` of all rows."""
+        return self.weight, self.mean_weight, self.whole
 
     @property
     def mean(self):
@@ -90,8 +102,8 @@ def moments_of(X, sample_weight, *, full):
     else:
         scatter = np.einsum("i,ij,ij->j", sample_weight, centred, centred)
     largest = np.abs(X).max(axis=0)
-    total = sample_weight.sum()
-    return Moments(total, X.shape[0], X[0], offset, scatter, units, largest)
+    total, *kind = weight_sums(sample_weight)
+    return Moments(total, X.shape[0], X[0], offset, scatter, units, largest, *kind)
 
 
 def _power_of_two(lengths):

@@ -14,6 +14,7 @@ from skgen._checks import (
     column_names,
     float_type,
     present,
+    row_weight,
     wrong_argument,
 )
 from skgen._dequantize import warn_about_ties
@@ -42,10 +43,9 @@ _LIMIT = 1.5
 class Rows(ABC):
     """A source of rows (n, d) and weights (n,); subclasses define passes over it."""
 
-    def __init__(self, model, n_features, dtype, counted=None):
+    def __init__(self, model, n_features, dtype):
         self.name, self.names = type(model).__name__, column_names(model)
         self.n_features, self.dtype = n_features, float_type(dtype)
-        self._counted = counted
 
     # Whether all rows are in memory; the model has then checked them.
     in_memory = False
@@ -76,8 +76,8 @@ class Rows(ABC):
         return moments
 
     def counted(self, moments):
-        """Return the number of rows and the sum of their weights."""
-        return self._counted or (moments.n_rows, moments.weight)
+        """Return the number of rows and the weight that is worth one row."""
+        return moments.n_rows, row_weight(*moments.weight_sums)
 
     def sample(self, size, moments):
         """Return at most `size` distinct rows and their weights; warn of ties.
@@ -108,20 +108,21 @@ class Rows(ABC):
 
 
 class ArrayRows(Rows):
-    """Rows of an array: all of them as one block, or blocks of a memory map."""
+    """Rows of an array: all of them as one block, or blocks of a memory map.
 
-    def __init__(self, model, X, sample_weight, *, in_memory, counted=None):
-        (n, d), self.in_memory = X.shape, in_memory
-        if counted is None:
-            counted = n, float(n)
-            if sample_weight is not None:
-                counted = np.count_nonzero(sample_weight), sample_weight.sum()
-                sample_weight = scaled_weights(sample_weight)
+    Weights are in rows; `n_rows` is the number of rows before equal ones were merged.
+    """
+
+    def __init__(self, model, X, sample_weight, *, in_memory, n_rows=None):
+        (n, d), self.in_memory, self._n_rows = X.shape, in_memory, n_rows
         dtype = model._fit_dtype if in_memory else X.dtype
-        super().__init__(model, d, dtype, counted)
+        super().__init__(model, d, dtype)
         self.X, self.sample_weight = np.asarray(X), sample_weight
         self._slices = [slice(0, n)] if in_memory else slices(n, d)
         self.n_blocks = len(self._slices)
+
+    def counted(self, moments):
+        return self._n_rows or moments.n_rows, 1.0
 
     def total(self, function):
         def run(task):
@@ -149,9 +150,9 @@ class ArrayRows(Rows):
 
 def distinct_rows(model, X, sample_weight):
     """Return the distinct rows of an array (n, d), in canonical order, as `Rows`."""
-    counted = X.shape[0], sample_weight.sum()
-    X, sample_weight = canonical_rows(X, scaled_weights(sample_weight))
-    return ArrayRows(model, X, sample_weight, in_memory=True, counted=counted)
+    n_rows = X.shape[0]
+    X, sample_weight = canonical_rows(X, sample_weight)
+    return ArrayRows(model, X, sample_weight, in_memory=True, n_rows=n_rows)
 
 
 def is_dask(X):
@@ -197,10 +198,12 @@ def weighted_sum(X, sample_weight, *, function):
     return np.array([sample_weight @ function(X), sample_weight.sum()])
 
 
-def scaled_weights(sample_weight):
-    """Return the weights divided by a power of two, so that no sum overflows."""
-    _, exponent = np.frexp(sample_weight.max())
-    return np.ldexp(sample_weight, -exponent)
+def counted_sum(X, sample_weight, *, function):
+    """Return the `weighted_sum`, sum of squares and number of fractional weights."""
+    fractional = np.count_nonzero(sample_weight != np.rint(sample_weight))
+    with np.errstate(over="ignore"):
+        sums = sample_weight @ sample_weight, fractional
+    return np.append(weighted_sum(X, sample_weight, function=function), sums)
 
 
 def canonical_rows(X, sample_weight):
