@@ -79,12 +79,13 @@ def checks(models, names=None):
     """Return pairs of a model and a check of scikit-learn, of some names if given."""
     found = []
     for model in models:
+        model_name = name(model)
         for _, check in estimator_checks_generator(model):
             function = check.func.__name__
             known = model not in SIBLINGS or function in WITHOUT_A_FIT
             marks = () if known else pytest.mark.thorough
             if names is None or function in names:
-                identifier = f"{name(model)}-{function}"
+                identifier = f"{model_name}-{function}"
                 found.append(pytest.param(model, check, id=identifier, marks=marks))
     return found
 
