@@ -10,15 +10,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-# Nothing that is imported or collected becomes garbage: looking for it among these
-# objects would take a fifth of the collection, and a tenth of many tests.
-gc.disable()
-
 # scikit-learn runs its array API checks only where scipy was imported with this.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
 import numpy as np
 import pytest
+
+# Imported modules and collected tests never become garbage. The collector is off until
+# they exist, and ignores them then: half of the time of a collection.
+gc.disable()
 
 
 def pytest_addoption(parser):
