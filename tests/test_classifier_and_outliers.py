@@ -1,25 +1,41 @@
 """Bayes' rule over densities, and the rows that a density finds improbable."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from estimators import CLASSIFIERS, DETECTORS, SMALL, WRAPPERS, name, over, rows
+from estimators import (
+    CLASSIFIERS,
+    DETECTORS,
+    PIPELINES,
+    SMALL,
+    WRAPPERS,
+    name,
+    over,
+    rows,
+)
 from sklearn import config_context
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    MinMaxScaler,
+    QuantileTransformer,
+    StandardScaler,
+)
 
 from skgen import (
     VAE,
@@ -28,9 +44,11 @@ from skgen import (
     GaussianKDE,
     GenerativeClassifier,
     GenerativePipeline,
+    SGDGaussianMixture,
     dequantize,
     make_generative_pipeline,
 )
+from skgen.compose._outliers import lower_fence, medcouple, quantiles
 
 EXACT = {"reg_covar": 0.0}
 
@@ -199,15 +217,32 @@ def test_a_density_that_takes_no_weights_is_named(iris, density):
         GenerativeClassifier(density).fit(X, y, sample_weight=np.ones(y.size))
 
 
-def test_a_row_where_every_density_is_zero_gets_the_priors():
-    from sklearn.preprocessing import MinMaxScaler
-
-    density = make_generative_pipeline(MinMaxScaler(clip=True), GaussianKDE())
-    X = np.concatenate([rows(40, 2), rows(20, 2, seed=1) + 9])
-    model = GenerativeClassifier(density).fit(X, np.arange(60) // 40)
-    proba = model.predict_proba([[1e3, 1e3]])
-    np.testing.assert_allclose(proba, [[2 / 3, 1 / 3]])
-    assert model.score_samples([[1e3, 1e3]]) == -np.inf
+@pytest.mark.parametrize(
+    "density",
+    [
+        EMGaussianMixture(),
+        EMGaussianMixture(3),
+        GaussianKDE(),
+        GaussianKDE("likelihood"),
+        SGDGaussianMixture(2),
+        VAE(1, **SMALL),
+        GaussianMixture(2),
+        make_generative_pipeline(PCA(2), GaussianKDE()),
+        make_generative_pipeline(StandardScaler(), EMGaussianMixture()),
+        DensityOutlierDetector(EMGaussianMixture()),
+    ],
+    ids=name,
+)
+def test_a_class_of_one_row_is_named(density):
+    X = np.concatenate([rows(30, 3), rows(30, 3, seed=1) + 4])
+    y = np.repeat(["mouse", "rat"], 30).astype(object)
+    y[7] = "hedgehog"  # the class that is fitted first
+    message = r"density of class 'hedgehog' cannot be fitted to its n_samples=1: .*"
+    with pytest.raises(ValueError, match=message + "Leave out classes"):
+        GenerativeClassifier(density).fit(X, y)
+    # A parameter is wrong for all classes.
+    with pytest.raises(ValueError, match="'reg_covar' parameter of EM"):
+        GenerativeClassifier(EMGaussianMixture(reg_covar=-1)).fit(X, y)
 
 
 def test_the_density_is_searched_for_by_accuracy(iris):
@@ -268,7 +303,142 @@ def test_far_rows_are_outliers():
         assert detector.predict([[80.0, 0.0], [0.0, 0.0]]).tolist() == [-1, 1]
 
 
-@pytest.mark.parametrize("share", [0, 0.6, -0.1, "auto", True, np.nan])
+class Partial(BaseEstimator):
+    """Density that is zero below 0, and decreases above."""
+
+    def fit(self, X, y=None, sample_weight=None):
+        return self
+
+    def score_samples(self, X):
+        x = np.asarray(X)[:, 0]
+        return np.where(x < 0, -np.inf, -x)
+
+
+@pytest.mark.parametrize("share", [0.001, 0.05, 0.105, 0.1, 0.2, 0.5, "auto"])
+@pytest.mark.parametrize("n_zero", [0, 1, 10, 19, 99, 100])
+def test_rows_of_density_zero_are_outliers(n_zero, share):
+    x = np.random.RandomState(0).permutation(np.arange(100) - n_zero + 0.5)
+    model = DensityOutlierDetector(Partial(), share)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        outliers = model.fit_predict(x[:, None]) == -1
+        decision = model.decision_function(x[:, None])
+    np.testing.assert_array_equal(np.isneginf(decision), x < 0)
+    np.testing.assert_array_equal(outliers, decision < 0)
+    assert not np.isnan(decision).any()
+    assert np.isfinite(model.offset_) == (n_zero < 100)
+    assert outliers[x < 0].all()
+    if share != "auto":
+        # The rows of the lowest densities, as of a quantile of finite numbers.
+        at_least = np.ceil(share * 99 - 1e-9)
+        assert outliers.sum() == max(at_least, n_zero)
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianKDE(bounds=(0, 1)),
+        KernelDensity(kernel="tophat", bandwidth=0.2),
+        make_generative_pipeline(MinMaxScaler(clip=True), GaussianKDE()),
+        make_generative_pipeline(
+            QuantileTransformer(n_quantiles=20), EMGaussianMixture()
+        ),
+        make_generative_pipeline(FunctionTransformer(np.log, np.exp), GaussianKDE()),
+    ],
+    ids=name,
+)
+def test_new_rows_of_density_zero_are_outliers_and_of_the_largest_prior(density):
+    X = np.random.RandomState(0).uniform(0.01, 0.99, size=(200, 1))
+    far = [[-5.0], [0.5]]
+    for share in (0.1, "auto"):
+        model = DensityOutlierDetector(density, share).fit(X)
+        assert model.decision_function(far)[0] == -np.inf
+        assert model.predict(far).tolist() == [-1, 1]
+    y = np.repeat([0, 1], [20, 180])
+    model = GenerativeClassifier(density).fit(X, y)
+    proba = model.predict_proba(far)
+    np.testing.assert_allclose(proba[0], [0.1, 0.9])
+    np.testing.assert_allclose(np.exp(model.predict_log_proba(far)), proba)
+    assert model.predict(far).tolist() == [1, proba[1].argmax()]
+    assert model.score_samples(far)[0] == -np.inf
+    assert model.score(far[:1], [1]) == 1
+
+
+def test_of_equal_probabilities_the_first_class_is_predicted():
+    X = rows(40, 2)
+    model = GenerativeClassifier(EMGaussianMixture(), [0.5, 0.5])
+    model.fit(np.concatenate([X, X]), np.repeat(["b", "a"], 40))
+    proba = model.predict_proba(X)
+    assert model.predict(X).tolist() == model.classes_[proba.argmax(axis=1)].tolist()
+    model.set_params(priors=[0.0, 1.0]).fit(np.concatenate([X, X]), np.arange(80) // 40)
+    assert model.predict(X).all()
+    assert np.isneginf(model.predict_log_proba(X)[:, 0]).all()
+
+
+@pytest.mark.parametrize("levels", [0.01, 0.1, 0.37, 0.5, 1.0])
+@pytest.mark.parametrize("rounding", [0.0, 1e-15, -1e-15])
+def test_quantiles_with_weights_repeat_the_values(levels, rounding):
+    rng = np.random.RandomState(0)
+    values, counts = rng.standard_normal(60), rng.randint(1, 4, 60)
+    for weights in (counts, np.ones(60, int)):
+        expected = np.quantile(np.repeat(values, weights), levels)
+        found = quantiles(values, weights * (1 + rounding), levels)
+        assert found == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.5, "auto"])
+def test_a_detector_counts_a_row_of_weight_two_twice(share):
+    X = rows(120, 2)
+    weights = np.random.RandomState(0).randint(0, 3, 120)
+    repeated = np.repeat(X, weights, axis=0)
+    model = DensityOutlierDetector(GaussianKDE(), share)
+    offset = clone(model).fit(repeated).offset_
+    model.fit(X, sample_weight=weights)
+    assert model.offset_ == pytest.approx(offset, abs=1e-9)
+    message = "'sample_weight' argument of DensityOutlierDetector.fit must be None"
+    with pytest.raises(ValueError, match=message):
+        DensityOutlierDetector(PIPELINES[0]).fit(X, sample_weight=weights)
+
+
+@pytest.mark.parametrize("n", [7, 40])
+@pytest.mark.parametrize("power", [-1.0, 1.0, 0.0])
+def test_the_fence_is_the_adjusted_boxplot(n, power):
+    z = np.random.RandomState(n).standard_normal(n)
+    values = z if power == 0 else np.sign(power) * np.exp(z)
+    m = np.median(values)
+    ratios = [
+        ((b - m) - (m - a)) / (b - a)
+        for a in values[values <= m]
+        for b in values[values >= m]
+        if a < b
+    ]
+    # Of an odd number of values, the median is paired with itself.
+    skewness = np.median(ratios + [0.0] * (n % 2))
+    assert medcouple(values) == pytest.approx(skewness, abs=1e-12)
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    factor = np.exp((-3 if skewness < 0 else -4) * skewness)
+    expected = lower - 1.5 * factor * (upper - lower)
+    assert lower_fence(values, np.ones(n)) == pytest.approx(expected, abs=1e-12)
+    assert np.sign(skewness) == np.sign(power) or power == 0
+
+
+@pytest.mark.parametrize("n_features", [1, 6])
+@pytest.mark.parametrize("n_far", [0, 100])
+def test_without_a_fraction_far_rows_are_outliers_and_few_others(n_features, n_far):
+    X = np.random.RandomState(0).standard_normal((500, n_features))
+    density = EMGaussianMixture().fit(X)  # not fitted to the outliers
+    X = np.concatenate([X, np.full((n_far, n_features), 9.0)])
+    model = DensityOutlierDetector(FrozenEstimator(density), "auto").fit(X)
+    outliers = model.predict(X) == -1
+    assert outliers[500:].all()
+    # The probability of the fence under a normal density is 0.2 to 0.6 %.
+    assert outliers[:500].sum() <= 10
+    scaled = DensityOutlierDetector(EMGaussianMixture(), "auto").fit(1e3 * X + 5)
+    plain = DensityOutlierDetector(EMGaussianMixture(), "auto").fit(X)
+    np.testing.assert_array_equal(scaled.predict(1e3 * X + 5), plain.predict(X))
+
+
+@pytest.mark.parametrize("share", [0, 0.6, -0.1, "scott", True, np.nan, 20, None])
 def test_a_bad_contamination_is_named(share):
     with pytest.raises(
         ValueError, match="'contamination' parameter of DensityOutlierD"

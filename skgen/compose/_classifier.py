@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.base import ClassifierMixin, clone
+from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import (
-    check_consistent_length,
-    check_is_fitted,
-    has_fit_parameter,
-)
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from skgen._checks import (
     Described,
     generator_of_draws,
     invalid_argument,
     invalid_parameter,
-    row_counts,
     seed_of,
-    validated_weight,
 )
 from skgen._interop import as_set_output, draw
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
@@ -35,6 +30,21 @@ from skgen.rows._source import is_dask
 _SUM_TOLERANCE = 1e-6
 
 _CONTAINERS = "default", "pandas", "polars"
+
+
+@contextmanager
+def _naming_class(label, n_rows):
+    """Name the class, which has `n_rows` rows, in an error of its density."""
+    try:
+        yield
+    except ValueError as error:
+        if "' parameter of" in str(error):  # wrong for every class
+            raise
+        raise ValueError(
+            f"The density of class {label!r} cannot be fitted to its n_samples="
+            f"{n_rows}: {error} Leave out classes with too few rows, merge them, or "
+            "use a density that needs fewer rows."
+        ) from error
 
 
 class GenerativeClassifier(ClassifierMixin, DensityWrapper):
@@ -81,7 +91,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
     `score_samples` returns the log-density of all classes together,
     :math:`\log \sum_c \pi_c \, p(x \mid c)`, and `sample` draws from this mixture of
     classes. `score` is the accuracy, as for every classifier. If a class has fewer rows
-    than its density needs, the density raises an error.
+    than its density needs, an error names the class.
 
     References
     ----------
@@ -168,9 +178,9 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
     def _fit(self, X, y, sample_weight):
         y = self._labels(X, y)
         weights = self._weights(sample_weight, X.shape[0])
-        present = weights > 0
-        X, y, weights = X[present], y[present], weights[present]
-        weights = row_counts(weights)  # of one kind in all classes
+        if weights is not None:
+            present = weights > 0
+            X, y, weights = X[present], y[present], weights[present]
         self.classes_, codes = np.unique(y, return_inverse=True)
         n_classes = self.classes_.size
         totals = np.bincount(codes, weights)
@@ -182,13 +192,12 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         task = self._init_callback_context(max_subtasks=n_classes)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self.estimators_ = []
-        for c, label in enumerate(self.classes_):
+        for c, label in enumerate(self.classes_.tolist()):
             rows = codes == c
-            given = {} if sample_weight is None else {"sample_weight": weights[rows]}
-            density = clone(self.estimator)
-            self.estimators_.append(
-                self._fit_density(density, X[rows], task, f"class {label}", **given)
-            )
+            given = None if weights is None else weights[rows]
+            with _naming_class(label, int(rows.sum())):
+                density = self._fit_density(X[rows], given, task, f"class {label}")
+            self.estimators_.append(density)
         task.call_on_fit_task_end(estimator=self, X=X, y=y)
 
     def _labels(self, X, y):
@@ -205,20 +214,6 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         check_classification_targets(y)
         return y
 
-    def _weights(self, sample_weight, n_samples):
-        """Return checked weights: (n,)."""
-        if sample_weight is not None and not has_fit_parameter(
-            self.estimator, "sample_weight"
-        ):
-            raise invalid_argument(
-                self,
-                "fit",
-                "sample_weight",
-                f"None, because {type(self.estimator).__name__} takes no weights",
-                Described("weights"),
-            )
-        return validated_weight(self, sample_weight, n_samples)
-
     @lazy_on_dask(dtype=lambda model: model.classes_.dtype)
     def predict(self, X: MatrixLike) -> NDArray[Any]:
         """Predict the class of each row.
@@ -231,10 +226,11 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         Returns
         -------
         ndarray or Dask array of shape (n_samples,)
-            Labels of the classes with the highest probability.
+            Labels of the classes with the highest probability, as returned by
+            `predict_proba`; of equal probabilities, the first class.
         """
-        most_probable = self._log_joint(X, "predict").argmax(axis=1)
-        return self.classes_[most_probable]
+        probabilities = np.exp(self._log_posterior(X, "predict"))
+        return self.classes_[probabilities.argmax(axis=1)]
 
     @lazy_on_dask(lambda model: model.classes_.size, lambda model: np.float64)
     def predict_proba(self, X: MatrixLike) -> FloatArray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
-from sklearn.base import OutlierMixin, clone
+from sklearn.base import OutlierMixin
 
-from skgen._checks import invalid_parameter, is_real
-from skgen._typing import FloatArray, MatrixLike, NDArray
+from skgen._checks import invalid_parameter, is_real, present
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen.compose._wrapper import DensityWrapper
 from skgen.rows._dask import lazy_on_dask
 
@@ -17,22 +18,26 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     r"""Outlier detector that thresholds the log-density of rows.
 
     A row is an outlier if :math:`\log p(x)` is below `offset_`, the quantile of the
-    log-densities of the training data at the level `contamination` [1]_.
+    log-densities of the training data at the level `contamination` [1]_. Rows with a
+    density of zero are always outliers.
 
     Parameters
     ----------
     estimator : estimator
         Density, such as a `GaussianKDE`, a mixture, or a `GenerativePipeline`: an
         estimator with `fit` and `score_samples`, which is cloned.
-    contamination : float, default=0.1
-        Fraction of outliers in the training data, in (0, 0.5].
+    contamination : float or "auto", default=0.1
+        Fraction of outliers in the training data, in (0, 0.5]. "auto" assumes no
+        fraction: rows are outliers if their log-density is far below the log-densities
+        of most training rows, see Notes.
 
     Attributes
     ----------
     estimator_ : estimator
         The fitted density.
     offset_ : float
-        Threshold of the log-density in nats. Rows below it are outliers.
+        Threshold of the log-density in nats. Rows below it are outliers. It is finite,
+        unless the density of every training row is zero.
     n_features_in_ : int
         Number of features.
     feature_names_in_ : ndarray of shape (n_features,)
@@ -52,10 +57,24 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     the data, so a nonlinear transformation of a feature changes which rows are
     outliers.
 
+    With ``contamination="auto"``, the threshold is the lower fence of the boxplot of
+    the training log-densities, adjusted for their skewness [2]_:
+
+    .. math:: Q_1 - 1.5 \, e^{-a M} (Q_3 - Q_1), \qquad
+              a = 3 \text{ if } M < 0 \text{ else } 4,
+
+    with the quartiles :math:`Q_1` and :math:`Q_3` and the medcouple :math:`M`, a robust
+    measure of skewness. Among rows of a normal density, about 0.5 % are below it. A
+    quarter of the training rows can be outliers without moving it far. A kernel
+    density counts the kernel on each training row itself; with a narrow kernel, this
+    keeps outliers above the fence.
+
     References
     ----------
     .. [1] Bishop, C. M. (1994). Novelty detection and neural network validation. IEE
        Proceedings - Vision, Image and Signal Processing 141, 217-222.
+    .. [2] Hubert, M. and Vandervieren, E. (2008). An adjusted boxplot for skewed
+       distributions. Computational Statistics and Data Analysis 52, 5186-5201.
 
     Examples
     --------
@@ -73,11 +92,13 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
 
     _methods = ("fit", "score_samples")
 
-    def __init__(self, estimator: Any, contamination: float = 0.1) -> None:
+    def __init__(self, estimator: Any, contamination: float | str = 0.1) -> None:
         self.estimator = estimator
         self.contamination = contamination
 
-    def fit(self, X: MatrixLike, y: None = None) -> Self:
+    def fit(
+        self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Fit the density and set the threshold.
 
         Parameters
@@ -86,6 +107,10 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
             The training data, which may contain outliers.
         y : None
             Ignored.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, for the density and for the threshold: whole numbers
+            count rows, and only ratios of other weights matter. A weight of 0 leaves
+            the row out. None gives every row a weight of 1.
 
         Returns
         -------
@@ -95,25 +120,41 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         Raises
         ------
         ValueError
-            If a parameter or `X` is invalid. The message names the argument.
+            If a parameter, `X` or `sample_weight` is invalid, or the density does not
+            support weights. The message names the argument.
         """
-        return self._learn(X)
+        return self._learn(X, sample_weight)
 
     def _check_parameters(self):
         fraction = self.contamination
+        if isinstance(fraction, str) and fraction == "auto":
+            return
         if not (is_real(fraction) and 0 < fraction <= 0.5):
-            raise invalid_parameter(
-                self, "contamination", "a number above 0 and up to 0.5", fraction
-            )
+            rule = "'auto' or a fraction above 0 and up to 0.5"
+            raise invalid_parameter(self, "contamination", rule, fraction)
 
-    def _fit(self, X):
+    def _fit(self, X, sample_weight):
         task = self._init_callback_context(max_subtasks=1)
         task.call_on_fit_task_begin(estimator=self, X=X)
-        density = clone(self.estimator)
-        self.estimator_ = self._fit_density(density, X, task, "fit-density")
-        log_density = self._scored(self.estimator_, X)
-        self.offset_ = float(np.percentile(log_density, 100 * self.contamination))
+        weights = self._weights(sample_weight, X.shape[0])
+        self.estimator_ = self._fit_density(X, weights, task, "fit-density")
+        self.offset_ = self._threshold(self._scored(self.estimator_, X), weights)
         task.call_on_fit_task_end(estimator=self, X=X)
+
+    def _threshold(self, log_density, weights):
+        """Return the threshold of log-densities (n,) with weights (n,) or None."""
+        if weights is None:
+            weights = np.ones(log_density.size)
+        log_density, weights = present(log_density, weights)
+        possible = log_density > -np.inf
+        if not possible.any():
+            return -np.inf
+        if self.contamination == "auto":
+            return lower_fence(log_density[possible], weights[possible])
+        # Rows of density zero are outliers. If they are more than the fraction, the
+        # threshold is the smallest log-density of the other rows.
+        log_density = np.where(possible, log_density, log_density[possible].min())
+        return float(quantiles(log_density, weights, self.contamination))
 
     @lazy_on_dask(dtype=lambda model: np.float64)
     def score_samples(self, X: MatrixLike) -> FloatArray:
@@ -143,9 +184,10 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         Returns
         -------
         ndarray or Dask array of shape (n_samples,)
-            ``score_samples(X) - offset_``, which is negative for outliers.
+            ``score_samples(X) - offset_``, which is negative for outliers, and minus
+            infinity where the density is zero.
         """
-        return self._log_density(X, "decision_function") - self.offset_
+        return self._decision(X, "decision_function")
 
     @lazy_on_dask(dtype=lambda model: np.int_)
     def predict(self, X: MatrixLike) -> NDArray[np.int_]:
@@ -161,10 +203,62 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         ndarray or Dask array of shape (n_samples,)
             -1 for outliers and 1 for inliers.
         """
-        above = self._log_density(X, "predict") - self.offset_
-        return np.where(above < 0, -1, 1)
+        # A row with NaN, which `assume_finite` lets in, is no inlier either.
+        return np.where(self._decision(X, "predict") >= 0, 1, -1)
+
+    def _decision(self, X, method):
+        """Return the log-densities (n,) of unchecked rows minus the threshold."""
+        log_density = self._log_density(X, method)
+        impossible = np.isneginf(log_density)
+        return np.subtract(
+            log_density, self.offset_, out=log_density, where=~impossible
+        )
 
     def _log_density(self, X, method):
         """Return the log-densities (n,) of unchecked rows, for errors of `method`."""
         X = self._rows(X, method)
         return self._scored(self.estimator_, X)
+
+
+# Number of order statistics from which the fence is computed.
+_QUANTILES = 1001
+
+
+def lower_fence(values, weights):
+    """Return the lower fence of the adjusted boxplot of values (n,), a float."""
+    levels = np.linspace(0, 1, min(_QUANTILES, math.ceil(weights.sum() - 1e-6)))
+    lower, upper = quantiles(values, weights, np.array([0.25, 0.75]))
+    skewness = medcouple(quantiles(values, weights, levels))
+    factor = np.exp(-(3 if skewness < 0 else 4) * skewness)
+    return float(lower - 1.5 * factor * (upper - lower))
+
+
+def medcouple(values):
+    """Return the medcouple of values (n,): skewness from -1 to 1.
+
+    It is the median of ((b - m) - (m - a)) / (b - a) over values a <= m <= b, with the
+    median m (Brys, Hubert and Struyf, 2004).
+    """
+    centred = values - np.median(values)
+    above, below = centred[centred >= 0, None], centred[centred <= 0]
+    gaps = above - below
+    ratios = np.zeros(gaps.shape)
+    return float(np.median(np.divide(above + below, gaps, out=ratios, where=gaps > 0)))
+
+
+def quantiles(values, weights, levels):
+    """Return quantiles of values (n,) at levels, interpolated as by `np.quantile`.
+
+    A weight of 2 counts the value twice.
+    """
+    order = np.argsort(values)
+    values, ends = values[order], np.cumsum(weights[order])
+    whole = np.round(ends)  # counts that were rescaled have rounding errors
+    ends = np.where(np.abs(ends - whole) <= 1e-9 * whole, whole, ends)
+    positions = levels * max(ends[-1] - 1, 0.0)
+    first = np.floor(positions)
+    low, high = (
+        values[np.searchsorted(ends, rank, side="right").clip(max=values.size - 1)]
+        for rank in (first, first + 1)
+    )
+    return low + (positions - first) * (high - low)

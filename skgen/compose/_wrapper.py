@@ -5,13 +5,24 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn import get_config
+from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skgen._checks import column_names, has_methods, invalid_parameter, validated_rows
+from skgen._checks import (
+    Described,
+    column_names,
+    has_methods,
+    invalid_argument,
+    invalid_parameter,
+    row_counts,
+    validated_rows,
+    validated_weight,
+)
 from skgen._dequantize import TIES, warn_about_ties
 from skgen._interop import frame_kind, framed
 from skgen._persistence import Persistent
@@ -29,8 +40,9 @@ def fit_within(estimator, X, y, params, caller, subtask):
     # PCA divides by the total variance, which is 0 for constant data.
     with within, np.errstate(invalid="ignore"):
         subtask.call_on_fit_task_begin(estimator=caller, X=X, y=y)
-        arguments = (X,) if y is None else (X, y)
-        estimator.fit(*arguments, **params)
+        if not isinstance(estimator, FrozenEstimator):
+            arguments = (X,) if y is None else (X, y)
+            estimator.fit(*arguments, **params)
         subtask.call_on_fit_task_end(estimator=caller, X=X, y=y)
     return estimator
 
@@ -100,14 +112,37 @@ class DensityWrapper(
                 rule += "; a pipeline must be a GenerativePipeline"
             raise invalid_parameter(self, "estimator", rule, density)
 
-    def _fit_density(self, density, X, task, name, **weights):
-        """Fit a density to (n, d) rows in place, as the sub-task `name`; return it."""
+    def _weights(self, sample_weight, n_samples):
+        """Return checked weights (n,), or None if the density is to get none."""
+        if sample_weight is None:
+            return None
+        if not has_fit_parameter(self.estimator, "sample_weight"):
+            density = type(self.estimator).__name__
+            rule = f"None, because {density} takes no weights"
+            got = Described("weights")
+            raise invalid_argument(self, "fit", "sample_weight", rule, got)
+        # Rescaled here, the weights are of one kind in all classes.
+        return row_counts(validated_weight(self, sample_weight, n_samples))
+
+    def _fit_density(self, X, sample_weight, task, name):
+        """Return a clone of the density, fitted to (n, d) rows as the sub-task `name`.
+
+        `sample_weight` (n,) can be None.
+        """
         subtask = task.subcontext(task_name=name)
+        weights = {} if sample_weight is None else {"sample_weight": sample_weight}
+        density = clone(self.estimator)
         return fit_within(density, self._handed(X), None, weights, self, subtask)
 
     def _scored(self, density, X):
         """Return the float64 log-densities (n,) of validated (n, d) rows."""
-        return np.asarray(density.score_samples(self._handed(X)), dtype=np.float64)
+        missing = np.zeros(X.shape[0], dtype=bool)
+        if get_config()["assume_finite"]:  # densities differ in what they make of NaN
+            missing = np.isnan(X).any(axis=1)
+            X = np.where(missing[:, None], 0, X)
+        log_density = np.array(density.score_samples(self._handed(X)), np.float64)
+        log_density[missing] = np.nan
+        return log_density
 
     def _handed(self, X):
         """Return validated (n, d) rows as a dataframe if `fit` saw a dataframe."""
