@@ -115,6 +115,7 @@ def is_random_state(value):
 def numbers_only(what, check, *arguments, **options):
     """Convert the last argument to floats by a check; its errors name the columns."""
     X = arguments[-1]
+    refuse_masked(what, X)
     if has_times(X):
         raise InvalidParameterError(_not_numbers(what, X, ""))
     try:
@@ -126,12 +127,25 @@ def numbers_only(what, check, *arguments, **options):
         raise InvalidParameterError(explained) from None
 
 
+def refuse_masked(what, X):
+    """Raise if an array, or an array in a list, has masked values."""
+    # Conversions of NumPy take what lies under the mask.
+    parts = X if isinstance(X, (list, tuple)) else [X]
+    masked = [part for part in parts if isinstance(part, np.ma.MaskedArray)]
+    n_masked = sum(map(np.ma.count_masked, masked))
+    if n_masked:
+        raise InvalidParameterError(
+            f"{what} must have no masked values. Got {n_masked} of them instead: leave "
+            "these rows out, or impute the values."
+        )
+
+
 # Messages of scikit-learn's checks, and of Python's and NumPy's conversions.
 _NOT_FINITE = re.compile(r"Input (?:\w+ )?contains (?:NaN|infinity[^\n]*(?=\.))")
 _NO_MISSING = re.compile(r"\n(\w+) does not accept missing values")
 _NO_FLOAT = re.compile(
     "could not convert string|argument must be a string or a real number"
-    "|too large to convert|could not be promoted"
+    "|too large to convert|could not be promoted|Cannot cast array data"
     "|array element with a sequence(?!.* after 1 dim)"  # rows of different lengths
 )
 
@@ -150,6 +164,8 @@ def _explained(message, what, X, names=None):
         return f"{found[0]} in {where}.{advice or ''}"
     if message.startswith("Complex data not supported"):
         return f"Complex data not supported. {_not_numbers(what, X, message)}"
+    if message.startswith("fill value must be 0"):  # of sparse columns
+        return f"{what} must be dense. Got sparse columns: use X.sparse.to_dense()."
     return _not_numbers(what, X, message) if _NO_FLOAT.search(message) else None
 
 
@@ -206,7 +222,8 @@ def rows_to_answer(model, X, method=None):
     """Return (n, d) rows as `validated_rows` does, but integers unconverted."""
     # Integers are finite, and chunks of them are converted one at a time: a memory map
     # is never loaded as a whole.
-    if isinstance(X, np.ndarray) and X.dtype.kind in "iu" and X.ndim == 2 and X.size:
+    plain = isinstance(X, np.ndarray) and not np.ma.isMaskedArray(X)
+    if plain and X.dtype.kind in "iu" and X.ndim == 2 and X.size:
         validate_data(model, X, reset=False, skip_check_array=True)
         return X
     return validated_rows(model, X, method=method)

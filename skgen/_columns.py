@@ -17,16 +17,26 @@ _SHOWN = 40
 # Number of values of an array that are searched for NaN at a time.
 _SEARCHED = 2**20
 
-_TIMES = (date, time, timedelta, np.datetime64, np.timedelta64)
+_COUNTED_TIMES = (np.datetime64, np.timedelta64)
+_TIMES = (date, time, timedelta, *_COUNTED_TIMES)
 
 
 def has_times(X):
-    """Return whether a dtype of X is one of dates or durations.
-
-    NumPy and polars convert such columns to numbers without an error.
-    """
+    """Return whether X holds dates or durations that NumPy or polars would convert."""
+    if isinstance(X, (list, tuple)):
+        return any(has_times(row) or isinstance(row, _COUNTED_TIMES) for row in X)
     dtypes = X.dtypes if hasattr(X, "dtypes") else [getattr(X, "dtype", None)]
-    return any(map(_is_time, np.atleast_1d(np.asarray(dtypes, dtype=object))))
+    dtypes = np.atleast_1d(np.asarray(dtypes, dtype=object))
+    if any(map(_is_time, dtypes)):
+        return True
+    return object in dtypes and any(_holds_times(values) for _, values in _columns(X))
+
+
+def _holds_times(values):
+    """Return whether an (n,) column holds objects that NumPy converts to numbers."""
+    return values.dtype == object and any(
+        isinstance(value, _COUNTED_TIMES) for value in values
+    )
 
 
 def _is_time(dtype):
@@ -131,8 +141,11 @@ def _floats(values):
 
 def _converts(values):
     """Return whether (n,) values convert to floats; sequences do not."""
+    objects = np.asarray(values, dtype=object)
+    if _holds_times(objects.ravel()):
+        return False
     try:
-        floats = np.asarray(np.asarray(values, dtype=object), dtype=np.float64)
+        floats = np.asarray(objects, dtype=np.float64)
     except (TypeError, ValueError, OverflowError):
         return False
     return floats.ndim == 1

@@ -291,3 +291,99 @@ def test_a_dataframe_of_booleans_is_dequantised():
     noisy = dequantize(X, random_state=0)
     np.testing.assert_array_equal(noisy > 0.5, X)
     assert np.unique(noisy).size == noisy.size
+
+
+# -- masked arrays and objects that convert silently -----------------------------
+
+
+def masked(X):
+    return np.ma.masked_array(X, np.arange(X.size).reshape(X.shape) % 7 == 3)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        masked(rows(60, 2)),
+        masked(rows(60, 2).astype(np.float32)),
+        masked(np.arange(120).reshape(60, 2)),
+        list(masked(rows(60, 2))),
+        tuple(masked(rows(60, 2))),
+    ],
+    ids="float64 float32 integers list tuple".split(),
+)
+def test_masked_values_are_refused_in_every_argument(X):
+    got = r"argument of .* must have no masked values\. Got 17 of them"
+    model = clone(KDE).fit(rows(60, 2))
+    answers = [model.score_samples, model.score, model.transform, model.fit]
+    for method in (*answers, EMGaussianMixture().fit, dequantize):
+        with pytest.raises(ValueError, match=f"'X' {got}"):
+            method(X)
+    with pytest.raises(ValueError, match=f"'Z' {got}"):
+        model.inverse_transform(X)
+    with pytest.raises(ValueError, match=r"'sample_weight' argument of .* Got 1 of"):
+        model.fit(rows(3, 2), sample_weight=[1.0, 2.0, np.ma.masked])
+    with pytest.raises(ValueError, match=r"'y' argument of .*fit must have no masked"):
+        GenerativeClassifier(KDE).fit(rows(60, 2), masked(np.arange(60) % 2))
+
+
+def test_masked_arrays_without_masked_values_are_arrays():
+    X, model = rows(60, 2), clone(KDE)
+    scores = model.fit(np.ma.masked_array(X)).score_samples(np.ma.masked_array(X))
+    np.testing.assert_array_equal(scores, clone(KDE).fit(X).score_samples(X))
+    assert type(scores) is np.ndarray
+
+
+def test_masked_blocks_are_refused(tmp_path):
+    X = masked(rows(60, 2))
+    with pytest.raises(ValueError, match=r"'X' argument .* no masked values"):
+        EMGaussianMixture().fit(lambda: iter([X[:30], X[30:]]))
+    np.save(tmp_path / "X.npy", X.data)
+    on_disk = np.ma.masked_array(np.load(tmp_path / "X.npy", mmap_mode="r"), X.mask)
+    with config_context(working_memory=0):
+        with pytest.raises(ValueError, match=r"'X' argument .* no masked values"):
+            EMGaussianMixture().fit(on_disk)
+    da = pytest.importorskip("dask.array")
+    lazy = da.ma.masked_array(da.from_array(X.data, 30), da.from_array(X.mask, 30))
+    with pytest.raises(ValueError, match=r"'X' argument .* no masked values"):
+        EMGaussianMixture().fit(lazy)
+    with pytest.raises(ValueError, match=r"'X' argument .* no masked values"):
+        clone(KDE).fit(rows(60, 2)).score_samples(lazy).compute()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"weights_init": np.ma.masked_array([0.5, 0.5], [True, False])},
+        {"means_init": masked(np.ones((2, 4)))[:, 2:]},
+    ],
+)
+def test_masked_parameters_are_named(parameters):
+    (name,) = parameters
+    with pytest.raises(ValueError, match=f"'{name}' parameter of"):
+        EMGaussianMixture(2, **parameters).fit(rows(60, 2))
+    with pytest.raises(ValueError, match=r"'bandwidth' parameter of"):
+        GaussianKDE(masked(np.ones(9))[3:5]).fit(rows(60, 2))
+
+
+@pytest.mark.parametrize("value", [np.datetime64("2020-01-01"), np.timedelta64(3, "s")])
+@pytest.mark.parametrize("container", ["list", "objects", "pandas", "dates"])
+def test_times_among_objects_are_named(value, container):
+    X = [[1.0, value]] * 60
+    if container != "list":
+        X = np.array(X, dtype=object)
+    if container == "pandas":
+        X = pd.DataFrame({"1": X[:, 1]}, dtype=object)
+    if container == "dates":
+        X = [[value, value]] * 60
+    for method in (clone(KDE).fit, clone(KDE).fit(rows(60, 2)).inverse_transform):
+        with pytest.raises(ValueError, match=r"argument of .*dates or times in col.*1"):
+            method(X)
+
+
+def test_sparse_columns_and_records_are_named():
+    sparse = pd.DataFrame({"a": pd.arrays.SparseArray(rows(60, 1)[:, 0])})
+    with pytest.raises(ValueError, match=r"'X' argument .* must be dense\."):
+        clone(KDE).fit(sparse)
+    records = np.zeros(60, dtype=[("a", float), ("b", float)])
+    with pytest.raises(ValueError, match=r"'X' argument .* numbers only"):
+        clone(KDE).fit(records)

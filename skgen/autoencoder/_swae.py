@@ -142,6 +142,8 @@ def is_table_of(value, k):
         table = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError):
         return False
+    if np.ma.is_masked(value):
+        return False
     if table.shape[1:] != (k,) or not np.isfinite(table).all():
         return False
     return bool((table[1:] != table[:-1]).any())

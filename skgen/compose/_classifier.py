@@ -18,6 +18,7 @@ from skgen._checks import (
     generator_of_draws,
     invalid_argument,
     invalid_parameter,
+    refuse_masked,
     seed_of,
 )
 from skgen._interop import as_set_output, draw
@@ -167,6 +168,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             raise invalid_parameter(self, "priors", rule, self.priors) from None
         wrong = (
             priors.ndim != 1
+            or np.ma.is_masked(self.priors)
             or (n_classes is not None and priors.size != n_classes)
             or not (priors >= 0).all()
             or abs(priors.sum() - 1) > _SUM_TOLERANCE
@@ -207,6 +209,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
                 f"{type(self).__name__} requires y to be passed, but the target y is "
                 "None"
             )
+        refuse_masked(f"The 'y' argument of {type(self).__name__}.fit", y)
         y = column_or_1d(y, warn=True)
         if y.dtype.kind == "f":
             y = check_array(y, ensure_2d=False, input_name="y")
@@ -377,6 +380,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             polars.
         """
         check_is_fitted(self)
+        refuse_masked(f"The 'y' argument of {type(self).__name__}.sample", y)
         labels = None if y is None else np.asarray(y)
         if n_samples is None:
             n_samples = 1 if labels is None or labels.ndim == 0 else labels.size

@@ -90,6 +90,8 @@ def check_bandwidth(model, n_features=None):
         f"or one of {', '.join(map(repr, _RULES))}"
     )
     wrong = invalid_parameter(model, "bandwidth", rule, model.bandwidth)
+    if np.ma.is_masked(model.bandwidth):
+        raise wrong
     try:
         numbers = np.asarray(model.bandwidth)
     except ValueError:  # ragged lists

@@ -6,7 +6,7 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_array
 from sklearn.utils.extmath import randomized_svd
 
-from skgen._checks import Described, invalid_parameter
+from skgen._checks import Described, invalid_parameter, refuse_masked
 from skgen.mixture._covariance import COVARIANCES, Parameters
 from skgen.mixture._lowrank import LowRank
 from skgen.mixture._pass import Problem
@@ -56,6 +56,7 @@ def given_array(model, name, shape):
     if value is None:
         return None
     try:
+        refuse_masked(name, value)
         array = check_array(
             value,
             dtype=np.float64,

@@ -169,6 +169,8 @@ def is_mapped(X):
     """Return whether X is a numeric memory map too large to copy into memory."""
     if not isinstance(X, np.ndarray) or X.ndim != 2 or X.dtype.kind not in "fiu":
         return False
+    if np.ma.is_masked(X):
+        return False  # the check of arrays refuses it
     if _COPIES * 8 * X.size <= working_memory():
         return False
     while isinstance(X, np.ndarray):
