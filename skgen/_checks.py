@@ -294,7 +294,7 @@ def _whole_up_to_rounding(weights):
 
 
 def row_counts(sample_weight):
-    """Return positive weights (n,) in numbers of rows.
+    """Return weights (n,) in numbers of rows.
 
     Whole numbers count rows and stay as they are. Other weights are importance weights:
     only their ratios matter, and they are worth the effective number of rows of Kish
@@ -304,9 +304,10 @@ def row_counts(sample_weight):
 
 
 def in_rows(sample_weight, one):
-    """Return positive weights (n,) over the weight `one` of a row; none becomes 0."""
+    """Return weights (n,) over the weight `one` of a row; no positive one becomes 0."""
+    least = np.where(sample_weight > 0, np.finfo(np.float64).tiny, 0.0)
     with np.errstate(over="ignore", under="ignore"):
-        return np.maximum(sample_weight / one, np.finfo(np.float64).tiny)
+        return np.maximum(sample_weight / one, least)
 
 
 def row_weight(total, mean, whole):

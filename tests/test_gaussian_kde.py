@@ -12,6 +12,7 @@ from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.neighbors import KernelDensity
 
 from skgen import GaussianKDE
+from skgen._checks import row_counts
 from skgen.kde._bandwidth import scott_factor, silverman_factor
 
 
@@ -262,6 +263,16 @@ def test_importance_weights_are_those_of_scipy(n_features, dtype, rule, rng):
             np.testing.assert_allclose(kde.covariance_, scipy.covariance, rtol=rtol)
             expected = scipy.logpdf(X[:9].T)
             np.testing.assert_allclose(kde.score_samples(X[:9]), expected, rtol=rtol)
+
+
+@pytest.mark.parametrize("smallest", [0, 1e-300])
+def test_weights_in_rows_are_positive_where_weights_are(smallest):
+    counts = row_counts(np.array([smallest, 0.3, 0.6, 1e20]))
+    assert (counts[0] > 0) == (smallest > 0)
+    np.testing.assert_allclose(counts[1:], [3e-21, 6e-21, 1])
+    whole = np.array([smallest * 1e300, 3, 5])
+    np.testing.assert_array_equal(row_counts(whole), whole)
+    np.testing.assert_allclose(row_counts(whole * 1.1), row_counts(whole / 8))
 
 
 @pytest.mark.parametrize("total", [1 + 2e-16, 1.001, 1.5, 20, 200, 1e30])

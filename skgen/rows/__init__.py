@@ -21,8 +21,7 @@ def as_rows(model, X, sample_weight):
         validate_data(model, X, skip_check_array=True)
         if sample_weight is not None:
             sample_weight = validated_weight(model, sample_weight, X.shape[0])
-            some = sample_weight > 0
-            model._row_weight = row_weight(*weight_sums(sample_weight[some]))
-            sample_weight[some] = in_rows(sample_weight[some], model._row_weight)
+            model._row_weight = row_weight(*weight_sums(sample_weight))
+            sample_weight = in_rows(sample_weight, model._row_weight)
         return ArrayRows(model, X, sample_weight, in_memory=False)
     return None
