@@ -53,7 +53,7 @@ def _parser():
         "table",
         nargs="?",
         help=(
-            "delimited text file with a header, plain or compressed (.gz); "
+            "delimited text file, plain or compressed, or a file that pandas can read; "
             "without a table, the digits of scikit-learn"
         ),
     )

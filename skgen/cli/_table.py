@@ -1,13 +1,6 @@
 """The table that models are compared on: the digits, or a delimited text file."""
 
-import csv
-import gzip
-import re
-import warnings
-import zlib
 from dataclasses import dataclass, field, replace
-from itertools import islice
-from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -16,15 +9,14 @@ from skgen._checks import LARGEST
 from skgen._columns import list_columns
 from skgen._dequantize import column_step, dequantize
 from skgen._lazy import lazy_module
-from skgen.cli._files import LEAST_ROWS, CommandError, count, require
+from skgen.cli._files import LEAST_ROWS, CommandError, count
+from skgen.cli._text import read_frame
 
 pandas = lazy_module("pandas", "Reading a table")
 
 # A column in which at least this fraction of the entries are numbers is numeric, and
 # text in it is an error. Other columns with text are left out.
 _NUMERIC_FRACTION = 0.5
-
-_DELIMITERS = ",;\t|"
 
 
 @dataclass
@@ -108,16 +100,18 @@ def digits_table(random_state):
 
 def read_table(path):
     """Return the numeric columns of a delimited text file, without blanks."""
-    frame, notes = _read_frame(path)
+    frame, notes, place = read_frame(path)
     if frame.shape[0] == 0:
         raise CommandError(f"{path} has no rows.")
     kept, left_out = {}, []
     for name, column in frame.items():
-        numbers = pandas.to_numeric(column, errors="coerce").astype(np.float64)
-        reason = _why_not(column, numbers, f"the column {name!r} of {path}")
+        is_named = not name.startswith("Unnamed: ")
+        numbers, reason = _numbers(column, f"the column {name!r} of {path}", place)
+        if reason is None and not is_named and (numbers.diff()[1:] > 0).all():
+            reason = "numbers the rows"
         if reason is None:
             kept[name] = numbers
-        else:
+        elif is_named or reason != "empty":  # delimiters at the ends of lines
             left_out.append(f"{name} ({reason})")
     frame = pandas.DataFrame(kept, index=frame.index)
     if kept:
@@ -142,101 +136,33 @@ def read_table(path):
     return Table(X, names, [f"{path}: {counted}", *notes, *left_out])
 
 
-def _read_frame(path):
-    """Return the file as a dataframe, and a list of notes on how it was read."""
-    require("pandas", "Reading a table")
-    if Path(path).is_dir():
-        raise CommandError(f"{path} is a folder, not a table.")
-    if not Path(path).is_file():
-        raise CommandError(f"there is no file {path}.")
-    try:
-        delimiter, names, values = _first_lines(path)
-        if any(value.strip() for value in values[len(names) :]):
-            raise CommandError(
-                f"the first row of {path} has {count(len(values), 'field')}, but its "
-                f"header has {count(len(names), 'name')}."
-            )
-        has_header = not names or not all(map(_is_number, names))
-        commas = any(re.fullmatch(r"\s*[-+]?\d+,\d+\s*", value) for value in values)
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-            frame = pandas.read_csv(
-                path,
-                sep=delimiter,
-                decimal="," if commas and delimiter == ";" else ".",
-                header=0 if has_header else None,
-                index_col=False,
-                encoding="utf-8-sig",
-                low_memory=False,
-            )
-    except pandas.errors.EmptyDataError:
-        raise CommandError(f"{path} is empty.") from None
-    except UnicodeDecodeError:
-        raise CommandError(
-            f"{path} is not text in UTF-8: save it as a UTF-8 table."
-        ) from None
-    except (
-        *(csv.Error, OSError, EOFError, zlib.error),  # csv and gzip
-        *(pandas.errors.ParserError, pandas.errors.ParserWarning),
-    ) as error:
-        reason = " ".join(str(error).split())
-        raise CommandError(f"{path} cannot be read as a table: {reason}") from None
-    if not has_header:
-        frame.columns = [f"column{j}" for j in range(frame.shape[1])]
-        return frame, ["no header: the first line holds numbers and is read as a row"]
-    doubles = sorted({name for name in names if names.count(name) > 1})
-    if doubles:
-        return frame, [f"columns with the same name are numbered: {', '.join(doubles)}"]
-    return frame, []
+def _numbers(column, what, place):
+    """Return a column as floats, NaN for blanks, and why to leave it out or None.
 
-
-def _first_lines(path):
-    """Return the delimiter, the column names and the first row, all as text."""
-    opener = gzip.open if Path(path).suffix.lower() == ".gz" else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as file:
-        header = next((line for line in file if line.strip()), "")
-        # csv.Sniffer fails for a table of one column.
-        delimiter = max(_DELIMITERS, key=lambda mark: (header.count(mark), mark == ","))
-        file.seek(0)
-        filled = (row for row in csv.reader(file, delimiter=delimiter) if any(row))
-        names, values = [*islice(filled, 2), [], []][:2]
-    return delimiter, names, values
-
-
-def _is_number(text):
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _why_not(column, numbers, what):
-    """Return why a column is left out; None if not. Raise for text among numbers.
-
-    `numbers` are the (n,) entries as floats, NaN for text and blanks.
+    Raises for text among numbers, of which `place` gives the place in the file.
     """
     if pandas.api.types.infer_dtype(column) == "boolean":
-        return "true or false"
+        return None, "true or false"
     if column.isna().all():
-        return "empty"
+        return None, "empty"
+    if column.dtype.kind in "mM":
+        return None, "dates or times"
+    numbers = pandas.to_numeric(column, errors="coerce").astype(np.float64)
     text = np.flatnonzero(column.notna() & numbers.isna())
     infinite = np.flatnonzero(np.isinf(numbers))
-    if text.size and numbers.notna().sum() < _NUMERIC_FRACTION * numbers.size:
-        return f"text: {str(column.iloc[text[0]])[:20]!r}"
+    if text.size > (1 - _NUMERIC_FRACTION) * column.count():
+        return None, f"text: {str(column.iloc[text[0]])[:20]!r}"
     if text.size:
         raise CommandError(
-            f"{what} has text among its numbers: {column.iloc[text[0]]!r} in row "
-            f"{text[0] + 1} below the header."
+            f"{what} has text among its numbers: {column.iloc[text[0]]!r} in "
+            f"{place(text[0])}."
         )
     if infinite.size:
-        raise CommandError(
-            f"{what} has an infinity, in row {infinite[0] + 1} below the header."
-        )
+        raise CommandError(f"{what} has an infinity, in {place(infinite[0])}.")
     # 0, 1, 2, ... or 1, 2, 3, ...
     if numbers.size > 2 and numbers[0] in (0, 1) and (np.diff(numbers) == 1).all():
-        return "numbers the rows"
-    return None
+        return numbers, "numbers the rows"
+    return numbers, None
 
 
 def _complete_rows(frame, path):

@@ -1,0 +1,298 @@
+"""Dataframes from files: delimited text as people have it, and formats of pandas."""
+
+import bz2
+import csv
+import gzip
+import lzma
+import re
+import warnings
+import zlib
+from collections import Counter
+from io import BytesIO, StringIO
+from itertools import islice, pairwise, zip_longest
+from pathlib import Path
+
+from skgen._lazy import lazy_module
+from skgen.cli._files import CommandError, count, require
+
+pandas = lazy_module("pandas", "Reading a table")
+
+# Entries without a value, in lower case; pandas knows some more.
+_MISSING = {
+    *("", "?", "-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "*"),
+    *("na", "n/a", "#n/a", "nan", "null", "none", "missing"),
+}
+
+_DELIMITERS = ",;\t| "  # the blank stands for any number of blanks and tabs
+
+_SAMPLED = 500  # lines that show the delimiter and the header
+
+# First bytes of texts, of compressed files, and of files that pandas reads.
+_ENCODINGS = {
+    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xff\xfe": "utf-16",
+    b"\xfe\xff": "utf-16",
+}
+_COMPRESSED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
+_FORMATS = {
+    b"PK\x03\x04": ("a spreadsheet", "read_excel"),
+    b"\xd0\xcf\x11\xe0": ("a spreadsheet", "read_excel"),
+    b"PAR1": ("Parquet", "read_parquet"),
+    b"ARROW1": ("Feather", "read_feather"),
+}
+
+# A comment, or the delimiter as Excel writes it above a table.
+_COMMENT = re.compile(r"^[ \t]*(?:#.*|sep=.)$", re.MULTILINE)
+
+# A number with one decimal mark, perhaps with separators of thousands.
+_THOUSANDS = {".": r"[,'\u2019 \xa0\u202f]", ",": r"[.'\u2019 \xa0\u202f]"}
+_NUMBER = {
+    mark: rf"[-+]?(?:(?:\d+|[1-9]\d{{0,2}}(?:{between}\d{{3}})+)(?:[{mark}]\d*)?"
+    rf"|[{mark}]\d+)(?:[eE][-+]?\d+)?"
+    for mark, between in _THOUSANDS.items()
+}
+
+# Any of them, by which the delimiter and the header are found.
+_ANY = re.compile(rf"[-+\u2212]?\s?[$€£¥]?\s?({'|'.join(_NUMBER.values())})\s?[%$€£¥]?")
+
+
+def read_frame(path):
+    """Return a dataframe, notes on how it was read, and a function of its rows.
+
+    A column of numbers has a numeric type. The function returns the place of row i in
+    the file, in words.
+    """
+    require("pandas", "Reading a table")
+    if Path(path).is_dir():
+        raise CommandError(f"{path} is a folder, not a table.")
+    if not Path(path).is_file():
+        raise CommandError(f"there is no file {path}.")
+    try:
+        data = Path(path).read_bytes()
+        for start, compression in _COMPRESSED.items():
+            if data.startswith(start):
+                data = compression.decompress(data)
+        for start, (kind, reader) in _FORMATS.items():
+            if data.startswith(start):
+                return _from_pandas(path, data, kind, reader)
+        if "json" in Path(path).name.lower():
+            several = re.search(rb"}\s*\n\s*{", data[: 10**6]) is not None
+            return _from_pandas(path, data, "JSON", "read_json", lines=several)
+        return _delimited(path, data)
+    except (
+        *(csv.Error, OSError, EOFError, zlib.error, lzma.LZMAError),
+        *(pandas.errors.ParserError, pandas.errors.ParserWarning),
+    ) as error:
+        reason = " ".join(str(error).split()).split("C error: ")[-1]
+        raise CommandError(f"{path} cannot be read as a table: {reason}") from None
+
+
+def _from_pandas(path, data, kind, reader, **options):
+    """Return what `read_frame` does, by a function of pandas."""
+    try:
+        frame = getattr(pandas, reader)(BytesIO(data), **options)
+    except Exception as error:  # of one of many packages
+        reason = " ".join(str(error).split())
+        raise CommandError(
+            f"{path} looks like {kind}, which cannot be read ({reason}): save it "
+            "as CSV."
+        ) from None
+    frame.columns = frame.columns.map(str)
+    return *_with_numbers(frame, "."), lambda i: f"row {i + 1} below the header"
+
+
+def _delimited(path, data):
+    """Return what `read_frame` does, for delimited text."""
+    text, notes = _decoded(path, data)
+    if not text.strip():
+        raise CommandError(f"{path} is empty.")
+    text, mark, has_header, more = _laid_out(path, text)
+
+    def read(**options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pandas.errors.ParserWarning)
+            frame = pandas.read_csv(
+                StringIO(text),
+                sep=r"\s+" if mark == " " else mark,
+                header=0 if has_header else None,
+                index_col=False,
+                skipinitialspace=True,
+                na_values=sorted(_MISSING),
+                low_memory=False,
+                **options,
+            )
+        if not has_header:
+            frame.columns = [f"column{j}" for j in frame.columns]
+        return frame
+
+    def place(i):
+        lines = _rows(StringIO(text), mark)
+        return f"line {next(islice(lines, i + has_header, None))[0]}"
+
+    frame = read()
+    commas = _has_decimal_commas(frame, mark)
+    if commas:
+        more.append("numbers have decimal commas")
+        frame = read(dtype=str)
+    frame, removed = _with_numbers(frame, "," if commas else ".")
+    return frame, [*notes, *more, *removed], place
+
+
+def _decoded(path, data):
+    """Return the text of a file, and a list of notes on its encoding."""
+    encoding, notes = _ENCODINGS.get(data[:3]) or _ENCODINGS.get(data[:2]), []
+    if encoding is None and b"\0" in data[:2]:
+        encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
+    try:
+        text = data.decode(encoding or "utf-8")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", errors="replace")
+        notes = ["not UTF-8, read as Windows-1252 (Latin-1)"]
+    if "\0" in text:
+        raise CommandError(f"{path} is not text: save it as CSV.")
+    return text.replace("\r\n", "\n").replace("\r", "\n"), notes
+
+
+def _rows(lines, mark):
+    """Yield the last line number and the fields of each row that is not blank."""
+    if mark == " ":
+        lines = (line.replace("\t", " ").rstrip() for line in lines)
+    reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
+    return ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
+
+
+def _laid_out(path, text):
+    """Return a text, its delimiter, whether it has a header, and notes.
+
+    Lines that are not of the table become blank, so that lines keep their numbers.
+    """
+    comment = re.match(r"(?:[ \t]*(?:#(.*))?\n)*", text)[1]
+    if "#" in text or text.lstrip().startswith("sep="):
+        without, n_comments = _COMMENT.subn("", text)
+        if 2 * n_comments <= text.count("\n"):
+            text = without
+        else:
+            comment = None  # the entries of the first column begin with "#"
+    lines = text.split("\n", _SAMPLED)
+    samples = {mark: [*_rows(lines[:_SAMPLED], mark)] for mark in _DELIMITERS}
+    mark = max(_DELIMITERS, key=lambda mark: _fit(samples[mark]))
+    rows, notes = samples[mark], []
+    width = _width(rows)
+    while len(rows) > 2 and 2 * sum(map(bool, rows[0][1])) < width:
+        (end, title), *rows = rows
+        lines[:end] = [""] * end
+        notes.append(f"left out above the table: {' '.join(title).strip()[:40]!r}")
+    (number, names), *others = rows
+    has_header = _is_header(names, [row for _, row in others])
+    if not has_header and comment is not None and number > 1:
+        names = next((row for _, row in _rows([comment.strip()], mark)), [])
+        has_header = len(names) == width and not any(map(_ANY.fullmatch, names))
+        if has_header:  # as np.savetxt writes it
+            lines[number - 2] = comment.strip()
+    if not has_header:
+        notes.append("no header: the first line holds numbers and is read as a row")
+        return "\n".join(lines), mark, False, notes
+    if mark in " \t" and all(len(row) == len(names) + 1 for _, row in others):
+        lines[number - 1] = f"row{mark}{lines[number - 1].strip()}"  # as R writes it
+    elif others and any(map(str.strip, others[0][1][len(names) :])):
+        raise CommandError(
+            f"the first row of {path} has {count(len(others[0][1]), 'field')}, but its "
+            f"header has {count(len(names), 'name')}."
+        )
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        notes.append(f"columns with the same name are numbered: {', '.join(twice)}")
+    return "\n".join(lines), mark, True, notes
+
+
+def _width(rows):
+    """Return the most common number of fields of rows, without the header."""
+    return Counter(len(row) for _, row in rows[1:] or rows).most_common(1)[0][0]
+
+
+def _fit(rows):
+    """Return how well rows by one delimiter look like a table of numbers."""
+    if not rows:
+        return 0.0, 0
+    width, body = _width(rows), rows[1:] or rows
+    fields = [field.strip() for _, row in body for field in row if field.strip()]
+    numeric = sum(map(bool, map(_ANY.fullmatch, fields))) / max(1, len(fields))
+    level = sum(len(row) == width for _, row in body) / len(body)
+    # Half of the weight is the header's. One column is any text.
+    level += len(rows[0][1]) == width
+    return numeric * level * (0.9 if width == 1 else 1.0), width
+
+
+def _is_header(first, others):
+    """Return whether the first row holds names: text, or numbers that count columns."""
+    names, columns = [], []
+    for name, *column in zip_longest(first, *others, fillvalue=""):
+        filled = [
+            text.strip() for text in column if text.strip().lower() not in _MISSING
+        ]
+        numbers = [text for text in filled if _ANY.fullmatch(text)]
+        if not numbers or 2 * len(numbers) < len(filled) or name.lower() in _MISSING:
+            continue
+        if not _ANY.fullmatch(name):
+            return True
+        names.append(name)
+        columns.append(numbers)
+    if len(names) < 2 or not all(map(str.isdecimal, names)):
+        return not names
+    # Years, or numbers of the columns. A row of data can be both.
+    counts = list(map(int, names))
+    if counts[0] >= counts[1] or len({b - a for a, b in pairwise(counts)}) > 1:
+        return False
+    fractions = all(any(re.search("[.,]", n) for n in column) for column in columns)
+    new = not any(map(list.__contains__, columns, names))
+    return fractions or len(names) > 3 or (new and counts[0] >= 1000)
+
+
+def _texts(frame):
+    """Return the columns of a dataframe that may hold text, by name."""
+    return {name: column for name, column in frame.items() if column.dtype.kind == "O"}
+
+
+def _parsed(column, mark):
+    """Return the entries as numbers, NaN for text, and whether units were removed."""
+    text = column.dropna().astype(str).str.strip().str.replace("\N{MINUS SIGN}", "-")
+    bare = text.str.replace(r"^([-+]?)\s*[$€£¥]\s*", r"\1", regex=True)
+    bare = bare.str.replace(r"\s*[%$€£¥]$", "", regex=True)
+    bare = bare[bare.str.fullmatch(_NUMBER[mark])]
+    plain = bare.str.replace(_THOUSANDS[mark], "", regex=True).str.replace(mark, ".")
+    has_units = bool((text[bare.index] != bare).any())
+    return pandas.to_numeric(plain).astype(float), has_units
+
+
+def _has_decimal_commas(frame, delimiter):
+    """Return whether the numbers of a dataframe, read with points, have commas."""
+    commas, points, least = 0, 0, 1000.0
+    for column in _texts(frame).values():
+        column = column[column.astype(str).str.contains(",", regex=False)]
+        by_comma, by_point = (_parsed(column, mark)[0] for mark in ",.")
+        if 2 * max(by_comma.size, by_point.size) > column.count():
+            commas, points = commas + by_comma.size, points + by_point.size
+            least = min(least, by_point.abs().min())
+    if commas != points or delimiter == "," or commas == 0:
+        return commas > points
+    # All numbers are such as 1,234. Semicolons stand where commas are decimal.
+    if delimiter == ";":
+        kinds = frame.dtypes.map(lambda dtype: dtype.kind)
+        return not (frame.loc[:, kinds == "f"] % 1 > 0).any(axis=None)
+    return least >= 1000.0  # none is such as 234
+
+
+def _with_numbers(frame, mark):
+    """Return a dataframe in which numbers are no text, and a list of notes."""
+    bare = []
+    for name, column in _texts(frame).items():
+        found = [_parsed(column, m) for m in (mark, {",": ".", ".": ","}[mark])]
+        numbers, has_units = max(found, key=lambda pair: pair[0].size)
+        text = column.dropna().astype(str)
+        text = text[~text.str.strip().str.lower().isin(_MISSING)]
+        if numbers.size and 2 * numbers.size >= text.size:
+            mixed = text.astype(object)
+            mixed[numbers.index] = numbers.astype(object)
+            frame[name] = mixed.reindex(frame.index)
+            bare += [name] * has_units
+    return frame, [f"numbers without their units: {', '.join(bare)}"] if bare else []
