@@ -102,12 +102,15 @@ def check_random_state_parameter(model):
         raise invalid_parameter(model, "random_state", RANDOM_STATE_RULE, value)
 
 
-RANDOM_STATE_RULE = "None, an int from 0 to 2**32 - 1 or a numpy.random.RandomState"
+RANDOM_STATE_RULE = (
+    "None, an int from 0 to 2**32 - 1, a numpy.random.RandomState or a "
+    "numpy.random.Generator"
+)
 
 
 def is_random_state(value):
-    """Return whether `value` can seed a generator, as in scikit-learn."""
-    if value is None or isinstance(value, np.random.RandomState):
+    """Return whether `value` can seed a generator."""
+    if value is None or isinstance(value, (np.random.RandomState, np.random.Generator)):
         return True
     return is_integer(value, 0) and value < 2**32
 
@@ -358,4 +361,6 @@ def generator(random_state):
     """Return a RandomState; None seeds a new one and never uses the global one."""
     if isinstance(random_state, np.random.RandomState):
         return random_state
+    if isinstance(random_state, np.random.Generator):  # which scikit-learn cannot use
+        random_state = random_state.integers(2**32, size=4)
     return np.random.RandomState(random_state)

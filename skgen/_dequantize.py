@@ -55,7 +55,7 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
     ----------
     X : array-like or dataframe of shape (n_samples, n_features)
         The data. They are not changed.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Seed of the noise. None seeds every call anew. NumPy's global generator is
         never used.
 
@@ -68,8 +68,7 @@ def dequantize(X: MatrixLike, random_state: RandomState = None) -> FloatArray:
     Raises
     ------
     ValueError
-        If `X` is not a table of finite numbers, or `random_state` is not None, an
-        int or a RandomState.
+        If `X` is not a table of finite numbers, or `random_state` is invalid.
 
     Notes
     -----

@@ -13,6 +13,6 @@ MatrixLike: TypeAlias = Any
 # type cannot follow: cast them where you use it.
 FloatArray: TypeAlias = NDArray[np.floating[Any]]
 
-RandomState: TypeAlias = int | np.random.RandomState | None
+RandomState: TypeAlias = int | np.random.RandomState | np.random.Generator | None
 
 __all__ = ["ArrayLike", "FloatArray", "MatrixLike", "NDArray", "RandomState"]

@@ -224,10 +224,11 @@ class GenerativeModel(
         ----------
         n_samples : int, default=1
             Number of samples.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Seed of the samples. None uses the `random_state` of the constructor: an
-            int gives the same samples on every call, a RandomState different ones,
-            and None seeds every call anew. NumPy's global generator is never used.
+            int gives the same samples on every call, a RandomState or a Generator
+            advances, and None seeds every call anew. NumPy's global generator is never
+            used.
 
         Returns
         -------

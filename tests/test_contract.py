@@ -25,6 +25,7 @@ from estimators import (
     over,
     rows,
     seeded,
+    thorough,
 )
 from scipy.stats import kstwobign, multivariate_normal
 from sklearn import config_context
@@ -302,6 +303,37 @@ def test_without_a_seed_draws_are_fresh_and_a_random_state_moves_on(model):
     assert not np.isin(model.sample(9), model.sample(9)).any()
     seeded(model, np.random.RandomState(0))
     assert not np.isin(model.sample(9), model.sample(9)).any()
+
+
+@one_of_each_then_all
+@pytest.mark.parametrize("kind", [np.random.default_rng, thorough(np.random.Philox)])
+def test_a_generator_seeds_fits_and_draws_and_moves_on(model, kind):
+    def results(rng):
+        own = clone(model)  # scikit-learn's PCA takes no Generator
+        seeded(own.steps[-1][1] if hasattr(own, "steps") else own, rng)
+        assert clone(own).get_params().keys() == own.get_params().keys()
+        first, second = own.fit(X).sample(9), own.sample(9, random_state=rng)
+        return first, second, pickle.loads(pickle.dumps(own)).sample(9)
+
+    X = rows(60, 2)
+    one, same, other = (
+        results(np.random.Generator(kind(s)) if kind is np.random.Philox else kind(s))
+        for s in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    for a, b in ((one[0], one[1]), (one[1], one[2]), (one[0], other[0])):
+        assert not np.isin(a, b).any()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_fits_with_a_generator_differ_and_searches_take_one():
+    X, rng = rows(200, 2), np.random.default_rng(0)
+    mixture = EMGaussianMixture(6, init_params="random", max_iter=2, random_state=rng)
+    ends = {clone(mixture).fit(X).lower_bound_ for _ in range(2)}  # of one copied state
+    assert len(ends) == 1
+    assert mixture.fit(X).lower_bound_ != mixture.fit(X).lower_bound_
+    search = GridSearchCV(mixture, {"n_components": [1, 2]}, cv=2).fit(X)
+    assert isinstance(search.best_estimator_.random_state, np.random.Generator)
 
 
 @one_of_each_then_all

@@ -399,6 +399,8 @@ def test_draws_follow_their_seed_and_no_other(model):
     seeded = partial(density, model.fit(X), X, features=[0], n_draws=50)
     before = np.random.get_state()[1].copy()
     a, b, c = (seeded(random_state=s) for s in (0, 0, 1))
+    d, e = (seeded(random_state=np.random.default_rng(0)) for _ in range(2))
+    np.testing.assert_array_equal(d.draws, e.draws)
     free = seeded(), seeded()
     np.testing.assert_array_equal(np.random.get_state()[1], before)
     np.testing.assert_array_equal(a.draws, b.draws)

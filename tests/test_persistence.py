@@ -217,6 +217,14 @@ def test_a_generator_goes_on_and_two_models_still_share_it():
     np.testing.assert_array_equal(found.sample(3), model.sample(3))
 
 
+@pytest.mark.parametrize("bits", [np.random.PCG64, np.random.Philox, np.random.SFC64])
+def test_a_generator_of_numpy_needs_no_trust_and_goes_on(bits):
+    model = EMGaussianMixture(random_state=np.random.Generator(bits(0))).fit(X)
+    found = copied(model)
+    for _ in range(2):
+        np.testing.assert_array_equal(found.sample(3), model.sample(3))
+
+
 def test_a_model_that_is_not_fitted_is_saved_as_well():
     model = VAE(3, latent_density=GaussianKDE(0.3))
     assert repr(copied(model)) == repr(model)

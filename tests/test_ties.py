@@ -88,6 +88,14 @@ def test_dequantize_spreads_tied_columns_over_their_own_step(rng):
     assert abs(np.corrcoef(noise[:, 0], noise[:, 1])[0, 1]) < 0.05
 
 
+def test_noise_of_a_generator_is_reproduced_and_moves_on():
+    X, rng = np.ones((9, 1)) * [[1.0, 2.0]], np.random.default_rng(0)
+    X[:5] += 1
+    first, second = dequantize(X, rng), dequantize(X, rng)
+    assert not np.isin(first, second).any()
+    np.testing.assert_array_equal(first, dequantize(X, np.random.default_rng(0)))
+
+
 def test_dequantize_is_seeded_and_leaves_its_argument(rng):
     X = rng.randint(0, 9, (50, 2))
     before = X.copy()

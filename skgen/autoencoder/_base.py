@@ -347,7 +347,7 @@ class AbstractAutoencoder(
         ----------
         n_samples : int, default=1
             Number of codes to draw.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Seed or generator of the draws. None uses the `random_state` of the model,
             as in `sample`.
 

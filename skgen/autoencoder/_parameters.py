@@ -84,7 +84,7 @@ warm_start : bool
     If True, `fit` continues to train the networks of the previous fit, with the
     same scaling of the features. Parameters that define the networks, the loss or
     the optimiser must not have changed.
-random_state : int, RandomState instance or None
+random_state : int, RandomState, Generator or None
     Seed or generator of the initial weights, the order of the rows, the noise in
     training and the draws of `sample`. Pass an int for reproducible results.
 

@@ -53,7 +53,7 @@ def sliced_wasserstein_distance(
         Number :math:`L` of directions, drawn uniformly from the unit sphere.
     p : float, default=2
         Exponent of the cost, at least 1.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Seed or generator of the directions. Pass an int for reproducible results.
         NumPy's global generator is never used.
 

@@ -368,7 +368,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         y : label or array-like of shape (n_samples,), default=None
             Class of all samples, or the class of each sample. None draws the classes
             with the probabilities `priors_`.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Seed of the samples. None uses the `random_state` of the density.
 
         Returns

@@ -264,7 +264,7 @@ class DensityDisplay:
             Label of the model in the legend. If None, the name of the class.
         ax : matplotlib Axes or ndarray of them, default=None
             Axes to draw on, as for `plot`. None makes a new figure.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Seed of the draws. None uses the `random_state` of the estimator. NumPy's
             global generator is never used.
         **kwargs : dict

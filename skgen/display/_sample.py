@@ -246,7 +246,7 @@ class SampleDisplay:
             Value of the last colour, as for `plot`.
         ax : matplotlib Axes, default=None
             Axes to draw on. None makes a new figure.
-        random_state : int, RandomState instance or None, default=None
+        random_state : int, RandomState, Generator or None, default=None
             Seed of the draws. None uses the `random_state` of the estimator. NumPy's
             global generator is never used.
 

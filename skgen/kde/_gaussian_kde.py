@@ -83,7 +83,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     rtol : float, default=1e-6
         Maximum error of a log-density in nats, in addition to rounding errors: see
         Notes. 0 makes sums exact to rounding and up to three times slower.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Seed of `sample`.
     device : str, default="cpu"
         Device that computes exact sums: "cpu", or with PyTorch "cuda", "cuda:1" and so

@@ -103,7 +103,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     warm_start : bool, default=False
         Whether `fit` continues from the previous solution. `n_init` and
         `init_params` are then ignored.
-    random_state : int, RandomState instance or None, default=None
+    random_state : int, RandomState, Generator or None, default=None
         Seed of the initialisation and of the draws of `sample`.
     device : str, default="cpu"
         Device that computes the iterations and the densities: "cpu" (NumPy), "cuda",

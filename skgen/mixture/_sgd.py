@@ -105,7 +105,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         coordinates and with the same net. The parameters that the net was built
         with (`n_components`, `covariance_type`, `blocks`, `rank`, `reg_covar`,
         `optimizer`, `net_callbacks`, `net_params` and `device`) must not change.
-    random_state : int, RandomState instance or None
+    random_state : int, RandomState, Generator or None
         Seed of the initialisation, of the order of the rows, and of the draws of
         `sample`.
 
