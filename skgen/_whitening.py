@@ -14,21 +14,24 @@ direction every model is the same normal density with the variance
 so scores stay comparable.
 """
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
 from skgen._columns import list_columns
 from skgen._warnings import warn_user
-from skgen.rows._moments import moments_of
+from skgen.rows._moments import moments_of, projected_moments
 
 # Variance of a direction without variance, as a fraction of the feature's variance. For
 # a constant feature, it is a fraction of the largest variance of a feature.
 DEGENERATE_VARIANCE = 1e-6
 
-# Below this fraction of a feature's variance, the variance of a direction is rounding.
-ROUNDING_VARIANCE = 1e-12
+# Eigenvalues of a correlation above this fraction of the largest one are accurate.
+_ACCURATE = 1e-8
 
 # A feature is constant if its standard deviation is at most this many rounding steps.
 ROUNDING_STEPS = 8
@@ -112,9 +115,29 @@ class FullWhitening:
         )
 
 
+# Rounding errors (d,) of rows that transformers computed, see `known_errors`.
+_ERRORS: ContextVar = ContextVar("errors", default=None)
+
+
+@contextmanager
+def known_errors(errors):
+    """Whiten rows in the body as rows with the rounding errors (d,)."""
+    token = _ERRORS.set(errors)
+    try:
+        yield
+    finally:
+        _ERRORS.reset(token)
+
+
 def rounding_resolution(moments, dtype=np.float64):
     """Return the standard deviations (d,) up to which features are constant."""
-    return ROUNDING_STEPS * np.finfo(dtype).eps * moments.largest
+    resolution, errors = (
+        ROUNDING_STEPS * np.finfo(dtype).eps * moments.largest,
+        _ERRORS.get(),
+    )
+    if errors is None or errors.shape != resolution.shape:
+        return resolution
+    return np.maximum(resolution, errors)
 
 
 def constant_features(moments, dtype):
@@ -128,16 +151,25 @@ def estimate_whitening(X, sample_weight, covariance_type, **options):
     `covariance_type` is "full", "diag" or "spherical"; options are of `whitening_of`.
     """
     moments = moments_of(X, sample_weight, full=covariance_type == "full")
-    return whitening_of(moments, covariance_type, **options)
+    projected = partial(projected_moments, X, sample_weight)
+    return whitening_of(moments, covariance_type, projected=projected, **options)
 
 
 def whitening_of(
-    moments, covariance_type, *, ddof=0, dtype=np.float64, names=None, blocks=()
+    moments,
+    covariance_type,
+    *,
+    ddof=0,
+    dtype=np.float64,
+    names=None,
+    blocks=(),
+    projected=None,
 ):
     """Return the whitening of rows with given moments, as `estimate_whitening` does.
 
     `dtype` is the precision to which the rows are rounded. With `blocks`, groups of all
-    features, "full" whitens each group alone.
+    features, "full" whitens each group alone. For nearly collinear features, "full"
+    needs `projected`, the other arguments of `projected_moments` for all rows.
     """
     mean, variances = moments.mean, moments.variances
     resolution = rounding_resolution(moments, dtype)
@@ -151,19 +183,36 @@ def whitening_of(
 
     # The floor is the same for every model: it does not depend on `ddof`.
     reference = variances.max() or 1.0
+    _warn_if_constant(constant, names)
     if covariance_type == "diag":
-        _warn_if_constant(constant, names)
         floored = np.where(
             constant, DEGENERATE_VARIANCE * reference, variances * unbiased
         )
         return DiagonalWhitening(mean, np.sqrt(floored), constant)
 
     scale = np.sqrt(np.where(constant, reference, variances))
-    correlation = moments.correlation(np.where(constant, np.inf, scale))
-    noise = (resolution / scale) ** 2  # (d,)
-    blocks = blocks or [range(mean.size)]
-    eigen = _eigen_by_block(correlation, blocks)
-    return _full_whitening(mean, scale, eigen, noise, unbiased, constant, names)
+    divisors = np.where(constant, np.inf, scale)
+    blocks = [list(block) for block in blocks or [range(mean.size)]]
+    values, functionals = _eigen_by_block(moments.correlation(divisors), blocks)
+    vectors, noise = functionals.T, (resolution / scale) ** 2  # (d, d), (d,)
+    least = (ROUNDING_STEPS * np.finfo(np.float64).eps) ** 2 * mean.size
+    if (values < _ACCURATE).any():
+
+        def covariance_of(functionals):
+            """Return the covariance (m, m) of functionals (m, d) of the scaled rows."""
+            found = projected(mean=mean, matrix=functionals / divisors)
+            return found.correlation(np.ones(len(functionals)))
+
+        eigen = values, functionals, np.maximum(least, noise)
+        values, functionals = _refined(*eigen, blocks, covariance_of)
+        vectors = np.linalg.inv(functionals)
+    threshold = np.maximum(least, functionals**2 @ noise)  # (d,)
+    degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
+    _warn_if_collinear(int(degenerate.sum() - constant.sum()))
+    roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values * unbiased))
+    factor = scale[:, None] * vectors * roots  # (d, d)
+    inverse = functionals / roots[:, None] / scale  # (d, d)
+    return FullWhitening(mean, factor, inverse, degenerate)
 
 
 def _spherical_scale(variances):
@@ -179,21 +228,47 @@ def _spherical_scale(variances):
 
 
 def _eigen_by_block(correlation, blocks):
-    """Return eigenvalues (d,) and eigenvectors (d, d), each of one block alone."""
-    values, vectors = np.empty(len(correlation)), np.zeros(correlation.shape)
-    for block in map(list, blocks):
+    """Return eigenvalues (d,) and eigenvectors in rows (d, d), each of one block."""
+    values, functionals = np.empty(len(correlation)), np.zeros(correlation.shape)
+    for block in blocks:
         square = np.ix_(block, block)
-        values[block], vectors[square] = np.linalg.eigh(correlation[square])
-    return values, vectors
+        values[block], vectors = np.linalg.eigh(correlation[square])
+        functionals[square] = vectors.T
+    return values, functionals
 
 
-def _full_whitening(mean, scale, eigen, noise, unbiased, constant, names):
-    """Whiten by the eigenvectors of a (d, d) correlation; floor its null space."""
-    values, vectors = eigen  # (d,), (d, d)
-    threshold = np.maximum(ROUNDING_VARIANCE, noise @ vectors**2)  # (d,)
-    degenerate = values <= np.minimum(threshold, DEGENERATE_VARIANCE)
-    _warn_if_constant(constant, names)
-    n_missing = int(degenerate.sum() - constant.sum())
+def _refined(values, functionals, noise, blocks, covariance_of):
+    """Return eigenvalues (d,) and functionals (d, d), accurate for small eigenvalues.
+
+    Rounding of a correlation is as large as the variance of directions in which rows
+    hardly vary. The variances of these directions are computed from the rows, until
+    they are accurate or below the `noise` (d,) of the features.
+    """
+    values, functionals = values.copy(), functionals.copy()
+    small = values < _ACCURATE  # the largest eigenvalue is at least 1
+    while small.any():
+        covariance = covariance_of(functionals)
+        left = np.zeros_like(small)
+        for block in map(np.array, blocks):
+            few, rest = block[small[block]], block[~small[block]]
+            if not few.size:
+                continue
+            # Without what the accurate directions contribute by rounding.
+            within = covariance[np.ix_(rest, rest)]
+            slopes = np.linalg.solve(within, covariance[np.ix_(rest, few)]).T
+            functionals[few] -= slopes @ functionals[rest]
+            remaining = covariance[np.ix_(few, few)]
+            remaining = remaining - slopes @ covariance[np.ix_(rest, few)]
+            values[few], vectors = np.linalg.eigh(remaining)
+            functionals[few] = vectors.T @ functionals[few]
+            left[few] = values[few] < _ACCURATE * values[few].max()
+            left[few] &= values[few].max() > functionals[few] ** 2 @ noise
+        small = left
+    return values, functionals
+
+
+def _warn_if_collinear(n_missing):
+    """Warn if rows span fewer dimensions than there are varying features."""
     if n_missing > 0:
         warn_user(
             f"The rows span {n_missing} fewer dimensions than there are varying "
@@ -203,10 +278,6 @@ def _full_whitening(mean, scale, eigen, noise, unbiased, constant, names):
             DataDimensionalityWarning,
             kind="collinear features",
         )
-    roots = np.sqrt(np.where(degenerate, DEGENERATE_VARIANCE, values * unbiased))
-    factor = scale[:, None] * vectors * roots  # (d, d)
-    inverse = (vectors / roots).T / scale  # (d, d)
-    return FullWhitening(mean, factor, inverse, degenerate)
 
 
 def _warn_if_constant(constant, names):

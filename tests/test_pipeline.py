@@ -276,6 +276,47 @@ def collinear(n, offset=0.0, seed=0):
     return np.column_stack([X, X[:, 0] - X[:, 1]]) + offset
 
 
+def lasting(n=400):
+    """Return start and end times in seconds since 1970, about 30 s apart."""
+    rng = np.random.RandomState(0)
+    start = 1.7e9 + rng.uniform(0, 3.15e7, size=n)
+    return np.column_stack([start, start + rng.normal(30, 5, size=n)])
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (),
+        (StandardScaler(),),
+        (PCA(2),),
+        (PCA(2, whiten=True, svd_solver="full"),),
+        (StandardScaler(), PCA(1)),
+    ],
+)
+def test_times_that_are_nearly_equal_keep_their_difference(steps):
+    X = lasting()
+    model = make_generative_pipeline(*steps, EMGaussianMixture())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.fit(X)
+    apart = np.column_stack([X[:, 0], X[:, 1] - X[:, 0]])  # a determinant of one
+    expected = EMGaussianMixture().fit(apart).score(apart)
+    assert model.score(X) == pytest.approx(expected, abs=0.01)
+    lasts = np.diff(model.sample(1000, random_state=0))
+    assert lasts.mean() == pytest.approx(30, abs=1)
+    assert lasts.std() == pytest.approx(5, rel=0.15)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("offset", [10.0, 1e3, 1e6])
+@pytest.mark.parametrize("steps", [(StandardScaler(),), (PCA(2),)])
+def test_rounding_before_a_step_is_collinear_after_it(steps, offset):
+    X = collinear(200, offset)
+    direct = EMGaussianMixture().fit(X).score(X)
+    model = make_generative_pipeline(*steps, EMGaussianMixture()).fit(X)
+    assert model.score(X) == pytest.approx(direct, abs=1.5)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("whiten", [False, True])

@@ -248,3 +248,15 @@ def test_components_that_die_in_a_stream_are_named():
     mixture = of_a_constant_feature()
     with pytest.warns(ConvergenceWarning, match="collapsed"):
         mixture.partial_fit(clusters(200, 1))
+
+
+def test_nearly_collinear_features_of_a_stream_keep_their_difference(rng):
+    start = 1.7e9 + rng.uniform(0, 3.15e7, size=1000)
+    X = np.column_stack([start, start + rng.normal(30, 5, size=1000)])
+    stream = EMGaussianMixture()
+    for block in np.array_split(X, 4):
+        stream.partial_fit(block)
+    whole = EMGaussianMixture().fit(X)
+    assert stream.score(X) == pytest.approx(whole.score(X), abs=0.05)
+    lasts = np.diff(stream.sample(1000, random_state=0))
+    assert lasts.std() == pytest.approx(5, rel=0.2)

@@ -62,6 +62,53 @@ def test_nearly_collinear_features_keep_their_covariance(rng):
     )
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.7e9])
+@pytest.mark.parametrize("length", [1e-3, 1e-5, 1e-12])
+def test_what_rounding_resolves_is_not_collinear(length, offset, rng):
+    if length * 3e7 < 8 * np.spacing(offset):
+        pytest.skip("lost by rounding")
+    start = offset + 3e7 * rng.uniform(size=(500, 1))
+    X = np.hstack([start, start + 3e7 * length * rng.normal(size=(500, 2))])
+    apart = np.column_stack([X[:, 0], X[:, 1:] - X[:, :1]])  # exact differences
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        whitening = estimate_whitening(X, np.ones(500), "full")
+        expected = estimate_whitening(apart, np.ones(500), "full")
+    covariance = np.cov(whitening.whiten(X).T, ddof=0)
+    error = 1e-8 + 100 * np.finfo(float).eps / length  # of the products of a row
+    np.testing.assert_allclose(covariance, np.eye(3), atol=error)
+    # The determinant of the differences is 1.
+    assert whitening.log_det == pytest.approx(expected.log_det, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0.0, 1e2])
+@pytest.mark.parametrize("n", [4, 40, 4000])
+def test_exactly_collinear_features_are_found(n, offset, scale, dtype, rng):
+    A = ((rng.normal(size=(n, 4)) + offset) * scale).astype(dtype)
+    ones = np.ones(n)
+    for more in (A[:, :1], A.sum(axis=1)[:, None], A[:, 1:2] - A[:, 2:3]):
+        X = np.hstack([A, more]).astype(np.float64)
+        whitening = estimate_whitening(X, ones, "full", dtype=dtype)
+        assert whitening.degenerate.sum() == max(1, 5 - (n - 1))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+def test_the_floor_of_collinear_features_is_beside_small_directions(rng):
+    a, b = rng.standard_normal((2, 300))
+    X = np.column_stack([a, a + 1e-9 * b, a])
+    whitening = estimate_whitening(X, np.ones(300), "full")
+    assert whitening.degenerate.sum() == 1
+    across = np.array([1.0, 0.0, -1.0]) / np.sqrt(2)
+    floor = DEGENERATE_VARIANCE * a.var()
+    assert across @ whitening.covariance @ across == pytest.approx(floor, rel=1e-6)
+    # Given the third feature, the difference of the first two is known.
+    Z = whitening.whiten(X)[:, ~whitening.degenerate]
+    np.testing.assert_allclose(np.cov(Z.T, ddof=0), np.eye(2), atol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
 @pytest.mark.parametrize("covariance_type", ["full", "diag"])
 def test_the_floor_scales_with_the_largest_variance(covariance_type):

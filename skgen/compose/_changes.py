@@ -40,7 +40,7 @@ from skgen._columns import label_of
 from skgen._interop import framed_like
 from skgen._typing import ArrayLike
 from skgen._warnings import warn_user
-from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS, ROUNDING_VARIANCE
+from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
 
 
 @dataclass(frozen=True)
@@ -244,14 +244,15 @@ def whitening_scales(step):
 
 def _noise_variance(step):
     """Return the variance of the noise, or the shared floor if it is 0."""
+    return float(step.noise_variance_ or DEGENERATE_VARIANCE * largest_variance(step))
+
+
+def largest_variance(step):
+    """Return the largest variance of a feature, estimated from the components."""
     V, explained = step.components_, step.explained_variance_
     left = 1 - np.einsum("ij,ij->j", V, V)  # fraction in the complement, (d,)
-    # The largest variance of a feature, estimated from the components.
     variances = explained @ V**2 + step.noise_variance_ * left.clip(min=0)
-    reference = float(variances.max())
-    if step.noise_variance_ > ROUNDING_VARIANCE * reference:
-        return float(step.noise_variance_)
-    return DEGENERATE_VARIANCE * (reference or 1.0)
+    return float(variances.max()) or 1.0
 
 
 def warn_without_noise(step):

@@ -23,7 +23,7 @@ from sklearn.preprocessing import (
 
 from skgen._interop import framed_like
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
-from skgen.compose._changes import PRINCIPAL, whitening_scales
+from skgen.compose._changes import PRINCIPAL, largest_variance, whitening_scales
 from skgen.rows._moments import moments_of
 
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
@@ -39,8 +39,8 @@ _FLOOR = math.sqrt(DEGENERATE_VARIANCE)
 class Rounding:
     """Rounding errors of rows X (n, d) of a data type, followed through transformers.
 
-    `constant` (k,) marks the columns that vary by rounding errors alone, and `varies`
-    is whether a transformer returned such a column that is not exactly constant.
+    `errors` (k,) are the rounding errors of the columns, `constant` (k,) marks those
+    that vary by these alone, and `varies` whether any is not exactly constant.
     `divided_by` is the name of a step that divides rounding errors by their size.
     """
 
@@ -53,7 +53,7 @@ class Rounding:
         rows = X[:: max(1, n // max(_N_PERTURBED, _N_FOR_A_COLUMN * d))]
         signs = np.random.RandomState(0).choice([-1.0, 1.0], size=rows.shape)
         self._rows, self._perturbed = rows, rows * (1 + self._root * signs)
-        self._errors = self._differences()  # (k,) rounding errors of the columns
+        self.errors = self._differences()  # (k,)
         self.varies = False
         self.divided_by = None
         self._rows = self.made_constant(rows)
@@ -64,6 +64,8 @@ class Rounding:
         `fitted_to_errors` if columns of rounding errors were not made constant before.
         """
         enlarged = fitted_to_errors and self.varies
+        if isinstance(step, PRINCIPAL):
+            self._settle_noise(step)
         self._rows = transform(step, self._rows)
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -71,13 +73,13 @@ class Rounding:
                 self._perturbed = transform(step, self._perturbed)
         except Exception:  # such as unknown categories for an encoder
             self._perturbed = self._rows
-        self._errors = self._differences()
+        self.errors = self._differences()
         scales = np.ones(1)
         if isinstance(step, PRINCIPAL):
             scales = whitening_scales(step)
-            self._errors = self._errors_of_components(scales)
+            self.errors = self._errors_of_components(scales)
         deviations = deviations_of(self._rows)
-        constant = deviations <= self._errors
+        constant = deviations <= self.errors
         largest = deviations[~constant].max(initial=0.0)
         large = (deviations > _FLOOR * largest) | (scales < scales.max())
         self.varies = largest > 0 and bool(deviations[constant].any())
@@ -89,7 +91,7 @@ class Rounding:
         codes = self._rows * scales
         deviations = deviations_of(codes)
         largest = deviations.max()
-        errors = np.maximum(self._errors * scales, self._root**2 * largest)
+        errors = np.maximum(self.errors * scales, self._root**2 * largest)
         limit = _FLOOR * largest
         small = (errors < deviations) & (deviations <= limit)
         if small.any():
@@ -102,6 +104,27 @@ class Rounding:
             errors[small] = np.where(mixed, limit, errors[small])
         return errors / scales
 
+    def _settle_noise(self, step):
+        """Set the noise variance of principal components, 0 for rounding errors."""
+        (k, d), (n, _) = step.components_.shape, self._rows.shape
+        if k == d or n < 2:
+            return
+        # Far from the origin, or far below the other variances, scikit-learn's value is
+        # a rounding error.
+        largest = largest_variance(step)
+        size = largest + np.square(step.mean_).max()
+        if step.noise_variance_ > np.sqrt(np.finfo(np.float64).eps) * size:
+            return
+        Z, V = self._rows - step.mean_, step.components_
+        codes = Z @ V.T  # (n, k)
+        rest = Z - codes @ V  # (n, d)
+        # Errors of the components mix the codes into the rest.
+        apart = rest - codes @ np.linalg.lstsq(codes, rest)[0]
+        varies = deviations_of(apart).max() > self.errors.max()
+        noise = float(np.square(deviations_of(rest)).sum() / (d - k))
+        varies |= noise > DEGENERATE_VARIANCE * largest
+        step.noise_variance_ = noise if varies else 0.0
+
     def _differences(self):
         """Return the largest rounding error of each column: (k,)."""
         differences = np.nan_to_num(self._perturbed - self._rows, posinf=0, neginf=0)
@@ -113,10 +136,10 @@ class Rounding:
         `codes` are the output of the last step for all rows. Set `constant`.
         """
         values = np.asarray(codes, dtype=np.float64)
-        self.constant = deviations_of(self._rows) <= self._errors
+        self.constant = deviations_of(self._rows) <= self.errors
         # A few of all rows may vary in a column in which the perturbed rows do not.
         self.constant[self.constant] = (
-            deviations_of(values[:, self.constant]) <= self._errors[self.constant]
+            deviations_of(values[:, self.constant]) <= self.errors[self.constant]
         )
         if (values[:, self.constant] == values[0, self.constant]).all():
             return codes

@@ -34,6 +34,7 @@ from skgen._checks import (
 from skgen._columns import non_finite_columns
 from skgen._interop import draw, frame_kind, framed, normal_components
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
+from skgen._whitening import known_errors
 from skgen.base import GenerativeModel
 from skgen.compose._changes import (
     TiedQuantilesError,
@@ -268,7 +269,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     rounding.follow(part, self._transformed, i > 0 and unscaled)
                     codes = rounding.made_constant(codes)
             self.steps_.append((name, step))
-        self._fit_last(codes, y, task, routed)
+        with known_errors(rounding.errors):
+            self._fit_last(codes, y, task, routed)
         # Within the last step, nothing was made constant before the next fit.
         *within_last, density = unnested([self.steps_[-1][1]])
         for i, part in enumerate(within_last):

@@ -29,6 +29,7 @@ from skgen.mixture._iterations import Run
 from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run
 from skgen.mixture._stepwise import Stepwise, step_size
+from skgen.rows._moments import moments_from
 from skgen.rows._source import distinct_rows
 
 
@@ -328,7 +329,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             self._check_rows(n_rows, moments.weight / row_weight)
             if all(part is not None for part in start):
                 table.warn_of_ties(moments)
-            whitening = self._coordinates(moments, covariance)
+            whitening = self._coordinates(moments, covariance, table.projected)
             family = whitening, covariance, self.reg_covar
             problem = problem_of(table, *family, self.device)
             levels = Levels(table, problem, moments, family)
@@ -363,8 +364,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         covariance = self._covariance
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
+            projected = partial(self._projected, table, self._spread.weight)
             self._spread += moments
-            whitening = self._coordinates(self._spread, covariance)
+            whitening = self._coordinates(self._spread, covariance, projected)
             block = problem_of(
                 table, whitening, covariance, self.reg_covar, self.device
             )
@@ -387,11 +389,22 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         vars(self).update(fitted)
         self._warn(replace(run, converged=True))  # no convergence in a stream
 
-    def _coordinates(self, moments, covariance):
+    def _coordinates(self, moments, covariance, projected):
         """Return the whitening of rows with given moments."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        blocks = covariance.blocks
-        return whitening_of(moments, covariance.whitening, blocks=blocks, **options)
+        options |= {"blocks": covariance.blocks, "projected": projected}
+        return whitening_of(moments, covariance.whitening, **options)
+
+    def _projected(self, block, before, *, mean, matrix):
+        """Return the `projected_moments` of a block and of rows of weight `before`."""
+        # The mixture has the moments of the rows that it was fitted to.
+        moments = block.projected(mean=mean, matrix=matrix)
+        d, p = self.means_.shape[1], self._parameters
+        for k in np.flatnonzero(p.weights):
+            root = self._covariance.colour(np.eye(d), p.factors, k) @ matrix.T
+            mean_of = (p.means[k] - mean) @ matrix.T
+            moments += moments_from(before * p.weights[k], mean_of, root.T @ root)
+        return moments
 
     def _continues(self):
         return self.warm_start and hasattr(self, "converged_")

@@ -291,7 +291,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         rank = self._resolved_rank(d)
         self._fitted_covariance_type = self.covariance_type
         self._fitted_blocks = self._chosen_blocks(column_names(self), d)
-        self._set_coordinates(rows.moments)
+        self._set_coordinates(rows)
         Z = self._white(rows.sample(n_sampled(self.n_components), rng))
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
@@ -301,14 +301,16 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         module = DenseModule if covariance.dense else DiagonalModule
         return module(*values, floor, covariance.mask())
 
-    def _set_coordinates(self, moments):
+    def _set_coordinates(self, rows):
         """Set the whitened, non-constant and centred coordinates of the module."""
+        moments = rows.moments
         whitening = whitening_of(
             moments,
             self._whitening_type,
             blocks=self._covariance.blocks,
             dtype=self._fit_dtype,
             names=column_names(self),
+            projected=rows.projected,
         )
         # In degenerate directions every component has the common minimum variance.
         self._whitening, self._varying = whitening, ~whitening.degenerate

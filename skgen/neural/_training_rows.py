@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from skgen.neural._batches import equal_sizes, placed
-from skgen.rows._moments import moments_of
+from skgen.rows._moments import moments_of, projected_moments
 from skgen.rows._sketch import BottomK, position_keys
 
 # Maximum number of values of a pool, of the held-out rows and of the sample of the
@@ -32,6 +32,10 @@ class TrainingRows(ABC):
     @abstractmethod
     def moments(self):
         """Return the moments of all rows."""
+
+    @abstractmethod
+    def projected(self, **projection):
+        """Return the `projected_moments` of all rows."""
 
     @abstractmethod
     def sample(self, most, rng):
@@ -63,6 +67,9 @@ class RowsInMemory(TrainingRows):
     @property
     def moments(self):
         return moments_of(self._X, np.ones(self.shape[0]), full=self._full)
+
+    def projected(self, **projection):
+        return projected_moments(self._X, np.ones(self.shape[0]), **projection)
 
     def sample(self, most, rng):
         n, training = self._n_training, self._order[: self._n_training]
@@ -104,6 +111,9 @@ class StreamedRows(TrainingRows):
     @property
     def moments(self):
         return self._moments
+
+    def projected(self, **projection):
+        return self.source.projected(**projection)
 
     def sample(self, most, rng=None):
         return self._reserved[self._n_held_out :][:most]

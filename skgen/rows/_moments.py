@@ -106,6 +106,18 @@ def moments_of(X, sample_weight, *, full):
     return Moments(total, X.shape[0], X[0], offset, scatter, units, largest, *kind)
 
 
+def projected_moments(X, sample_weight, *, mean, matrix):
+    """Return the moments of linear functionals (m, d) of rows (n, d) less a mean."""
+    return moments_of((X - mean) @ matrix.T, sample_weight, full=True)
+
+
+def moments_from(weight, mean, covariance):
+    """Return the moments of rows with a mean (d,) and a covariance (d, d)."""
+    units = _power_of_two(np.sqrt(np.diagonal(covariance)))
+    scatter = weight * _over(_over(covariance, units).T, units)
+    return Moments(weight, 0, mean, np.zeros_like(mean), scatter, units, np.abs(mean))
+
+
 def _power_of_two(lengths):
     """Return the smallest powers of two above the lengths; 0 for 0."""
     return np.where(lengths > 0, np.ldexp(1.0, np.frexp(lengths)[1]), 0.0)

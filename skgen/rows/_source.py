@@ -19,7 +19,7 @@ from skgen._checks import (
 )
 from skgen._dequantize import warn_about_ties
 from skgen._threads import in_parallel, working_memory
-from skgen.rows._moments import moments_of
+from skgen.rows._moments import moments_of, projected_moments
 from skgen.rows._sketch import sample_of
 
 # Number of values in a block: a few megabytes per thread.
@@ -74,6 +74,10 @@ class Rows(ABC):
             rule, got = "of a finite sum", float(moments.weight)
             raise wrong_argument(self.name, "sample_weight", rule, got)
         return moments
+
+    def projected(self, **projection):
+        """Return the `projected_moments` of the rows."""
+        return self.total(partial(projected_moments, **projection))
 
     def counted(self, moments):
         """Return the number of rows and the weight that is worth one row."""
