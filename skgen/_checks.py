@@ -4,6 +4,7 @@ import re
 from numbers import Integral, Real
 
 import numpy as np
+from sklearn import config_context, get_config
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
@@ -186,28 +187,34 @@ def _not_numbers(what, X, message):
 LARGEST = 1e150
 
 
-def validated_rows(model, X, *, reset=False, method=None):
+def validated_rows(model, X, *, reset=False, method=None, missing=False):
     """Return (n, d) rows as a finite float64 or float32 array.
 
     If `reset`, set the number and names of the model's features, else check them.
-    Errors name the `method`, which is "fit" by default if `reset`.
+    Errors name the `method`, which is "fit" by default if `reset`. With `missing`,
+    scikit-learn's option `assume_finite` lets NaN pass.
     """
     method = method or ("fit" if reset else None)
     owner = type(model).__name__ + (f".{method}" if method else "")
     what = f"The 'X' argument of {owner}"
     X = numbers_only(what, validate_data, model, X, reset=reset)
-    check_values(owner, X)
+    check_values(owner, X, missing=missing)
     return X
 
 
-def check_values(owner, X, names=None):
+def check_values(owner, X, names=None, *, missing=False):
     """Raise unless (n, d) numbers and their squares are finite; name the columns."""
     largest = max(-float(X.min()), float(X.max()))
     if largest <= LARGEST:  # false for NaN
         return
+    if missing and get_config()["assume_finite"]:
+        largest = float(np.fmax.reduce(np.abs(X), axis=None))
+        if not largest > LARGEST:
+            return
     what = f"The 'X' argument of {owner}"
     try:
-        assert_all_finite(X, estimator_name=owner, input_name="X")
+        with config_context(assume_finite=False):
+            assert_all_finite(X, estimator_name=owner, input_name="X")
     except ValueError as error:
         raise InvalidParameterError(_explained(str(error), what, X, names)) from None
     raise InvalidParameterError(
@@ -229,7 +236,22 @@ def rows_to_answer(model, X, method=None):
     if plain and X.dtype.kind in "iu" and X.ndim == 2 and X.size:
         validate_data(model, X, reset=False, skip_check_array=True)
         return X
-    return validated_rows(model, X, method=method)
+    return validated_rows(model, X, method=method, missing=True)
+
+
+def answers_with_nan(function, X):
+    """Return what a function answers to (n, d) rows, and NaN to rows with NaN.
+
+    Only scikit-learn's option `assume_finite` lets such rows in. A label is then 0, as
+    that of the largest of several NaN.
+    """
+    if not get_config()["assume_finite"] or X.dtype.kind != "f":
+        return function(X)
+    missing = np.isnan(X).any(axis=1)
+    # Any value in the domain of common transformers.
+    answers = np.array(function(np.where(missing[:, None], 0.5, X)))
+    answers[missing] = np.nan if answers.dtype.kind == "f" else 0
+    return answers
 
 
 def float_type(dtype):

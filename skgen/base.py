@@ -23,6 +23,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
     Described,
+    answers_with_nan,
     check_random_state_parameter,
     column_names,
     float_type,
@@ -419,7 +420,7 @@ class GenerativeModel(
         chunk = max(1, working_memory() // self._bytes_per_row)
         answers = None
         for rows in gen_batches(n_samples, min(chunk, n_samples)):
-            part = hook(np.ascontiguousarray(X[rows], np.float64))
+            part = answers_with_nan(hook, np.ascontiguousarray(X[rows], np.float64))
             if answers is None:
                 answers = np.empty((n_samples, *part.shape[1:]), dtype=part.dtype)
             answers[rows] = part

@@ -16,6 +16,7 @@ from estimators import (
     ESTIMATED,
     GRADIENT,
     MODELS,
+    ONE_OF_EACH,
     PIPELINES,
     QUICK_GRADIENT,
     SCALE_FREE,
@@ -796,3 +797,37 @@ def test_rows_whose_squares_overflow_are_named_on_both_sides_of_zero(value):
     X[3, 1] = value
     with pytest.raises(ValueError, match=r"must lie within 1e\+150 of 0. Got 1e\+160"):
         GaussianKDE(1.0).fit(X)
+
+
+# -- rows with NaN under assume_finite ---------------------------------------------
+
+
+@over(ONE_OF_EACH)
+@pytest.mark.parametrize("dtype", [np.float64, thorough(np.float32)])
+def test_a_row_with_nan_is_answered_with_nan_where_finite_rows_are_assumed(
+    model, dtype
+):
+    X, y = rows(80, 2), np.arange(80) % 2
+    arguments = (X, y) if hasattr(model, "priors") else (X,)
+    model = clone(model).fit(*arguments)
+    Q, finite = X[:5].astype(dtype), [0, 2, 4]
+    names = ("score_samples", "predict", "predict_proba", "predict_log_proba")
+    names += ("transform", "decision_function")
+    answers = {n: getattr(model, n) for n in names if hasattr(model, n)}
+    expected = {n: answer(Q[finite]) for n, answer in answers.items()}
+    Q[1, 0] = Q[3, :] = np.nan
+    with config_context(assume_finite=True):
+        for method, answer in answers.items():
+            for table in (Q, pd.DataFrame(Q), Q.tolist()):
+                found = np.asarray(answer(table))
+                np.testing.assert_allclose(found[finite], expected[method], 1e-4, 1e-30)
+                assert method == "predict" or np.isnan(found[[1, 3]]).all()
+            assert method == "predict" or np.isnan(answer(Q[3:4])).all()
+        if hasattr(model, "inverse_transform"):
+            back = model.inverse_transform(model.transform(Q))
+            np.testing.assert_array_equal(np.isnan(back).all(axis=1), np.isnan(Q[:, 0]))
+        if "predict_proba" in answers:
+            labels = np.argmax(answers["predict_proba"](Q), axis=1)
+            np.testing.assert_array_equal(answers["predict"](Q), labels)
+        with pytest.raises(ValueError, match="X contains NaN in columns 0 and 1"):
+            clone(model).fit(Q, *(part[:5] for part in arguments[1:]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from sklearn.utils.validation import (
 from skgen._checks import (
     RANDOM_STATE_RULE,
     InvalidParameterError,
+    answers_with_nan,
     column_names,
     has_methods,
     invalid_parameter,
@@ -451,8 +453,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             example = self._handed(last, draw(last, 1, np.random.RandomState(0)))
             answer = getattr(last, method)(example)
             return lazy_answers(self, method, X, answer.shape[1:], answer.dtype)
-        X = validated_rows(self, X).astype(np.float64, copy=False)
-        return self._last_answers(method, X)
+        X = validated_rows(self, X, missing=True).astype(np.float64, copy=False)
+        return answers_with_nan(partial(self._last_answers, method), X)
 
     def _last_answers(self, method, X):
         """Return what a method of the density returns for (n, d) rows."""

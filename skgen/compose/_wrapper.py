@@ -5,7 +5,6 @@ from abc import ABC, abstractmethod
 from contextlib import contextmanager, nullcontext
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import UndefinedMetricWarning
@@ -15,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skgen._checks import (
     Described,
+    answers_with_nan,
     column_names,
     has_methods,
     invalid_argument,
@@ -137,13 +137,11 @@ class DensityWrapper(
 
     def _scored(self, density, X):
         """Return the float64 log-densities (n,) of validated (n, d) rows."""
-        missing = np.zeros(X.shape[0], dtype=bool)
-        if get_config()["assume_finite"]:  # densities differ in what they make of NaN
-            missing = np.isnan(X).any(axis=1)
-            X = np.where(missing[:, None], 0, X)
-        log_density = np.array(density.score_samples(self._handed(X)), np.float64)
-        log_density[missing] = np.nan
-        return log_density
+        # Densities differ in what they make of NaN.
+        log_density = answers_with_nan(
+            lambda rows: density.score_samples(self._handed(rows)), X
+        )
+        return np.array(log_density, np.float64)
 
     def _handed(self, X):
         """Return validated (n, d) rows as a dataframe if `fit` saw a dataframe."""
@@ -152,7 +150,7 @@ class DensityWrapper(
     def _rows(self, X, method):
         """Return validated rows (n, d) for a method of the fitted estimator."""
         check_is_fitted(self)
-        return validated_rows(self, X, method=method)
+        return validated_rows(self, X, method=method, missing=True)
 
     def _undoing(self):
         return lambda: None
