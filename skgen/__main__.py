@@ -71,6 +71,11 @@ def _parser():
         help="number of rows to draw for --sample (default: 1000)",
     )
     parser.add_argument(
+        "--unbounded",
+        action="store_true",
+        help="with --sample, also write draws outside the ranges of the columns",
+    )
+    parser.add_argument(
         "--plot",
         metavar="OUT.png",
         help="write a picture of the data beside draws from the best model of skgen",

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import io
+import itertools
 import lzma
 import os
 import re
@@ -27,10 +28,12 @@ from sklearn.preprocessing import StandardScaler
 import skgen.__main__ as command
 from skgen import GaussianKDE
 from skgen.cli import _compare as comparison
+from skgen.cli import _cross_validation as cross_validation
 from skgen.cli import _progress as progress
 from skgen.cli import _report as report
 from skgen.cli._cross_validation import (
     Result,
+    Timed,
     cross_validate,
     mean_and_error,
 )
@@ -41,6 +44,7 @@ from skgen.cli._models import (
 )
 from skgen.cli._report import format_results
 from skgen.cli._table import Table, digits_table, read_table
+from skgen.compose import make_generative_pipeline
 from skgen.kde._bandwidth import scott_factor
 
 NETWORKS = ("AutoEncoder", "VAE", "SWAE")
@@ -603,6 +607,70 @@ def test_pictures_of_tables_of_all_widths(d, suffix, tmp_path, capsys):
     pd.DataFrame(X[:, :d], columns=names[:d]).to_csv(path, index=False)
     assert main([str(path), "--plot", str(tmp_path / f"o.{suffix}")]) == 0
     assert (tmp_path / f"o.{suffix}").stat().st_size > 5000
+
+
+class Normal:
+    """A standard normal density of two columns, as far as draws go."""
+
+    def sample(self, n_samples, random_state):
+        return random_state.standard_normal((n_samples, 2))
+
+
+def test_draws_are_those_of_the_density_truncated_to_the_ranges_of_the_columns():
+    ends = np.array([[-1.0, 0.5], [2.0, 0.9]])
+    draws, note = Table(ends, ["u", "v"]).draws_within(Normal(), 3000, 0)
+    assert draws.shape == (3000, 2)
+    inside = np.diff(stats.norm.cdf(ends), axis=0).prod()
+    outside = float(re.search(r"([\d.]+)%, were replaced", note)[1]) / 100
+    # Within four standard errors of some 25,000 draws.
+    assert abs(outside - (1 - inside)) < 4 * np.sqrt(inside / 25_000)
+    for j, (low, high) in enumerate(ends.T):
+        assert stats.kstest(draws[:, j], stats.truncnorm(low, high).cdf).pvalue > 1e-3
+
+
+def test_draws_that_are_hardly_ever_within_are_moved_to_the_ends():
+    ends = np.array([[3.0, -1.0], [4.0, 1.0]])
+    draws, note = Table(ends, ["u", "v"]).draws_within(Normal(), 50, 0)
+    expected = Normal().sample(1000, np.random.RandomState(0))[:50].clip(*ends)
+    np.testing.assert_array_equal(draws, expected)
+    assert "moved to its end" in note
+
+
+def test_written_draws_stay_in_the_ranges_unless_unbounded(tmp_path, capsys):
+    values = {"month": np.arange(80) % 12 + 1, "rain": np.exp(rows(80, 1)[:, 0])}
+    values["rain"][::3] = 0.0
+    path, outside = table(tmp_path / "t.csv", **values), {}
+    for option in ([], ["--unbounded"]):
+        main([path, "--sample", str(tmp_path / "o.csv"), "-n", "2000", *option])
+        draws = pd.read_csv(tmp_path / "o.csv")
+        bad = (draws.month < 1) | (draws.month > 12) | (draws.rain < 0)
+        outside[bool(option)] = bad.mean()
+        assert ("were replaced; --unbounded" in capsys.readouterr().out) != bool(option)
+        assert set(draws.month) >= set(range(1, 13))
+    assert outside[False] == 0 < 0.05 < outside[True]
+
+
+def test_a_large_table_keeps_its_ranges_when_it_is_thinned():
+    found = Table(np.arange(500.0)[:, None], ["rank"]).thinned(
+        10, np.random.RandomState(0)
+    )
+    assert found.ends.tolist() == [[0.0], [499.0]]
+
+
+def test_the_times_of_a_scaled_density_are_its_own(monkeypatch):
+    ticks = itertools.count()
+    monkeypatch.setattr(cross_validation, "perf_counter", lambda: next(ticks))
+    builders = [
+        lambda X: make_generative_pipeline(StandardScaler(), Timed(GaussianKDE(0.5))),
+        lambda X: make_generative_pipeline(StandardScaler(), GaussianKDE(0.5)),
+    ]
+    models = [Candidate("model", build) for build in builders]
+    bare, whole = cross_validate(models, rows(20, 2), 2, 0, lambda label: None)
+    assert bare.fit_seconds == bare.score_seconds == [1, 1]
+    # The whole fit would have been two ticks longer.
+    assert whole.fit_seconds == [1, 1]
+    assert next(ticks) == 2 * (7 + 3)
+    np.testing.assert_array_equal(bare.log_density, whole.log_density)
 
 
 # -- what cannot be used ---------------------------------------------------------

@@ -89,10 +89,14 @@ def _write_outputs(options, table, results):
         model = best.candidate.build(table.X).fit(table.X)
     label, seed = best.candidate.label, options.random_state
     if options.sample:
-        draws = model.sample(options.n_samples, random_state=seed)
+        n, note = options.n_samples, ""
+        if options.unbounded:
+            draws = model.sample(n, random_state=seed)
+        else:
+            draws, note = table.draws_within(model, n, seed)
+            note = f"({note}; --unbounded keeps them)\n"
         write_draws(options.sample, table.to_grid(draws))
-        drawn = count(options.n_samples, "draw")
-        _say(f"\n{drawn} from {label}: {options.sample}\n")
+        _say(f"\n{count(n, 'draw')} from {label}: {options.sample}\n{note}")
     if options.plot:
         draws = model.sample(N_DRAWS, random_state=seed)
         plot_draws(options.plot, table, draws, label)

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 import skgen
 from skgen._lazy import is_installed, missing_package
+from skgen.cli._cross_validation import Timed
 from skgen.cli._files import count
 from skgen.compose import make_generative_pipeline
 from skgen.kde import GaussianKDE
@@ -173,7 +174,7 @@ def _after_pca(n_principal, density, random_state):
     pca = PCA(n_principal, random_state=random_state)
     return Candidate(
         f"PCA({n_principal}) + {density.label}",
-        lambda X: _standardised(pca, density.build(X)),
+        lambda X: make_generative_pipeline(StandardScaler(), pca, density.build(X)),
     )
 
 
@@ -217,9 +218,9 @@ def _of_scikit_learn(K, random_state):
     ]
 
 
-def _standardised(*steps):
+def _standardised(density):
     """Return a density of standardised columns, scored in the data's units."""
-    return make_generative_pipeline(StandardScaler(), *steps)
+    return make_generative_pipeline(StandardScaler(), Timed(density))
 
 
 def _from_kmeans(mixture, X, n_components, random_state):

@@ -18,6 +18,10 @@ pandas = lazy_module("pandas", "Reading a table")
 # text in it is an error. Other columns with text are left out.
 _NUMERIC_FRACTION = 0.5
 
+# Minimum number of rows that are drawn at once, and minimum fraction of them within the
+# ranges of all columns to replace the others.
+_DRAWN, _LEAST_WITHIN = 1000, 0.01
+
 
 @dataclass
 class Table:
@@ -27,7 +31,36 @@ class Table:
     names: list
     notes: list = field(default_factory=list)
     grids: dict = field(default_factory=dict)  # column -> (origin, step, decimals)
+    ends: object = None  # (2, d) lowest and highest values, before noise
     pixels: object = None  # maps (n, d) rows to (n, height, width) images, if they are
+
+    def __post_init__(self):
+        if self.ends is None:
+            self.ends = np.stack([self.X.min(axis=0), self.X.max(axis=0)])
+
+    def draws_within(self, model, n_samples, random_state):
+        """Return draws within the range of each column, (n_samples, d), and a note.
+
+        Other draws are replaced. If hardly any lies within, values are moved instead.
+        """
+        rng, rows = np.random.RandomState(random_state), []
+        (low, high), n_missing, n_drawn = self.ends, n_samples, 0
+        half = np.zeros(low.size)  # of the step of a grid
+        half[list(self.grids)] = [step / 2 for _, step, _ in self.grids.values()]
+        while n_missing > 0:
+            X = model.sample(max(n_missing, _DRAWN), random_state=rng)
+            within = X[((low - half < X) & (high + half > X)).all(axis=1)]
+            if not rows and within.shape[0] < _LEAST_WITHIN * X.shape[0]:
+                outside = 1 - within.shape[0] / X.shape[0]
+                note = f"values outside the range of their column, in {outside:.1%} of "
+                note += "the draws, were moved to its end"
+                return X[:n_samples].clip(low, high), note
+            rows.append(within)
+            n_missing, n_drawn = n_missing - within.shape[0], n_drawn + X.shape[0]
+        found = np.concatenate(rows)
+        outside = 1 - found.shape[0] / n_drawn
+        note = f"draws outside the range of a column, {outside:.1%}, were replaced"
+        return found[:n_samples], note
 
     def to_grid(self, X):
         """Return the columns of rows by name; round dequantised ones to their grid."""
