@@ -3,7 +3,8 @@
 ``python -m benchmarks.times`` prints the seconds of this checkout. ``--against FOLDER``
 adds the seconds of another checkout: each runs in a process of its own, in turn, so
 that a noisy machine slows both. Seconds are processor time on one thread, the minimum
-of the runs.
+of the runs. ``--passes`` times single passes of EM over the rows instead: the
+difference between fits of six and of two iterations, divided by four.
 """
 
 import argparse
@@ -12,11 +13,15 @@ import os
 import statistics
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from time import process_time
 
 # Short jobs are repeated until they take this long.
 _LEAST_SECONDS = 0.2
+
+# Rows, features and components of the passes, and iterations of the two fits.
+_PASSES, _FEW, _MANY = ((100_000, 16, 16), (30_000, 64, 32)), 2, 6
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -81,11 +86,46 @@ def jobs(scale):
     return found
 
 
+def passes(scale):
+    """Return functions by name that fit a mixture in a number of iterations of EM."""
+    import numpy as np
+
+    from skgen import EMGaussianMixture
+
+    found = {}
+    for n, d, K in _PASSES:
+        rng = np.random.RandomState(0)
+        means = 0.5 * rng.standard_normal((K, d))
+        X = rng.standard_normal((max(int(n * scale), 4 * K), d))
+        X += means[rng.randint(K, size=len(X))]
+        eyes = {"full": np.tile(np.eye(d), (K, 1, 1)), "tied": np.eye(d)}
+        eyes |= {"diag": np.ones((K, d)), "spherical": np.ones(K)}
+        for kind, precisions in eyes.items():
+            # Complete initial parameters: no other passes than those of iterations.
+            em = EMGaussianMixture(
+                K, covariance_type=kind, tol=0.0, weights_init=np.full(K, 1 / K),
+                means_init=means + 0.25, precisions_init=precisions,
+            )  # fmt: skip
+            name = f"EM {kind}, a pass over {n:,} x {d}, K={K}"
+            found[name] = lambda n, em=em, X=X: em.set_params(max_iter=n).fit(X)
+    return found
+
+
+def seconds_of_passes(scale, runs):
+    """Return the seconds of one pass of each kind of mixture."""
+    seconds = {}
+    for name, fit in passes(scale).items():
+        extra = fit(_MANY).n_iter_ - _FEW
+        few, many = (
+            min(timed(lambda n=n, fit=fit: fit(n), 1) for _ in range(runs))
+            for n in (_FEW, _MANY)
+        )
+        seconds[name] = (many - few) / extra
+    return seconds
+
+
 def measured(scale, runs):
     """Return the least seconds of each piece of work."""
-    import warnings
-
-    warnings.simplefilter("ignore")
     seconds = {}
     for name, job in jobs(scale).items():
         job()
@@ -107,6 +147,7 @@ def seconds_of(folder, options):
     """Run this script on the package of a checkout; return its seconds."""
     command = [sys.executable, __file__, "--json"]
     command += ["--scale", str(options.scale), "--runs", str(options.runs)]
+    command += ["--passes"] * options.passes
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     environment |= dict.fromkeys(THREADS, "1")
     output = subprocess.run(
@@ -139,10 +180,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=3, help="processes of each")
     parser.add_argument("--runs", type=int, default=3, help="runs in a process")
     parser.add_argument("--scale", type=float, default=1.0, help="of the rows")
+    parser.add_argument("--passes", action="store_true", help="times of passes of EM")
     parser.add_argument("--json", action="store_true", help="one process, as JSON")
     options = parser.parse_args()
     if options.json:
-        sys.stdout.write(json.dumps(measured(options.scale, options.runs)))
+        warnings.simplefilter("ignore")
+        work = seconds_of_passes if options.passes else measured
+        sys.stdout.write(json.dumps(work(options.scale, options.runs)))
         return
     here = Path(__file__).resolve().parent.parent
     ours, theirs = [], []
