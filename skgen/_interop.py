@@ -41,20 +41,21 @@ def framed_like(table, X):
     return X if kind is None else framed(X, table.columns, kind, table)
 
 
-def as_set_output(estimator, rows, like=None):
+def as_set_output(estimator, rows, like=None, names_out=None):
     """Return (n, d) rows in the container that `set_output` or the configuration names.
 
-    Estimators that were not fitted to a dataframe return arrays. Rows for a pandas
-    dataframe `like` keep its index.
+    Their columns are ``names_out()``, by default the names of the features: estimators
+    that were not fitted to a dataframe then return arrays. Rows for a pandas dataframe
+    `like` keep its index.
     """
     # The attribute is scikit-learn's own: `set_output` has no public counterpart that
     # reads the setting.
     own = getattr(estimator, "_sklearn_output_config", {})
     kind = own.get("transform", get_config()["transform_output"])
-    names = getattr(estimator, "feature_names_in_", None)
-    if kind not in ("pandas", "polars") or names is None:
+    if kind not in ("pandas", "polars"):
         return rows
-    return framed(rows, names, kind, like)
+    names = getattr(estimator, "feature_names_in_", None)
+    return framed(rows, names_out() if names_out else names, kind, like)
 
 
 def draw(density, n_samples, rng, method="sample"):

@@ -62,7 +62,9 @@ ONE_TO_ONE = [
     MinMaxScaler(),
     MinMaxScaler((-3, 5), clip=True),
     MaxAbsScaler(),
+    MaxAbsScaler(clip=True),
     RobustScaler(),
+    RobustScaler(with_centering=False),
     RobustScaler(with_scaling=False),
     RobustScaler(quantile_range=(10, 90), unit_variance=True),
     PowerTransformer(),
@@ -84,7 +86,9 @@ ONE_TO_ONE = [
     FunctionTransformer(special.expit, special.logit),
     PCA(),
     PCA(whiten=True),
+    PCA(svd_solver="randomized", random_state=0),
     IncrementalPCA(whiten=True),
+    IncrementalPCA(batch_size=9),
 ]
 
 
@@ -122,6 +126,9 @@ def test_log_determinants_are_those_of_finite_differences(step):
     expected = [numerical_log_det(step.transform, x) for x in inner]
     actual = change.log_det(step, inner, step.transform(inner))
     np.testing.assert_allclose(actual, expected, atol=2e-6)
+    if change.forward is not None:
+        Y = step.transform(inner)
+        np.testing.assert_allclose(change.forward(step, inner), Y, atol=1e-12)
 
 
 @pytest.mark.parametrize("step", ONE_TO_ONE, ids=identifier)
@@ -188,7 +195,7 @@ def test_scalers_in_front_of_the_same_density_change_nothing(density):
 
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("k", [1, 2, 4])
-@pytest.mark.parametrize("kind", [PCA, IncrementalPCA])
+@pytest.mark.parametrize("kind", [PCA])
 def test_principal_components_have_normal_noise_across_them(kind, k, whiten):
     X = rows(100, 5)
     pca = kind(k, whiten=whiten).fit(X)
@@ -201,6 +208,105 @@ def test_principal_components_have_normal_noise_across_them(kind, k, whiten):
     if whiten:
         expected -= 0.5 * np.log(pca.explained_variance_).sum()
     np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "pca",
+    [
+        PCA(2, svd_solver="full"),
+        PCA(2, svd_solver="covariance_eigh"),
+        PCA(2, svd_solver="arpack", random_state=0),
+        PCA(1, svd_solver="randomized", random_state=0),
+        PCA(0.8, svd_solver="full", whiten=True),
+        PCA("mle", svd_solver="full"),
+        IncrementalPCA(1),
+        IncrementalPCA(3, batch_size=17),
+        IncrementalPCA(2, batch_size=90, whiten=True),
+        IncrementalPCA(2, batch_size=11),
+    ],
+    ids=identifier,
+)
+@pytest.mark.parametrize("shape", [(90, 6), (14, 30), (90, 6, 1e6), (90, 6, 1e-6)])
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_noise_is_what_the_components_leave_over(pca, shape, nested):
+    n, d, *scale = shape
+    X = np.random.RandomState(0).standard_normal((n, 9)) @ np.random.RandomState(
+        1
+    ).standard_normal((9, d))
+    X = 3 + np.prod(scale) * (X + 0.3 * rows(n, d))
+    if n < d and (pca.n_components == "mle" or pca.get_params().get("batch_size")):
+        pytest.skip("scikit-learn refuses it")
+    density = EMGaussianMixture(reg_covar=0)
+    model = make_generative_pipeline(pca, density)
+    if nested:
+        model = GenerativePipeline([("last", make_pipeline(clone(pca), density))])
+    model.fit(X)
+    part, last = model._fitted_steps()
+    V = part.components_
+    centred = X - X.mean(axis=0)
+    residual = centred - centred @ V.T @ V
+    left = d - V.shape[0]
+    variance = (residual**2).sum() / ((n - 1) * left)
+    scales = np.sqrt(part.explained_variance_) if part.whiten else np.ones(d - left)
+    codes = centred @ V.T / scales
+    expected = last.score_samples(codes) - np.log(scales).sum()
+    expected += norm.logpdf(0, scale=np.sqrt(variance)) * left
+    expected -= (residual**2).sum(axis=1) / (2 * variance)
+    np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-6)
+    draws = model.sample(4000, random_state=0) - X.mean(axis=0)
+    draws -= draws @ V.T @ V
+    found = (draws**2).sum() / (4000 * left)
+    # The relative variance of a chi-square with 4000 * left degrees of freedom.
+    assert found == pytest.approx(variance, rel=5 * np.sqrt(2 / (4000 * left)))
+
+
+@pytest.mark.parametrize("output", ["uniform", "normal"])
+@pytest.mark.parametrize("n_quantiles", [5, 500])
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+def test_quantiles_of_a_sample_reach_to_the_extremes(output, n_quantiles, scale):
+    X = scale * np.random.RandomState(4).standard_cauchy((4000, 2))
+    step = QuantileTransformer(
+        n_quantiles=n_quantiles,
+        subsample=500,
+        output_distribution=output,
+        random_state=0,
+    )
+    assert step.fit(X).quantiles_[-1, 0] < X[:, 0].max()
+    model = make_generative_pipeline(step, EMGaussianMixture()).fit(X)
+    q = model[0].quantiles_
+    np.testing.assert_array_equal(q[[0, -1]], [X.min(axis=0), X.max(axis=0)])
+    assert np.isfinite(model.score_samples(X)).all()
+    assert np.isneginf(model.score_samples([X.max(axis=0) * (1 + 1e-9)])).all()
+    # One column, between all quantiles: the density integrates to one.
+    model = make_generative_pipeline(clone(step), EMGaussianMixture()).fit(X[:, :1])
+    q = model[0].quantiles_[:, 0]
+    x, w = np.polynomial.legendre.leggauss(60)
+    widths = np.diff(q)[:, None] / 2
+    points = q[:-1, None] + widths * (1 + x)
+    density = np.exp(model.score_samples(points.reshape(-1, 1))).reshape(points.shape)
+    # (A normal output has a mass of 1e-7 beyond its edges, and a steep slope there.)
+    assert (widths * w * density).sum() == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("scaler", [MinMaxScaler, MaxAbsScaler])
+@pytest.mark.parametrize("value", [0.0, 3.0, -14.62])
+def test_clipped_scalers_keep_the_floor_of_constant_features(scaler, value):
+    X = np.random.RandomState(0).uniform(-1, 1, (300, 2))
+    X[:, 1] = value
+    density = EMGaussianMixture()
+    clipping = make_generative_pipeline(scaler(clip=True), density).fit(X)
+    free = make_generative_pipeline(scaler(), density).fit(X)
+    draws = free.sample(1000, random_state=0)
+    limit = np.abs(X[:, 0]).max() if scaler is MaxAbsScaler else X[:, 0].max()
+    lower = -limit if scaler is MaxAbsScaler else X[:, 0].min()
+    inside = (draws[:, 0] > lower) & (draws[:, 0] < limit)
+    expected = free.score_samples(draws) - np.log(clipping._mass)
+    expected[~inside] = -np.inf
+    np.testing.assert_allclose(clipping.score_samples(draws), expected, atol=1e-9)
+    assert clipping._mass == pytest.approx(inside.mean(), abs=0.05)
+    assert np.isfinite(clipping.score_samples(X)).all()
+    assert np.isfinite(clipping.score(clipping.sample(500, random_state=0)))
 
 
 def test_a_normal_density_of_components_is_probabilistic_pca():

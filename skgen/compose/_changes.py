@@ -37,7 +37,6 @@ from sklearn.preprocessing import (
 
 from skgen._checks import InvalidParameterError, wrong_argument
 from skgen._columns import label_of
-from skgen._interop import framed_like
 from skgen._typing import ArrayLike
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
@@ -51,36 +50,61 @@ class Change:
     log_det: Callable | None
     # step -> None or the smallest and the largest value of each column of Y, (k,) each.
     bounds: Callable = lambda step: None
-    # (step, X) -> Y.
-    forward: Callable = lambda step, X: step.transform(X)
+    # (step, X) -> Y for arrays, without scikit-learn's checks; None calls `transform`.
+    forward: Callable | None = None
     # (step, Y) -> X.
     invert: Callable = lambda step, Y: step.inverse_transform(Y)
     # None or (step, n, rng) -> (n, d): samples of the noise of X given Y.
     noise: Callable | None = None
+    # (step, X): correct the attributes of a step that was fitted to X.
+    settle: Callable = lambda step, X: None
 
 
 # -- scalers -----------------------------------------------------------------------
 
 
+def scaled(step, X):
+    """Return rows (n, d) as a scaler transforms them, without its clipping."""
+    if isinstance(step, MinMaxScaler):
+        return X * step.scale_ + step.min_
+    if isinstance(step, StandardScaler):
+        centre = step.mean_ if step.with_mean else None
+    else:
+        centre = getattr(step, "center_", None)
+    X = X if centre is None else X - centre
+    return X if step.scale_ is None else X / step.scale_
+
+
 def divided(step, X, Y):
-    """Return log |det J| of a division by `scale_`: (n,)."""
-    if getattr(step, "scale_", None) is None:  # centring only
-        return np.zeros(X.shape[0])
-    return np.full(X.shape[0], -np.log(np.abs(step.scale_)).sum())
-
-
-def multiplied(step, X, Y):
-    """Return log |det J| of a MinMaxScaler (n,); -inf for clipped rows."""
-    log_det = -divided(step, X, Y)
-    if step.clip:
-        outside = (step.data_min_ > X) | (step.data_max_ < X)
-        log_det[outside.any(axis=1)] = -math.inf
+    """Return log |det J| of a scaler (n,); -inf for clipped rows."""
+    log_det = np.zeros(X.shape[0])
+    if step.scale_ is not None:  # not centring only
+        sign = 1 if isinstance(step, MinMaxScaler) else -1
+        log_det += sign * np.log(np.abs(step.scale_)).sum()
+    if (limits := clipped_limits(step)) is not None:
+        lower, upper = limits
+        log_det[((lower > X) | (upper < X)).any(axis=1)] = -math.inf
     return log_det
 
 
+def clipped_limits(step):
+    """Return the limits (d,) of the rows that a scaler does not clip; or None."""
+    if not getattr(step, "clip", False):
+        return None
+    if isinstance(step, MinMaxScaler):
+        lower, upper = step.data_min_, step.data_max_
+        constant = lower == upper
+    else:
+        lower, upper = -step.max_abs_, step.max_abs_
+        constant = step.scale_ != step.max_abs_
+    # The density of a constant feature is wider than its range.
+    return np.where(constant, -math.inf, lower), np.where(constant, math.inf, upper)
+
+
 def clipped_range(step):
-    """Return the bounds of a MinMaxScaler, (d,) each; None unless it clips."""
-    return _same_bounds(step, *step.feature_range) if step.clip else None
+    """Return the bounds of a scaler, (d,) each; None unless it clips."""
+    limits = clipped_limits(step)
+    return None if limits is None else tuple(scaled(step, limit) for limit in limits)
 
 
 def _same_bounds(step, lower, upper):
@@ -166,19 +190,54 @@ def log_slopes(step, X, Y):
     return answer
 
 
+def quantile_ranks(step, X):
+    """Return the output (n, d) of a QuantileTransformer."""
+    # scikit-learn takes values within 1e-7 of the extremes for the extremes, whatever
+    # the scale of the data.
+    r = step.references_  # (q,)
+    Y = np.empty(X.shape)
+    for j, (x, q) in enumerate(zip(X.T, step.quantiles_.T, strict=True)):
+        # Tied quantiles have the mean of their ranks.
+        Y[:, j] = (np.interp(x, q, r) - np.interp(-x, -q[::-1], -r[::-1])) / 2
+    return Y if step.output_distribution == "uniform" else _normal_quantiles(Y)
+
+
+def _normal_quantiles(u):
+    """Return the quantiles of the normal distribution, clipped as by scikit-learn."""
+    edge = _EDGE - np.spacing(1)
+    return special.ndtri(u.clip(edge, 1 - edge))
+
+
+def values_at_ranks(step, Y):
+    """Return the rows (n, d) of which a QuantileTransformer returns `Y`."""
+    u = Y
+    if step.output_distribution == "normal":
+        u = special.ndtr(Y)
+        u = np.where(u <= _EDGE, 0, np.where(u >= 1 - _EDGE, 1, u))
+    columns = zip(u.T, step.quantiles_.T, strict=True)
+    return np.column_stack([np.interp(x, step.references_, q) for x, q in columns])
+
+
+def include_extremes(step, X):
+    """Widen the range of quantiles, which are of a sample, to all rows (n, d)."""
+    step.quantiles_[0] = np.minimum(step.quantiles_[0], X.min(axis=0))
+    step.quantiles_[-1] = np.maximum(step.quantiles_[-1], X.max(axis=0))
+
+
 def quantile_range(step):
     """Return the bounds of the output of a QuantileTransformer, (d,) each."""
     if step.output_distribution == "uniform":
         return _same_bounds(step, 0, 1)
-    edge = -norm.ppf(_EDGE - np.spacing(1))
-    return _same_bounds(step, -edge, edge)
+    return _same_bounds(step, *_normal_quantiles(np.array([0.0, 1.0])))
 
 
 # -- principal components --------------------------------------------------------------
 
 # With fewer components than features, rows are x = mean + V' y + noise. The noise is
 # normal with the variance `noise_variance_` in the orthogonal complement of the rows of
-# V (probabilistic PCA; Tipping and Bishop, 1999).
+# V (probabilistic PCA; Tipping and Bishop, 1999). That of scikit-learn has other
+# meanings: for IncrementalPCA it is from the last batch, and with fewer rows than
+# features the variance that is left is divided by a number of rows.
 
 PRINCIPAL = PCA, IncrementalPCA
 
@@ -200,16 +259,20 @@ def principal_log_det(step, X, Y):
 
 
 def principal_codes(step, X):
-    """Return the components (n, k) of (n, d) rows, or a dataframe."""
-    codes = step.transform(X)
-    # scikit-learn divides components of rounding errors by their size.
-    if not (step.whiten and _unresolved(step).any()):
-        return codes
-    some = _unresolved(step)
-    values = np.array(codes, dtype=np.float64)
-    V, scales = step.components_[some], whitening_scales(step)[some]
-    values[:, some] = (np.asarray(X) - step.mean_) @ V.T / scales
-    return framed_like(codes, values)
+    """Return the components (n, k) of (n, d) rows."""
+    # scikit-learn projects before it centres, which loses digits far from the origin,
+    # and divides components of rounding errors by their size.
+    return (X - step.mean_) @ step.components_.T / whitening_scales(step)
+
+
+def set_noise_variance(step, X):
+    """Set the variance of the noise to what the components leave of (n, d) rows."""
+    k, d = step.components_.shape
+    if k < d:
+        V, centred = step.components_, X - step.mean_
+        centred -= (centred @ V.T) @ V
+        squares = np.einsum("ij,ij->", centred, centred)
+        step.noise_variance_ = squares / (max(X.shape[0] - 1, 1) * (d - k))
 
 
 def principal_mean(step, Y):
@@ -326,10 +389,18 @@ _FUNCTIONS = {
 # -- the table -----------------------------------------------------------------------
 
 _CHANGES = {
-    **dict.fromkeys((StandardScaler, RobustScaler, MaxAbsScaler), Change(divided)),
-    MinMaxScaler: Change(multiplied, clipped_range),
+    **dict.fromkeys(
+        (StandardScaler, RobustScaler, MaxAbsScaler, MinMaxScaler),
+        Change(divided, clipped_range, forward=scaled),
+    ),
     PowerTransformer: Change(power, power_range),
-    QuantileTransformer: Change(log_slopes, quantile_range),
+    QuantileTransformer: Change(
+        log_slopes,
+        quantile_range,
+        forward=quantile_ranks,
+        invert=values_at_ranks,
+        settle=include_extremes,
+    ),
     **dict.fromkeys(
         PRINCIPAL,
         Change(
@@ -337,6 +408,7 @@ _CHANGES = {
             forward=principal_codes,
             invert=principal_mean,
             noise=principal_noise,
+            settle=set_noise_variance,
         ),
     ),
 }

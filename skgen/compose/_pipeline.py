@@ -34,7 +34,13 @@ from skgen._checks import (
     validated_rows,
 )
 from skgen._columns import non_finite_columns
-from skgen._interop import draw, frame_kind, framed, normal_components
+from skgen._interop import (
+    as_set_output,
+    draw,
+    frame_kind,
+    framed,
+    normal_components,
+)
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._whitening import known_errors
 from skgen.base import GenerativeModel
@@ -121,18 +127,19 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
     and a `FunctionTransformer` with a common function of NumPy or a function registered
     by :func:`~skgen.register_log_det`. If `PCA` has
     fewer components than features, the other directions have the density
-    :math:`N(0, \sigma^2)` with the variance `noise_variance_`, as in probabilistic PCA
-    [2]_, and `sample` adds this noise. If the rows are too few to estimate the
-    variance, it is 1e-6 of the largest variance of a feature, and a
+    :math:`N(0, \sigma^2)`, as in probabilistic PCA [2]_, and `sample` adds this noise.
+    The variance is what the components leave of the training rows, divided by the
+    number of other directions. `fit` sets `noise_variance_` of the fitted step to it.
+    If nothing is left, the variance is 1e-6 of the largest variance of a feature, and a
     :class:`~sklearn.exceptions.DataDimensionalityWarning` is given.
 
     Some transformers have a bounded range: a `PowerTransformer` by Yeo and Johnson with
-    a power below 0 or above 2, a `QuantileTransformer`, and a `MinMaxScaler` that
-    clips. The density of the next step is truncated to this range and renormalised. The
-    mass in the range is exact for kernel densities and mixtures that follow the
-    transformer directly. In other cases it is estimated from samples, up to 65,536,
-    until its logarithm has a standard error of 0.001 nats. Rows outside the quantiles
-    or the clipped range have a log-density of minus infinity.
+    a power below 0 or above 2, a `QuantileTransformer`, and a `MinMaxScaler` or
+    `MaxAbsScaler` that clips. The density of the next step is truncated to this range
+    and renormalised. The mass in the range is exact for kernel densities and mixtures
+    that follow the transformer directly. In other cases it is estimated from samples,
+    up to 65,536, until its logarithm has a standard error of 0.001 nats. Rows outside
+    the training range of quantiles or of clipping have a log-density of minus infinity.
 
     `transform` returns the latents of the last step. `inverse_transform` computes the
     conditional mean of the last step and transforms it back; the result is
@@ -264,6 +271,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                 )
                 for i, part in enumerate(unnested([step])):
                     scale_constants(part, codes, rounding.constant)
+                    change_of(part).settle(part, np.asarray(codes, np.float64))
                     codes = _transformed(part, codes)
                     parts.append(part)
                     self._check_finite(parts, codes)
@@ -276,6 +284,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         # Within the last step, nothing was made constant before the next fit.
         *within_last, density = unnested([self.steps_[-1][1]])
         for i, part in enumerate(within_last):
+            change_of(part).settle(part, np.asarray(codes, np.float64))
+            codes = _transformed(part, codes)
             rounding.follow(part, self._transformed, fitted_to_errors=i > 0)
         if within_last and rounding.varies:
             rounding.divided_by = rounding.divided_by or type(density).__name__
@@ -471,6 +481,10 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         return last
 
     def _transformed(self, step, X):
+        """Return the float64 output (n, k) of a fitted transformer for an array."""
+        forward = change_of(step).forward
+        if forward is not None:
+            return forward(step, X)
         return np.asarray(_transformed(step, self._handed(step, X)), dtype=np.float64)
 
     @property
@@ -683,7 +697,11 @@ def is_passthrough(step):
 
 def _transformed(step, codes):
     """Return the output (n, k) of a fitted transformer, an array or a dataframe."""
-    codes = change_of(step).forward(step, _spared(step, codes))
+    forward = change_of(step).forward
+    if forward is not None:
+        values = forward(step, np.asarray(codes, dtype=np.float64))
+        return as_set_output(step, values, codes, step.get_feature_names_out)
+    codes = step.transform(_spared(step, codes))
     return codes.toarray() if issparse(codes) else codes
 
 

@@ -121,9 +121,8 @@ class DensityWrapper(
             rule = f"None, because {density} takes no weights"
             got = Described("weights")
             raise invalid_argument(self, "fit", "sample_weight", rule, got)
-        weights = validated_weight(self, sample_weight, n_samples)
         # Rescaled here, the weights are of one kind in all classes.
-        return np.where(weights > 0, row_counts(weights), 0)
+        return row_counts(validated_weight(self, sample_weight, n_samples))
 
     def _fit_density(self, X, sample_weight, task, name):
         """Return a clone of the density, fitted to (n, d) rows as the sub-task `name`.
