@@ -12,6 +12,54 @@ from threadpoolctl import ThreadpoolController
 
 _here = threading.local()
 
+# Settings of the process that `changed` has changed: the value before, the function
+# that restores it, and the threads in a body, one entry for each body.
+_LOCK = threading.Lock()
+_CHANGED: dict = {}
+
+
+@contextmanager
+def changed(owner, change, restore):
+    """Change a setting of the process for the body; yield what `change` returns.
+
+    Of several bodies at once, the first calls `change`, and the last `restore` with the
+    value that `change` returned. Threads that restored it in turn would leave a wrong
+    setting behind.
+    """
+    me = threading.get_ident()
+    with _LOCK:
+        if owner not in _CHANGED:
+            _CHANGED[owner] = change(), restore, []
+        before, _, threads = _CHANGED[owner]
+        threads.append(me)
+    try:
+        yield before
+    finally:
+        with _LOCK:
+            threads.remove(me)
+            if not threads:
+                restore(_CHANGED.pop(owner)[0])
+
+
+def _after_fork():
+    """Restore in a child process what threads of the parent have changed."""
+    _LOCK.release()
+    _here.is_forked = True
+    _controller.cache_clear()
+    me = threading.get_ident()
+    for owner, (_, restore, threads) in list(_CHANGED.items()):
+        threads[:] = [thread for thread in threads if thread == me]
+        if not threads:
+            restore(_CHANGED.pop(owner)[0])
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_LOCK.acquire,
+        after_in_parent=_LOCK.release,
+        after_in_child=_after_fork,
+    )
+
 
 @cache
 def _controller():
@@ -23,11 +71,23 @@ def one_blas_thread():
     """Return a context in which BLAS and LAPACK run in the calling thread."""
     # Blocks that fit into the cache are too small for two threads, which would spend up
     # to half of their time waiting: NumPy and SciPy have a thread pool each.
-    # The limit holds for the whole process: two threads that set and restore it in turn
-    # would leave a wrong limit behind.
     if _is_one_of_many():
         return nullcontext()
-    return _controller().limit(limits=1, user_api="blas")
+    return changed(
+        "BLAS",
+        lambda: _controller().limit(limits=1, user_api="blas"),
+        lambda limit: limit.restore_original_limits(),
+    )
+
+
+def is_forked():
+    """Return whether this thread has called fork, so that its pools are dead."""
+    return getattr(_here, "is_forked", False)
+
+
+def one_openmp_thread():
+    """Return a context in which this thread, unlike others, has no pool of OpenMP."""
+    return _controller().limit(limits=1, user_api="openmp")
 
 
 def most_threads():

@@ -3,24 +3,23 @@
 import copy
 import multiprocessing
 import re
+import sys
 import threading
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
 
 from skgen._checks import invalid_parameter
 from skgen._lazy import is_installed, lazy_module, missing_package
+from skgen._threads import changed, is_forked, one_openmp_thread
 
 torch = lazy_module("torch", "The 'device' parameter")
 
 # Multiplications in a training step from which a second thread saves time.
 _SHARED_WORK = 10_000_000
 
-# Settings of PyTorch before the first of several concurrent fits changed them, and the
-# number of these fits.
-_LOCK = threading.Lock()
-_BEFORE: dict = {}
+_here = threading.local()
 
 _DEVICE = re.compile(r"cpu|mps|auto|cuda(:\d+)?")
 
@@ -87,42 +86,17 @@ def torch_seed(rng):
     return int(rng.randint(np.iinfo(np.int32).max))
 
 
-@contextmanager
-def _changed(owner, read, change, restore):
-    """Change a global setting for the body; the last concurrent body restores it."""
-    with _LOCK:
-        _BEFORE.setdefault(owner, [read(), 0])[1] += 1
-        change()
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _BEFORE[owner][1] -= 1
-            if not _BEFORE[owner][1]:
-                restore(_BEFORE.pop(owner)[0])
-
-
-@contextmanager
-def seeded(seed, device):
-    """Seed PyTorch's global generators for the body; restore their states after it."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        torch.cuda.init()
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    with ExitStack() as stack:
-        for one in generators:
-            seeds = partial(one.manual_seed, seed)
-            stack.enter_context(_changed(one, one.get_state, seeds, one.set_state))
-        yield
-
-
 def without_tf32():
     """Return a context with full float32 matrix products, whatever the setting."""
     settings = torch.backends.cuda.matmul
     write = partial(setattr, settings, "fp32_precision")
-    read = partial(getattr, settings, "fp32_precision")
-    return _changed(settings, read, partial(write, "ieee"), write)
+
+    def change():
+        before = settings.fp32_precision
+        write("ieee")
+        return before
+
+    return changed("TF32", change, write)
 
 
 @contextmanager
@@ -131,15 +105,36 @@ def threads_for(work):
 
     Small batches lose more time to synchronisation than a second thread saves.
     """
-    before = torch.get_num_threads()
-    # joblib limits the threads of its worker processes, but not of its worker threads.
-    alone = threading.current_thread() is threading.main_thread()
-    threads = before if alone and work >= _SHARED_WORK else 1
-    torch.set_num_threads(threads)
-    try:
+    # PyTorch has a number of threads for each thread. At its first operation, a new
+    # thread takes the last number that any thread has set: before we set a number.
+    torch.get_num_threads()
+    outer = getattr(_here, "n_threads", None)
+    with changed("PyTorch", torch.get_num_threads, torch.set_num_threads) as before:
+        # joblib limits the threads of its worker processes, not of its worker threads.
+        alone = threading.current_thread() is threading.main_thread()
+        worth_it = alone and work >= _SHARED_WORK and not is_forked()
+        _here.n_threads = before if worth_it else 1
+        torch.set_num_threads(_here.n_threads)
+        try:
+            yield
+        finally:
+            _here.n_threads = outer
+            torch.set_num_threads(before if outer is None else outer)
+
+
+@contextmanager
+def living_threads():
+    """Run the body without threads of OpenMP that a fork has killed.
+
+    The GNU library keeps a pool for each thread that has used it. The thread of a child
+    process that called fork would wait for the other threads of its pool forever.
+    """
+    if not is_forked():
         yield
-    finally:
-        torch.set_num_threads(before)
+        return
+    loaded = "torch" in sys.modules
+    with one_openmp_thread(), threads_for(0) if loaded else nullcontext():
+        yield
 
 
 def float64_copy(module):

@@ -43,6 +43,7 @@ from skgen._dequantize import warn_about_ties
 from skgen._interop import as_set_output
 from skgen._persistence import Persistent
 from skgen._threads import working_memory
+from skgen._torch import living_threads
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.rows import as_rows
 from skgen.rows._dask import DaskRows, frozen, lazy_on_dask
@@ -108,6 +109,7 @@ class GenerativeModel(
 
     # -- fitting ---------------------------------------------------------------
 
+    @living_threads()
     def _learn(self, X, sample_weight=None, **more):
         """Fit unchecked (n, d) rows; on an error, restore the previous fit.
 
@@ -155,6 +157,7 @@ class GenerativeModel(
         sample_weight = in_rows(sample_weight, self._row_weight)
         return np.ascontiguousarray(X, np.float64), sample_weight
 
+    @living_threads()
     def _learn_more(self, X, sample_weight=None):
         """Update the fit with a block of unchecked (n, d) rows, or restore it."""
         with restored_on_error(self):
@@ -216,6 +219,7 @@ class GenerativeModel(
         log_likelihood, weight = self._log_likelihood(X, sample_weight)
         return log_likelihood / weight
 
+    @living_threads()
     def sample(
         self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> FloatArray:
@@ -414,6 +418,7 @@ class GenerativeModel(
 
     # -- chunks ------------------------------------------------------------------
 
+    @living_threads()
     def _by_chunks(self, hook, X):
         """Apply a hook to chunks of (n, d) rows within the working memory."""
         n_samples = X.shape[0]

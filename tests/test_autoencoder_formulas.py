@@ -948,6 +948,107 @@ def test_a_network_of_single_precision_alone_is_named_before_training(name, kind
         build_networks(VAE(K, **{name: kind}), 9, K, 2 * K)
 
 
+class Doubles(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * torch.ones((), dtype=torch.float64)[None]
+
+
+class Changing(nn.Linear):
+    def forward(self, x):
+        return super().forward(x.mul_(2))
+
+
+class Noisy(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) + torch.rand(())
+
+
+class Centred(nn.Linear):
+    def forward(self, x):
+        return super().forward(x - x.mean(0))
+
+
+class Skipping(nn.Linear):
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.lazy = nn.LazyLinear(2)
+
+
+def batch_statistics(n_in, n_out):
+    return nn.Sequential(
+        nn.Linear(n_in, n_out), nn.BatchNorm1d(n_out, track_running_stats=False)
+    )
+
+
+def fails(n_in, n_out):
+    raise RuntimeError("no network today")
+
+
+@pytest.mark.parametrize("name", ["encoder", "decoder"])
+@pytest.mark.parametrize(
+    ("kind", "got"),
+    [
+        (Doubles, "output is torch.float64 for float32 input"),
+        (Changing, "changes its input in place"),
+        (Noisy, "random output or one that combines rows"),
+        (Centred, "random output or one that combines rows"),
+        (batch_statistics, "random output or one that combines rows"),
+        (Skipping, "a lazy layer has no sizes"),
+        (fails, "no network today"),
+    ],
+)
+def test_what_is_wrong_with_a_network_is_named(name, kind, got):
+    with pytest.raises(ValueError, match=rf"'{name}' parameter of VAE must be.*{got}"):
+        build_networks(VAE(K, **{name: kind}), 9, K, 2 * K)
+
+
+class Detached(nn.Linear):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
+def frozen(n_in, n_out):
+    return nn.Linear(n_in, n_out).requires_grad_(False)
+
+
+@pytest.mark.parametrize("kind", [Detached, frozen, lambda *sizes: nn.Identity()])
+def test_one_of_the_networks_has_parameters_to_train(kind):
+    model = VAE(2, encoder=kind)
+    build_networks(model, 4, 2, 4)
+    if kind in (Detached, frozen):
+        build_networks(VAE(2, decoder=kind), 4, 2, 4)
+        model.set_params(decoder=kind)
+    else:
+        model.set_params(decoder=frozen)
+    with pytest.raises(ValueError, match=r"'decoder' parameter of VAE must be.*train"):
+        build_networks(model, 4, 2, 4)
+
+
+@pytest.mark.parametrize("image_shape", [None, (3, 3)])
+def test_lazy_layers_get_their_sizes(image_shape):
+    def network(n_in, n_out):
+        lazy = [nn.LazyLinear(5), nn.LazyBatchNorm1d(), nn.ReLU(), nn.LazyLinear(n_out)]
+        return nn.Sequential(nn.Flatten(), *lazy)
+
+    decoder = nn.Sequential(nn.LazyLinear(5), nn.ReLU(), nn.LazyLinear(9))
+    model = VAE(K, encoder=network, decoder=decoder, image_shape=image_shape)
+    for built, n_in in zip(build_networks(model, 9, K, 2 * K), (9, K), strict=True):
+        linear = next(m for m in built.modules() if isinstance(m, nn.Linear))
+        assert linear.weight.shape == (5, n_in)
+        assert linear.weight.dtype == torch.float32
+        for layer in built.modules():
+            assert layer.training
+            if isinstance(layer, nn.BatchNorm1d):
+                assert layer.num_batches_tracked == 0  # as before training
+    assert isinstance(decoder[0], nn.LazyLinear)
+
+
+def test_a_lazy_module_that_pytorch_cannot_copy_is_named():
+    model = VAE(K, encoder=nn.Sequential(nn.LazyBatchNorm1d(), nn.LazyLinear(2 * K)))
+    with pytest.raises(ValueError, match=r"'encoder' parameter of VAE.*copied.*lazy"):
+        build_networks(model, 9, K, 2 * K)
+
+
 class Keeping(nn.Linear):
     def forward(self, x):
         self.kept = super().forward(x)

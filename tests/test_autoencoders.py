@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -525,6 +527,39 @@ def test_activations_that_work_in_place(model):
         own = clone(model).set_params(encoder=encoder, decoder=decoder).fit(X)
         scores.append(own.score_samples(X))
     np.testing.assert_array_equal(*scores)
+
+
+@one_model
+def test_fits_in_threads_are_alike(model):
+    def with_dropout(n_in, n_out):
+        layers = nn.Linear(n_in, 8), nn.Dropout(0.2), nn.Linear(8, n_out)
+        return nn.Sequential(*layers)
+
+    X, stop = plane(60), threading.Event()
+
+    def fit(encoder):
+        own = clone(model).set_params(encoder=encoder, max_epochs=1, random_state=0)
+        own.fit(X)
+        values = own.net_.module_.state_dict().values()
+        return [value.tolist() for value in values]
+
+    def draws():
+        while not stop.is_set():
+            torch.rand(3)
+
+    alone = [fit(encoder) for encoder in (None, with_dropout)]
+    before = torch.random.get_rng_state()
+    assert fit(with_dropout) == alone[1]
+    assert torch.equal(before, torch.random.get_rng_state())
+    other = threading.Thread(target=draws)
+    other.start()
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            fits = list(pool.map(fit, 2 * [None, with_dropout]))
+    finally:
+        stop.set()
+        other.join()
+    assert fits == 2 * alone
 
 
 # -- streams, stops, and other densities ----------------------------------------------

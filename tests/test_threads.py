@@ -4,13 +4,27 @@ import os
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from estimators import rows
+from processes import in_fork
+from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
-from skgen import EMGaussianMixture, GaussianKDE, _threads, _torch
+from skgen import (
+    VAE,
+    AutoEncoder,
+    EMGaussianMixture,
+    GaussianKDE,
+    SGDGaussianMixture,
+    _threads,
+    _torch,
+    make_generative_pipeline,
+)
 from skgen._checks import InvalidParameterError
-from skgen._threads import in_parallel, most_threads
+from skgen._threads import changed, in_parallel, most_threads
 from skgen._torch import resolved_device, threads_for
 
 
@@ -47,6 +61,172 @@ def test_training_leaves_the_number_of_threads_as_it_was():
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+# -- several threads of the user --------------------------------------------------
+
+
+def test_the_last_of_several_threads_restores_a_setting():
+    setting, seen = [2], []
+
+    def limited():
+        before = setting[0]
+        setting[0] = 1
+        return before
+
+    def limit():
+        return changed("a test", limited, lambda before: setting.__setitem__(0, before))
+
+    entered, leave = threading.Event(), threading.Event()
+
+    def first():
+        with limit():
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait(30)
+    with limit():
+        leave.set()
+        thread.join()  # the first is out
+        seen.append(setting[0])
+    assert [*seen, *setting] == [1, 2]
+
+
+def test_threads_at_once_leave_the_number_of_threads_of_torch():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    barrier, found = threading.Barrier(2), []
+
+    def body(first):
+        if not first:
+            barrier.wait(30)
+        with threads_for(1):
+            if first:
+                barrier.wait(30)
+            barrier.wait(30)  # both are in the body
+            if not first:
+                barrier.wait(30)
+            found.append(torch.get_num_threads())
+        if first:
+            barrier.wait(30)
+        found.append(torch.get_num_threads())
+
+    threads = [threading.Thread(target=body, args=(i,)) for i in (True, False)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        new = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+        new.start()
+        new.join()
+        assert sorted(found) == [1, 1, 2, 2, 2]
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_score_within_a_fit_leaves_the_threads_of_the_fit():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with threads_for(1):
+            with threads_for(10**9):
+                assert torch.get_num_threads() == 2
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+# -- forked processes ---------------------------------------------------------------
+
+
+@pytest.fixture
+def two_threads(monkeypatch):
+    """Let OpenMP take two threads, whose pools a fork kills."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with threadpool_limits(limits=2, user_api="openmp"):
+        yield
+    torch.set_num_threads(before)
+
+
+few = {"max_epochs": 1, "random_state": 0}
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, id=type(model).__name__)
+        for model in (
+            GaussianKDE(),
+            EMGaussianMixture(3, max_iter=2, random_state=0),
+            SGDGaussianMixture(3, **few),
+            VAE(2, batch_size=4000, **few),
+            AutoEncoder(2, batch_size=4000, **few),
+            make_generative_pipeline(StandardScaler(), VAE(1, **few)),
+        )
+    ],
+)
+def test_a_forked_child_fits_and_scores(model, two_threads):
+    X = rows(4000, 3)
+    expected = clone(model).fit(X).score_samples(X[:50])
+    model = clone(model).fit(X)
+    # With this sum, the thread has a pool of PyTorch's.
+    torch.ones(10**6).add(1).sum()
+
+    def child():
+        scores = model.score_samples(X[:50])
+        model.sample(10)
+        again = clone(model).fit(X).score_samples(X[:50])
+        for found in (scores, again):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+    assert in_fork(child, generations=2) == 0
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
+def test_a_child_forgets_the_limits_of_other_threads():
+    restored = []
+    entered, leave = threading.Event(), threading.Event()
+
+    def other():
+        with changed("a test", lambda: 2, restored.append):
+            entered.set()
+            leave.wait(30)
+
+    thread = threading.Thread(target=other)
+    thread.start()
+    entered.wait(30)
+
+    def child():
+        assert restored == [2]
+        with changed("a test", lambda: 3, restored.append):
+            pass
+        assert restored == [2, 3]
+
+    def child_within_a_body():
+        assert restored == []
+
+    try:
+        assert in_fork(child) == 0
+        with changed("a test", lambda: 4, restored.append):
+            assert in_fork(child_within_a_body) == 0
+    finally:
+        leave.set()
+        thread.join()
+    assert restored == [2]
+
+
+# -- devices ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("model", [EMGaussianMixture(), GaussianKDE()])

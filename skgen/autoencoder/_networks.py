@@ -37,14 +37,14 @@ def build_networks(model, n_features, n_codes, n_encoded):
     if shape is not None and math.prod(shape) != n_features:
         rule = f"None or sizes whose product is the number of features, {n_features}"
         raise invalid_parameter(model, "image_shape", rule, model.image_shape)
-    networks = []
+    networks, trained = [], False
     for name, sizes in (
         ("encoder", (n_features, n_encoded)),
         ("decoder", (n_codes, n_features)),
     ):
         given = getattr(model, name)
         if given is not None:
-            network = _given(model, name, given, sizes, shape)
+            network, has_gradient = _given(model, name, given, sizes, shape)
         elif shape is None:
             layers = hidden if name == "encoder" else hidden[::-1]
             network = dense([sizes[0], *layers, sizes[1]], act)
@@ -53,6 +53,11 @@ def build_networks(model, n_features, n_codes, n_encoded):
         else:
             network = convolutional_decoder(shape, hidden[::-1], n_codes, act)
         networks.append(network)
+        trained |= given is None or has_gradient
+    if not trained:
+        rule = "a module with parameters to train, because the encoder has none"
+        got = Described("one whose output has no gradient")
+        raise invalid_parameter(model, "decoder", rule, got)
     return networks
 
 
@@ -126,17 +131,23 @@ def _started(layer):
 
 
 def _given(model, name, given, sizes, shape):
-    """Return a copy of the user's module, or the module that a callable returns."""
+    """Return a copy of the user's module, or the module that a callable returns.
+
+    Also return whether it has parameters to train.
+    """
     n_in, n_out = sizes
     rule = (
         f"None, a torch.nn.Module or a callable that returns one for ({n_in}, {n_out})"
     )
     if isinstance(given, nn.Module):
-        network = copy.deepcopy(given)
+        with _refused(
+            model, name, rule, "cannot be copied; a callable can have lazy layers"
+        ):
+            network = copy.deepcopy(given)
     elif callable(given):
         try:
             network = given(n_in, n_out)
-        except TypeError as error:
+        except Exception as error:
             got = Described(f"a callable that fails for ({n_in}, {n_out}) ({error})")
             raise invalid_parameter(model, name, rule, got) from error
     else:
@@ -150,17 +161,36 @@ def _given(model, name, given, sizes, shape):
         network = nn.Sequential(
             *(parts if name == "encoder" else (network, nn.Flatten()))
         )
+    fails = f"fails for shape (2, {n_in})"
+    with _refused(model, name, rule, fails):
+        _initialize_lazy_layers(network, n_in)
     network = network.float()
     for layer in network.modules():
         # An in-place first layer would overwrite the training rows.
         if getattr(layer, "inplace", False) is True:
             layer.inplace = False
-    _check_size(model, name, network, n_in, n_out)
-    return network
+    return network, _check_size(model, name, network, n_in, n_out)
+
+
+def _initialize_lazy_layers(network, n_in):
+    """Give PyTorch's lazy layers of a network their sizes, by a forward pass."""
+    values = [*network.parameters(), *network.buffers()]
+    if not any(map(nn.parameter.is_lazy, values)):
+        return
+    modes = {layer: layer.training for layer in network.modules()}
+    with torch.no_grad():
+        network.eval()(torch.zeros(2, n_in, device=values[0].device))
+    for layer, mode in modes.items():
+        layer.training = mode
+    if any(map(nn.parameter.is_lazy, [*network.parameters(), *network.buffers()])):
+        raise ValueError("a lazy layer has no sizes, because the network skips it")
 
 
 def _check_size(model, name, network, n_in, n_out):
-    """Raise unless a network maps (n, n_in) to (n, n_out) in training and scoring."""
+    """Raise unless a network maps (n, n_in) to (n, n_out) in training and scoring.
+
+    Return whether it has parameters to train.
+    """
     # Training is in single precision, scoring in double precision with the derivatives
     # of the decoder. A network that fails in scoring should fail before training.
     rule = f"a module that maps an array of shape (n, {n_in}) to one of (n, {n_out})"
@@ -168,7 +198,9 @@ def _check_size(model, name, network, n_in, n_out):
     # A copy, because `eval` changes the mode of layers.
     network = copy.deepcopy(network).eval()
     parameter = next(network.parameters(), None)
-    x = torch.zeros(2, n_in, device=None if parameter is None else parameter.device)
+    device = None if parameter is None else parameter.device
+    given = torch.linspace(0, 1, 2 * n_in, device=device).view(2, n_in)
+    x = given.clone()
     with refused(rule, f"fails for shape (2, {n_in})"), torch.enable_grad():
         out = network(x)
     if not isinstance(out, torch.Tensor) or tuple(out.shape) != (2, n_out):
@@ -176,6 +208,13 @@ def _check_size(model, name, network, n_in, n_out):
             tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         )
         got = Described(f"a module whose output for 2 rows is {shape}")
+        raise invalid_parameter(model, name, rule, got)
+    if not torch.equal(x, given):
+        changing = Described("a module that changes its input in place")
+        raise invalid_parameter(model, name, f"{rule}, a new one", changing)
+    has_gradient = out.requires_grad
+    if out.dtype != torch.float32:
+        got = Described(f"a module whose output is {out.dtype} for float32 input")
         raise invalid_parameter(model, name, rule, got)
     # A module that stores its output cannot be copied afterwards.
     with refused(rule, "cannot be copied after a forward pass"):
@@ -187,10 +226,19 @@ def _check_size(model, name, network, n_in, n_out):
     if out.dtype != torch.float64:
         got = Described(f"a module whose output is {out.dtype} for float64 input")
         raise invalid_parameter(model, name, rule, got)
+    other = x.clone()
+    other[1] = 1 - other[1]
+    with refused(rule, "fails in double precision"), torch.no_grad():
+        again = network(other)
+    if not torch.allclose(again[0], out[0], rtol=1e-6, atol=1e-9, equal_nan=True):
+        rule = "a module whose output for a row depends, after eval(), on this row only"
+        got = Described("a module with random output or one that combines rows")
+        raise invalid_parameter(model, name, rule, got)
     if name == "decoder":
         rule = "a module that supports forward-mode differentiation, for scoring"
         with refused(rule, "fails in torch.func.jvp"), torch.no_grad():
             with_jacobian(network, x, torch.ones_like(x))
+    return has_gradient
 
 
 @contextmanager

@@ -26,6 +26,7 @@ from skgen._checks import (
 from skgen._dequantize import TIES, warn_about_ties
 from skgen._interop import frame_kind, framed
 from skgen._persistence import Persistent
+from skgen._torch import living_threads
 from skgen.base import DocumentationLinkMixin, restored_on_error
 
 
@@ -76,6 +77,7 @@ class DensityWrapper(
     names of the methods that the density must have.
     """
 
+    @living_threads()
     def _learn(self, X, *more):
         """Fit unchecked rows (n, d); on an error, restore the previous fit."""
         with restored_on_error(self):

@@ -7,6 +7,7 @@ from sklearn.utils import check_array
 from sklearn.utils.extmath import randomized_svd
 
 from skgen._checks import Described, invalid_parameter, refuse_masked
+from skgen._threads import one_blas_thread
 from skgen.mixture._covariance import COVARIANCES, Parameters
 from skgen.mixture._lowrank import LowRank
 from skgen.mixture._pass import Problem
@@ -28,7 +29,10 @@ def initial_responsibilities(X, sample_weight, n_components, method, rng):
         r = rng.uniform(size=(X.shape[0], n_components))
         r /= r.sum(axis=1, keepdims=True)
         return lambda rows: r[rows]
-    labels = _labels(X, sample_weight, min(n_components, X.shape[0]), method, rng)
+    # scikit-learn limits BLAS too. Threads that restore its limit in turn would leave a
+    # wrong limit behind, unless there is a limit around it.
+    with one_blas_thread():
+        labels = _labels(X, sample_weight, min(n_components, X.shape[0]), method, rng)
     identity = np.eye(n_components)
     return lambda rows: identity[labels[rows]]
 

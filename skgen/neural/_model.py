@@ -13,17 +13,12 @@ import torch
 from skgen._checks import Described, invalid_parameter, wrong_argument
 from skgen._dequantize import warn_about_ties
 from skgen._threads import one_blas_thread
-from skgen._torch import (
-    resolved_device,
-    seeded,
-    threads_for,
-    torch_seed,
-    usable_device,
-)
+from skgen._torch import threads_for, torch_seed, usable_device
 from skgen._typing import MatrixLike
 from skgen.base import FitStopped, GenerativeModel
 from skgen.neural._build import build_net, restored_net
 from skgen.neural._net import DivergedError
+from skgen.neural._noise import OwnNoise
 from skgen.neural._parameters import check_training
 from skgen.neural._schedule import Progress
 from skgen.neural._training_rows import RowsInMemory, StreamedRows
@@ -264,8 +259,7 @@ class GradientModel(GenerativeModel):
 
     def _build(self, rows, rng):
         """Set a new net with an initial module, before its first step."""
-        device = resolved_device(self.device)
-        with one_blas_thread(), threads_for(0), seeded(torch_seed(rng), device):
+        with one_blas_thread(), threads_for(0), OwnNoise(torch_seed(rng)):
             module = self._new_module(rows, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
             size = self._resolved_batch(rows.shape[0], False)  # until `_train`
@@ -343,13 +337,12 @@ class GradientModel(GenerativeModel):
         with (
             one_blas_thread(),
             threads_for(net.batch_size * net.n_parameters()),
-            seeded(seed, device),
             self._reporting(net, task),
             torch.inference_mode(False),
             torch.enable_grad(),
         ):
             try:
-                net.train(rows, held_out, epochs)
+                net.train(rows, held_out, epochs, OwnNoise(seed))
             finally:
                 net.module_.generator = None
 

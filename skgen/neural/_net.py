@@ -4,6 +4,7 @@ import copy
 import inspect
 import math
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Net(NeuralNet):
         """Set the state of training that `initialize` does not set."""
         self.generator_state_ = generator.get_state()
         self.n_steps_ = 0
-        self.kept_ = self.held_out_ = None
+        self.kept_ = self.held_out_ = self.noise_ = None
         self.n_rows_ = 0
         self.lowest_ = {}
         parameters = inspect.signature(self.optimizer.step).parameters
@@ -74,10 +75,13 @@ class Net(NeuralNet):
         self.needs_closure_ = (
             closure is not None and closure.default is inspect.Parameter.empty
         )
+        of_torch = type(self.optimizer_).__module__.startswith("torch.")
+        self.optimizer_draws_ = not of_torch
 
     def __getstate__(self):
         # `module` is `module_`, which skorch loads on any device.
-        return {**super().__getstate__(), "module": None, "held_out_": None}
+        gone = dict.fromkeys(("module", "held_out_", "noise_"))
+        return {**super().__getstate__(), **gone}
 
     def __setstate__(self, state):
         super().__setstate__(state)
@@ -85,24 +89,43 @@ class Net(NeuralNet):
 
     # -- one call of fit ---------------------------------------------------------
 
-    def train(self, rows, held_out, epochs):
-        """Train on `rows` (n, d) for at most `epochs`, watching rows `held_out`."""
+    def train(self, rows, held_out, epochs, noise):
+        """Train on `rows` (n, d) for at most `epochs`, watching rows `held_out`.
+
+        In the context `noise`, networks, callbacks and optimisers of the user draw.
+        """
         self.held_out_ = held_out
-        self.notify("on_train_begin", X=rows, y=None)
-        self.stopped_ = False
+        self.noise_, self.module_draws_ = noise, True
         try:
-            self.fit_loop((rows, held_out), epochs=epochs)
-        except StopTraining:
-            self.stopped_ = True
-        self.notify("on_train_end", X=rows, y=None)
-        self.held_out_ = None
+            self.notify("on_train_begin", X=rows, y=None)
+            self.stopped_ = False
+            try:
+                self.fit_loop((rows, held_out), epochs=epochs)
+            except StopTraining:
+                self.stopped_ = True
+            self.notify("on_train_end", X=rows, y=None)
+        finally:
+            self.held_out_ = self.noise_ = None
 
     def mean_loss(self, rows):
         """Return the mean loss of rows (n, d) under the current weights."""
         self._set_training(False)
         batches = self.get_iterator(rows)
         with torch.no_grad():
-            return batches.mean([self.module_(batch) for batch in batches])
+            return batches.mean([self._loss(batch) for batch in batches])
+
+    def _loss(self, batch):
+        """Return the mean loss of a batch (b, d)."""
+        if self.noise_ is None or not self.module_draws_:
+            return self.module_(batch)
+        before = self.noise_.n_drawn
+        with self.noise_:
+            loss = self.module_(batch)
+        if self.module_.training:
+            # The context costs time in every operation. The first step shows whether
+            # the networks need it.
+            self.module_draws_ = self.noise_.n_drawn > before
+        return loss
 
     def get_split_datasets(self, X, y=None, **fit_params):
         return X
@@ -122,8 +145,10 @@ class Net(NeuralNet):
         getattr(self, method_name)(self, **cb_kwargs)
         stop = False
         for _, callback in self.callbacks_:
+            drawing = getattr(callback, "draws", True) and self.noise_
             try:
-                getattr(callback, method_name)(self, **cb_kwargs)
+                with drawing or nullcontext():
+                    getattr(callback, method_name)(self, **cb_kwargs)
             except KeyboardInterrupt:
                 # EarlyStopping of skorch raises it to end training. From any other
                 # callback it is Ctrl-C.
@@ -174,7 +199,7 @@ class Net(NeuralNet):
                 self.notify("on_batch_begin", batch=(batch, None), training=training)
             try:
                 with torch.set_grad_enabled(training):
-                    loss = self._step(batch, heard) if training else self.module_(batch)
+                    loss = self._step(batch, heard) if training else self._loss(batch)
                 if training and (i % _MAINTENANCE == 0 or i == len(iterator)):
                     self.module_.maintain(batch, self.n_rows_)
                     self._lower_rate()
@@ -200,7 +225,7 @@ class Net(NeuralNet):
 
         def closure():
             optimizer.zero_grad()
-            loss = self.module_(batch)
+            loss = self._loss(batch)
             loss.backward()
             if heard:
                 self.notify(
@@ -212,10 +237,13 @@ class Net(NeuralNet):
             return loss
 
         self.n_steps_ += 1
+        drawing = self.noise_ if self.optimizer_draws_ else nullcontext()
         if self.needs_closure_:
-            return optimizer.step(closure)
+            with drawing:
+                return optimizer.step(closure)
         loss = closure()
-        optimizer.step()
+        with drawing:
+            optimizer.step()
         return loss
 
     def _listeners(self, training):

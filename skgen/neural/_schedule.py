@@ -19,6 +19,8 @@ class Plateau(Callback):
     the schedule does nothing.
     """
 
+    draws = False  # random numbers
+
     # A level ends after `patience` epochs without a fall of `tol` nats per row, with
     # its best weights. Each of the `n_levels` rates is `factor` times the one before.
     def __init__(self, tol, patience, n_levels=3, factor=0.2, watches_training=True):
@@ -74,6 +76,8 @@ class Plateau(Callback):
 
 class Progress(Callback):
     """Report each epoch as a subtask of the fit `task` of `model`; stop on request."""
+
+    draws = False
 
     def __init__(self, model, task):
         self.model = model
