@@ -241,11 +241,45 @@ class Blocked(BaseEstimator):
 
 
 @pytest.mark.parametrize("fill", [True, False])
-def test_densities_without_slopes_are_plotted(fill):
-    blocked = Blocked().fit(None)
-    display = drawn(density(blocked, [[0.1, 0.2], [0.5, 0.6]], fill=fill))
-    assert display.contours_ is None  # nothing lies above the one level
-    assert len(display.ax_.lines) == 1
+@pytest.mark.parametrize("masses", [(0.5, 0.9, 0.99), (0.9,)])
+def test_a_plateau_is_the_region_of_all_masses(fill, masses):
+    blocked, data = Blocked().fit(None), [[0.1, 0.2], [0.5, 0.6]]
+    display = drawn(density(blocked, data, fill=fill, masses=masses))
+    (path,) = display.contours_.get_paths()
+    # To half a step of the grid, on which the density is zero.
+    step = np.diff(display.grid[0][:2])[0]
+    np.testing.assert_allclose(path.vertices.min(axis=0), 0.0, atol=step)
+    np.testing.assert_allclose(path.vertices.max(axis=0), 1.0, atol=step)
+    labels = [text.get_text() for text in display.ax_.get_legend().get_texts()]
+    assert labels == [f"densest {100 * max(masses):.4g} %", "data"]
+
+
+@pytest.mark.parametrize("fraction", [0.005, 0.3, 1.0])
+def test_draws_without_density_leave_levels_without_nan(fraction):
+    class Beside(Blocked):
+        def sample(self, n_samples=1, *, random_state=None):
+            draws = super().sample(n_samples)
+            draws[: int(fraction * n_samples)] += 2.0
+            return draws
+
+    display = drawn(density(Beside().fit(None), [[0.1, 0.2], [0.5, 0.6]]))
+    mass = 1.0 - fraction  # of the square, in which the density is positive
+    expected = np.where(display.masses < mass, 0.0, -np.inf)
+    np.testing.assert_array_equal(display.log_levels, expected)
+    assert (display.contours_ is None) == (fraction == 1.0)
+
+
+@pytest.mark.parametrize("offset", [0.3, 1e8, -1e-3])
+def test_data_that_are_constant_up_to_rounding_have_a_histogram(offset):
+    X = np.full((50, 1), offset)
+    X[::2] = np.nextafter(X[::2], np.inf)
+    grid = offset + np.linspace(-1e-3, 1e-3, 9)
+    given = {"grid": [grid], "log_density": np.zeros(9)}
+    display = drawn(DensityDisplay(X, X, **given).plot())
+    (patch,) = [p for p in display.ax_.patches if isinstance(p, mpl.patches.StepPatch)]
+    heights, edges, _ = patch.get_data()
+    assert (np.diff(edges) > 0).all()
+    assert heights @ np.diff(edges) == pytest.approx(1.0)
 
 
 # -- more features -----------------------------------------------------------------

@@ -334,7 +334,10 @@ class DensityDisplay:
             scores = scored(estimator, X, points)
             display.log_density = scores.reshape(mesh[0].shape)
         if is_joint and n_features == 2:
-            # A draw exceeds this level with the probability of the mass.
-            levels = np.quantile(scored(estimator, X, draws), 1.0 - sorted_masses)
+            # A draw exceeds this level with the probability of the mass. Between a
+            # density of zero and another one, there is no level but -inf.
+            with np.errstate(invalid="ignore"):
+                levels = np.quantile(scored(estimator, X, draws), 1.0 - sorted_masses)
+            levels[np.isnan(levels)] = -np.inf
             display.masses, display.log_levels = sorted_masses, levels
         return display.plot(ax, **kwargs)

@@ -131,9 +131,11 @@ def curve(ax, display, label, color, data_color, show_data):
         ends = data.min(), data.max()
         if display.limits is not None:
             ends = np.clip(ends, grid[0], grid[-1])
-        if ends[0] >= ends[1]:
+        n = n_bins(data.size)
+        # Data that are constant up to rounding, or beyond the limits.
+        if ends[1] - ends[0] <= n * np.spacing(np.abs(ends).max()):
             ends = grid[0], grid[-1]
-        edges = np.linspace(*ends, n_bins(data.size) + 1)
+        edges = np.linspace(*ends, n + 1)
         data_histogram(ax, data, edges, data_color)
     line = ax.plot(grid, np.exp(display.log_density), color=color, label=label)[0]
     mark_model(line, line, label)
@@ -152,9 +154,16 @@ def contours(ax, display, label, color, data_color, show_data, fill):
     """Draw the highest-density regions of two features under the data."""
     x, y = display.grid
     others = models_on(ax)
+    # matplotlib cannot interpolate between a number and -inf.
+    levels = np.array(display.log_levels)
+    floor = levels[np.isfinite(levels)].min(initial=0.0) - 100.0
+    surface = np.maximum(display.log_density, floor)
+    # A plateau at the highest density, as of a uniform density, is above its level.
+    top = surface.max()
+    levels[levels == top] -= 1e-9 * max(1.0, abs(top))
     # From the largest region to the smallest; equal levels have the same region.
-    levels, first = np.unique(display.log_levels, return_index=True)
-    masses = [f"{100 * mass:.4g}" for mass in np.asarray(display.masses)[first]]
+    levels, last = np.unique(levels[::-1], return_index=True)
+    masses = [f"{100 * mass:.4g}" for mass in np.asarray(display.masses)[::-1][last]]
     # A line must be darker than an area to be seen.
     ends = (0.25, 0.85) if fill else (0.5, 1.0)
     strengths = np.linspace(*ends, levels.size) if levels.size > 1 else np.mean(ends)
@@ -165,18 +174,15 @@ def contours(ax, display, label, color, data_color, show_data, fill):
         for mass, shade in zip(masses[::-1], shades[::-1], strict=True)
     ]
     entry = entries[0][0], f"{label or 'density'} ({', '.join(masses[::-1])} %)"
-    # matplotlib cannot interpolate between a number and -inf.
-    finite = np.isfinite(levels)
-    floor = levels[finite].min(initial=0.0) - 100.0
-    surface = np.maximum(display.log_density, floor)
-    reached = finite & (levels < surface.max())
+    reached = np.isfinite(levels) & (levels < top)
     drawn = None
     if reached.any():
-        draw, style = ax.contour, {"linewidths": 1.5}
+        style = {"levels": levels[reached], "colors": shades[reached]}
         if fill:
-            draw, style = ax.contourf, {"extend": "max"}
-        style |= {"levels": levels[reached], "colors": shades[reached]}
-        drawn = draw(x, y, surface, **style)
+            style["levels"] = [*levels[reached], top + 1.0]  # matplotlib needs two
+            drawn = ax.contourf(x, y, surface, **style)
+        else:
+            drawn = ax.contour(x, y, surface, linewidths=1.5, **style)
         mark_model(drawn, *entry)
     if show_data:
         some = some_rows(display.data, display.draws.shape[0])
