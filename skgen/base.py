@@ -110,6 +110,8 @@ class GenerativeModel(
     # -- fitting ---------------------------------------------------------------
 
     @living_threads()
+    # Underflow to 0 is meant: a caller's `errstate` of NumPy must not raise for it.
+    @np.errstate(under="ignore")
     def _learn(self, X, sample_weight=None, **more):
         """Fit unchecked (n, d) rows; on an error, restore the previous fit.
 
@@ -158,6 +160,7 @@ class GenerativeModel(
         return np.ascontiguousarray(X, np.float64), sample_weight
 
     @living_threads()
+    @np.errstate(under="ignore")
     def _learn_more(self, X, sample_weight=None):
         """Update the fit with a block of unchecked (n, d) rows, or restore it."""
         with restored_on_error(self):
@@ -220,6 +223,7 @@ class GenerativeModel(
         return log_likelihood / weight
 
     @living_threads()
+    @np.errstate(under="ignore")
     def sample(
         self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> FloatArray:
@@ -325,6 +329,7 @@ class GenerativeModel(
             )
         return Z
 
+    @np.errstate(under="ignore")
     def _log_likelihood(self, X, sample_weight):
         """Return the log-likelihood of unchecked rows, and the number of rows."""
         check_is_fitted(self)

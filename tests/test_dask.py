@@ -571,3 +571,13 @@ def test_importance_weights_on_dask_are_worth_as_many_rows_as_in_memory():
         )
         for figure in (model.bic, model.aic):
             assert figure(lazy, sample_weight=weighting) == pytest.approx(figure(X, w))
+
+
+def test_underflow_in_blocks_is_no_error_whatever_the_caller_raises():
+    X = rows(120)
+    X[::2] += 50
+    lazy = da.from_array(X, chunks=(50, 3))
+    with np.errstate(all="raise"):
+        model = mixture().fit(lazy)
+        assert_allclose(model.score(lazy), model.score(X))
+        assert_allclose(model.predict_proba(lazy).compute(), model.predict_proba(X))

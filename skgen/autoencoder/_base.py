@@ -260,6 +260,7 @@ class AbstractAutoencoder(
     # -- the density after training ----------------------------------------------
 
     @living_threads()
+    @np.errstate(under="ignore")
     def fit_latent_density(self, X: MatrixLike) -> Self:
         """Refit the noise variances and the density of codes, with the same networks.
 
@@ -337,6 +338,7 @@ class AbstractAutoencoder(
         return float64_copy(self.net_.module_).cpu()
 
     @living_threads()
+    @np.errstate(under="ignore")
     def sample_latent(
         self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> FloatArray:

@@ -351,6 +351,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             self._sklearn_output_config = {"transform": transform}
         return self
 
+    @np.errstate(under="ignore")
     def sample(
         self,
         n_samples: int | None = None,

@@ -456,6 +456,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         """
         return self._predicted("predict_proba", X)
 
+    @np.errstate(under="ignore")
     def _predicted(self, method, X):
         check_is_fitted(self)
         if is_dask(X):

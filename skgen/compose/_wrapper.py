@@ -78,6 +78,7 @@ class DensityWrapper(
     """
 
     @living_threads()
+    @np.errstate(under="ignore")
     def _learn(self, X, *more):
         """Fit unchecked rows (n, d); on an error, restore the previous fit."""
         with restored_on_error(self):

@@ -152,7 +152,8 @@ def lazy_on_dask(
         @wraps(method)
         def answer(self, X):
             if not is_dask(X):
-                return method(self, X)
+                with np.errstate(under="ignore"):
+                    return method(self, X)
             check_is_fitted(self)
             return lazy_answers(
                 self,
@@ -280,6 +281,7 @@ def checked_partition(X, *, checks, dtype):
     return validated_rows(checks, X).astype(dtype, copy=False)
 
 
+@np.errstate(under="ignore")
 def sum_of_block(X, weights, *, function, checks):
     """Return the sum of `function` over a block, or None if all weights are 0."""
     n = X.shape[0]
