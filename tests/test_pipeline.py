@@ -441,6 +441,28 @@ def test_eigenvectors_of_rounding_gain_nothing(offset, whiten, seed):
         assert model.score(X) == pytest.approx(expected, abs=1.5)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.parametrize("pca", [PCA, IncrementalPCA])
+@pytest.mark.parametrize("k", [2, 3])
+@pytest.mark.parametrize("offset", [1e7, 1e8, 1e10, 1e12])
+@pytest.mark.parametrize("library", [None, pd.DataFrame])
+def test_components_far_from_the_origin_lose_no_digits(pca, k, offset, library):
+    X = collinear(200) + offset
+    model = make_generative_pipeline(pca(k), EMGaussianMixture())
+    if k == 3:  # one of them is rounding errors
+        expected = EMGaussianMixture().fit(X).score(X)
+        assert model.fit(X).score(X) == pytest.approx(expected, abs=1.5)
+    X += np.round(0.3 * np.random.RandomState(1).standard_normal(X.shape), 3)
+    near = X - offset  # exact
+    expected = clone(model).fit(near).score_samples(near)
+    if library is not None:
+        X = library(X, columns=list("abc"))
+    scores = model.fit(X).score_samples(X)
+    # The mean is rounded.
+    atol = 1e-9 + 500 * np.spacing(offset)
+    np.testing.assert_allclose(scores, expected, atol=atol)
+
+
 @pytest.mark.parametrize("whiten", [False, True])
 @pytest.mark.parametrize("scale", [1e3, 1e7, 1e9])
 def test_small_components_are_not_taken_for_rounding(scale, whiten):

@@ -235,7 +235,7 @@ def quantile_range(step):
 
 # With fewer components than features, rows are x = mean + V' y + noise. The noise is
 # normal with the variance `noise_variance_` in the orthogonal complement of the rows of
-# V (probabilistic PCA; Tipping and Bishop, 1999). That of scikit-learn has other
+# V (probabilistic PCA; Tipping and Bishop, 1999). scikit-learn's value has other
 # meanings: for IncrementalPCA it is from the last batch, and with fewer rows than
 # features the variance that is left is divided by a number of rows.
 

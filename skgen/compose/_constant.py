@@ -105,12 +105,12 @@ class Rounding:
         return errors / scales
 
     def _settle_noise(self, step):
-        """Set the noise variance of principal components, 0 for rounding errors."""
+        """Set a noise variance of principal components that is rounding errors to 0."""
         (k, d), (n, _) = step.components_.shape, self._rows.shape
         if k == d or n < 2:
             return
-        # Far from the origin, or far below the other variances, scikit-learn's value is
-        # a rounding error.
+        # Far from the origin, or far below the other variances, the components have
+        # errors that mix the codes into the rest.
         largest = largest_variance(step)
         size = largest + np.square(step.mean_).max()
         if step.noise_variance_ > np.sqrt(np.finfo(np.float64).eps) * size:
@@ -118,12 +118,10 @@ class Rounding:
         Z, V = self._rows - step.mean_, step.components_
         codes = Z @ V.T  # (n, k)
         rest = Z - codes @ V  # (n, d)
-        # Errors of the components mix the codes into the rest.
         apart = rest - codes @ np.linalg.lstsq(codes, rest)[0]
         varies = deviations_of(apart).max() > self.errors.max()
-        noise = float(np.square(deviations_of(rest)).sum() / (d - k))
-        varies |= noise > DEGENERATE_VARIANCE * largest
-        step.noise_variance_ = noise if varies else 0.0
+        if not varies and step.noise_variance_ <= DEGENERATE_VARIANCE * largest:
+            step.noise_variance_ = 0.0
 
     def _differences(self):
         """Return the largest rounding error of each column: (k,)."""

@@ -39,12 +39,14 @@ from skgen._interop import (
     draw,
     frame_kind,
     framed,
+    framed_like,
     normal_components,
 )
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._whitening import known_errors
 from skgen.base import GenerativeModel
 from skgen.compose._changes import (
+    PRINCIPAL,
     TiedQuantilesError,
     change_of,
     unknown_log_det,
@@ -266,9 +268,14 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         for name, step in self.steps[:-1]:
             subtask = task.subcontext(task_name=f"fit {name}")
             if not is_passthrough(step):
-                step = cached(
-                    clone(step), _spared(step, codes), y, routed[name], self, subtask
-                )
+                rows, centre = _spared(step, codes), 0.0
+                if isinstance(step, PRINCIPAL):  # its solvers square the rows
+                    values = np.asarray(codes, dtype=np.float64)
+                    centre = values.mean(axis=0)
+                    rows = framed_like(codes, values - centre)
+                step = cached(clone(step), rows, y, routed[name], self, subtask)
+                if isinstance(step, PRINCIPAL):
+                    step.mean_ = step.mean_ + centre
                 for i, part in enumerate(unnested([step])):
                     scale_constants(part, codes, rounding.constant)
                     change_of(part).settle(part, np.asarray(codes, np.float64))
