@@ -25,8 +25,6 @@ from skgen.autoencoder._likelihood import (
     Bernoulli,
     ContinuousBernoulli,
     Gaussian,
-    bernoulli_log_density,
-    continuous_bernoulli_log_density,
     continuous_bernoulli_log_normalizer,
     continuous_bernoulli_mean,
     continuous_bernoulli_variance,
@@ -149,13 +147,13 @@ def test_the_bernoulli_probability_is_that_of_torch_also_far_out(rng):
     logits = tensor([[-800.0, -3.0, 0.0, 0.5, 40.0, 800.0]]).repeat(7, 1)
     x = tensor(rng.uniform(size=logits.shape).round())
     expected = torch.distributions.Bernoulli(logits=logits).log_prob(x).sum(-1)
-    torch.testing.assert_close(bernoulli_log_density(x, logits), expected)
+    torch.testing.assert_close(Bernoulli().log_density(x, logits), expected)
 
 
 def test_a_value_between_zero_and_one_is_the_mean_over_zeros_and_ones(rng):
     x, a = rng.uniform(size=(6, 1)), 3 * rng.standard_normal((6, 1))
     expected = (x * log_expit(a) + (1 - x) * log_expit(-a)).sum(-1)
-    found = bernoulli_log_density(tensor(x), tensor(a))
+    found = Bernoulli().log_density(tensor(x), tensor(a))
     np.testing.assert_allclose(found, expected, rtol=1e-13)
 
 
@@ -199,7 +197,7 @@ def test_values_and_gradients_of_the_continuous_bernoulli_are_finite(function, d
 @pytest.mark.parametrize("logit", [-30.0, -1.0, -0.05, 0.0, 1e-8, 0.0999, 2.0, 30.0])
 def test_the_continuous_density_integrates_to_one(logit):
     def density(x):
-        return continuous_bernoulli_log_density(tensor([x]), tensor([logit])).exp()
+        return ContinuousBernoulli().log_density(tensor([x]), tensor([logit])).exp()
 
     assert integrate.quad(density, 0, 1)[0] == pytest.approx(1, abs=1e-10)
 

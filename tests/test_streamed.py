@@ -241,6 +241,7 @@ def test_the_sample_of_a_stream_starts_with_the_rows_of_the_fit(mapped):
         (iter([plane(50)]), r"an iterator, .* read only once \(use partial_fit"),
         (lambda: iter([]), "one that returns no rows"),
         (lambda: iter([(plane(50), np.full(50, 2.0))]), "Got blocks with weights"),
+        (lambda: iter([(plane(2), [0.5, 1.5])]), "Got blocks with weights"),
         (in_blocks(np.full((50, 4), np.nan)), "Input X contains NaN in column"),
         (in_blocks(plane(1)), "at least 2"),
     ],
@@ -250,6 +251,17 @@ def test_unsuitable_rows_are_named(model, blocks, message):
     with pytest.raises(ValueError, match=message):
         model.fit(blocks)
     assert not hasattr(model, "net_")
+
+
+def test_equal_weights_of_which_only_ratios_matter_are_no_weights():
+    X = plane(60)
+    model = VAE(1, **{**LINEAR, "max_epochs": 1})
+    fits = [
+        clone(model).fit(lambda w=w: iter([(X[:20], w[:20]), (X[20:], w[20:])]))
+        for w in (np.ones(60), np.full(60, 0.3))
+    ]
+    for one, two in zip(*map(weights_of, fits), strict=True):
+        assert_allclose(one, two, rtol=0)
 
 
 def test_rows_that_change_between_passes_are_named():

@@ -167,11 +167,6 @@ class AbstractAutoencoder(
     def _encoded(self, X):
         return self._coordinates.standardized(X).astype(np.float32)
 
-    def _resolved_batch(self, n_samples, streams):
-        if self.batch_size != "auto":
-            return self.batch_size
-        return min(128, max(16, n_samples // 40))
-
     def _callbacks(self):
         patience = Plateau(0, self.n_iter_no_change, n_levels=1, watches_training=False)
         return [("schedule", patience)]

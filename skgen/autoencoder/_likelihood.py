@@ -29,19 +29,6 @@ def gaussian_log_density(x, mean, variance):
     return -0.5 * (squares + variance.log().sum() + x.shape[-1] * math.log(2 * math.pi))
 
 
-def bernoulli_log_density(x, logits):
-    """Return the log-probability (...) of rows (..., d) of zeros and ones.
-
-    A value between 0 and 1 is the probability of a one: the result is a mean then.
-    """
-    return (x * logits - torch.nn.functional.softplus(logits)).sum(-1)
-
-
-def continuous_bernoulli_log_density(x, logits):
-    """Return the log-density (...) of rows (..., d) in [0, 1]."""
-    return (x * logits - continuous_bernoulli_log_normalizer(logits)).sum(-1)
-
-
 def continuous_bernoulli_log_normalizer(logits):
     r"""Return :math:`\log \int_0^1 e^{\eta x} dx = \log ((e^\eta - 1) / \eta)`."""
     size, near = _apart(logits)
@@ -175,18 +162,43 @@ class Gaussian(AbstractLikelihood):
         return a + self.variance.sqrt().cpu().numpy() * rng.standard_normal(a.shape)
 
 
-class Bernoulli(AbstractLikelihood):
+class UnitFamily(AbstractLikelihood):
+    """Abstract likelihood of features in [0, 1], proportional to exp(a x).
+
+    Subclasses implement `log_normalizer`, whose derivatives are `mean` and
+    `information`, and `draw`.
+    """
+
+    @abstractmethod
+    def log_normalizer(self, a):
+        """Return the log-normaliser of each feature: (..., d)."""
+
+    def log_density(self, x, a):
+        return (x * a - self.log_normalizer(a)).sum(-1)
+
+    def slope(self, x, a):
+        return x - self.mean(a)
+
+    def natural(self, a):
+        return a, self.log_normalizer(a).sum(-1)
+
+    def base(self, x):
+        return torch.zeros_like(x[..., 0])
+
+
+class Bernoulli(UnitFamily):
     """Zeros and ones with logits `a`.
 
-    In training, values between 0 and 1 are probabilities: each step draws new rows.
+    The log-density of a value between 0 and 1 is a mean over zeros and ones of that
+    probability. In training, each step draws zeros and ones.
     """
 
     def seen(self, x, generator):
         noise = torch.empty_like(x).uniform_(generator=generator)
         return (noise < x).to(x.dtype)
 
-    def log_density(self, x, a):
-        return bernoulli_log_density(x, a)
+    def log_normalizer(self, a):
+        return torch.nn.functional.softplus(a)
 
     def mean(self, a):
         return torch.sigmoid(a)
@@ -195,40 +207,22 @@ class Bernoulli(AbstractLikelihood):
         p = torch.sigmoid(a)
         return p * (1 - p)
 
-    def slope(self, x, a):
-        return x - torch.sigmoid(a)
-
-    def natural(self, a):
-        return a, torch.nn.functional.softplus(a).sum(-1)
-
-    def base(self, x):
-        return torch.zeros_like(x[..., 0])
-
     def draw(self, a, rng):
         p = self.mean(a).cpu().numpy()
         return (rng.uniform(size=p.shape) < p).astype(p.dtype)
 
 
-class ContinuousBernoulli(AbstractLikelihood):
+class ContinuousBernoulli(UnitFamily):
     """Features in [0, 1] with a density proportional to exp(a x)."""
 
-    def log_density(self, x, a):
-        return continuous_bernoulli_log_density(x, a)
+    def log_normalizer(self, a):
+        return continuous_bernoulli_log_normalizer(a)
 
     def mean(self, a):
         return continuous_bernoulli_mean(a)
 
     def information(self, a):
         return continuous_bernoulli_variance(a)
-
-    def slope(self, x, a):
-        return x - continuous_bernoulli_mean(a)
-
-    def natural(self, a):
-        return a, continuous_bernoulli_log_normalizer(a).sum(-1)
-
-    def base(self, x):
-        return torch.zeros_like(x[..., 0])
 
     def draw(self, a, rng):
         a = a.cpu()

@@ -260,6 +260,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # Shorter steps are less noisy, in streams and in fits.
     _half_life = 600
 
+    # A block is used once, so that accurate steps matter more than many steps.
+    _largest_batch, _batches_of_block = 1024, 10
+
     # -- checks ----------------------------------------------------------------
 
     def _check_own(self):
@@ -328,12 +331,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         for rows in gen_batches(X.shape[0], _CHUNK):
             Z[rows] = self._white(X[rows])
         return Z
-
-    def _resolved_batch(self, n_samples, streams):
-        if self.batch_size != "auto":
-            return self.batch_size
-        # A block is used once, so that accurate steps matter more than many steps.
-        return min(1024, max(16, n_samples // (10 if streams else 40)))
 
     def _callbacks(self):
         return [("schedule", Plateau(self.tol, self.n_iter_no_change))]

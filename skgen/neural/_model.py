@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from skgen._checks import Described, invalid_parameter, wrong_argument
+from skgen._checks import Described, invalid_parameter, row_weight, wrong_argument
 from skgen._dequantize import warn_about_ties
 from skgen._threads import one_blas_thread
 from skgen._torch import threads_for, torch_seed, usable_device
@@ -43,8 +43,7 @@ class GradientModel(GenerativeModel):
 
     Besides the hooks of :class:`~skgen.base.GenerativeModel`, a subclass implements
     ``_check_own``, ``_whitening_type``, ``_new_module``, ``_encoded``, ``_adopted``,
-    ``_loss_offset``, ``_resolved_batch``, ``_callbacks``, ``_finish``, ``_follow`` and
-    ``_warn``.
+    ``_loss_offset``, ``_callbacks``, ``_finish``, ``_follow`` and ``_warn``.
     """
 
     n_iter_: int
@@ -128,6 +127,10 @@ class GradientModel(GenerativeModel):
     # Whether the learning rate of a fit falls along half a cosine.
     _anneals = False
 
+    # For batch_size="auto": maximum number of rows in a batch, and number of batches of
+    # a block in a stream; a fit has 40 batches.
+    _largest_batch, _batches_of_block = 128, 40
+
     @abstractmethod
     def _check_own(self):
         """Raise for an invalid parameter that is not one of the engine's."""
@@ -155,10 +158,6 @@ class GradientModel(GenerativeModel):
     @abstractmethod
     def _loss_offset(self):
         """Return the difference of nats in the units of the data and the loss."""
-
-    @abstractmethod
-    def _resolved_batch(self, n_samples, streams):
-        """Return the batch size of `n_samples` rows, in a stream or a fit."""
 
     @abstractmethod
     def _callbacks(self):
@@ -248,7 +247,8 @@ class GradientModel(GenerativeModel):
         if isinstance(X, np.ndarray):
             return RowsInMemory(X, full, *self._split(X.shape[0], rng))
         moments = X.moments(full=full)
-        if moments.weight != moments.n_rows:
+        n_effective = moments.weight / row_weight(*moments.weight_sums)
+        if not np.isclose(n_effective, moments.n_rows, rtol=1e-10, atol=0):
             got, rule = "blocks with weights", "blocks of rows only"
             raise wrong_argument(X.name, "X", rule, Described(got))
         n_held_out = self._n_held_out(moments.n_rows)
@@ -268,6 +268,13 @@ class GradientModel(GenerativeModel):
         self.history_ = []
         self._width = rows.shape[1]
         self._built = {name: getattr(self, name) for name in self._fixed}
+
+    def _resolved_batch(self, n_samples, streams):
+        """Return the batch size of `n_samples` rows, in a stream or a fit."""
+        if self.batch_size != "auto":
+            return self.batch_size
+        n_batches = self._batches_of_block if streams else 40
+        return min(self._largest_batch, max(16, n_samples // n_batches))
 
     def _set_rate(self, n_training):
         """Set the learning rate of a fit to `n_training` rows."""
