@@ -132,7 +132,7 @@ def known_errors(errors):
 def rounding_resolution(moments, dtype=np.float64):
     """Return the standard deviations (d,) up to which features are constant."""
     resolution, errors = (
-        ROUNDING_STEPS * np.finfo(dtype).eps * moments.largest,
+        ROUNDING_STEPS * np.finfo(dtype).eps * moments.magnitudes,
         _ERRORS.get(),
     )
     if errors is None or errors.shape != resolution.shape:

@@ -12,6 +12,7 @@ from mixtures import TYPES, Iterations
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.datasets import load_wine
 from sklearn.exceptions import ConvergenceWarning
@@ -430,6 +431,41 @@ def test_the_floor_is_a_share_of_the_variance_of_the_data(covariance_type):
     assert shares.min() > 0.01 * (1 - 1e-6)
     if covariance_type != "tied":
         assert shares.min() == pytest.approx(0.01, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+@pytest.mark.parametrize(
+    ("size", "n_far", "dtype", "one_feature"),
+    [
+        (1e3, 1, np.float64, False),
+        (1e6, 10, np.float32, True),
+        (1e6, 300, np.float64, True),
+        (1e12, 1, np.float64, False),
+    ],
+)
+def test_outliers_widen_no_component(
+    covariance_type, size, n_far, dtype, one_feature, rng
+):
+    X = rng.normal(size=(1000, 3))
+    X[:n_far, : 1 if one_feature else 3] = -size
+    central = X[n_far:].astype(dtype)
+    mixture = EMGaussianMixture(2, covariance_type=covariance_type, random_state=0)
+    mixture.fit(X.astype(dtype))
+    alone = EMGaussianMixture(covariance_type=covariance_type).fit(central)
+    expected = alone.score(central) + np.log(1 - n_far / 1000)
+    assert mixture.score(central) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_minimum_is_the_same_for_rows_anywhere(rng):
+    X = rng.permutation(np.vstack([rng.normal(size=(9000, 2)), np.full((9, 2), 1e6)]))
+    mixture = EMGaussianMixture(2, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        memory = clone(mixture).fit(X)
+        blocks = clone(mixture).fit(lambda: iter(np.array_split(X, 5)))
+    np.testing.assert_allclose(blocks.covariances_, memory.covariances_, rtol=1e-6)
+    assert memory.covariances_.min() < 0.1  # of the outliers
 
 
 @every_type

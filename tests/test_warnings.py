@@ -101,3 +101,23 @@ def test_a_higher_reg_covar_silences_the_warning_of_rounding():
     tables = (np.round(rng.standard_normal((19, 4)), 1) for rng in seeds)
     X = next(X for X in tables if stops(X, 0.0))
     assert not stops(X, 1e-6)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
+def test_without_outliers_no_component_collapses(covariance_type, rng):
+    X = np.vstack([rng.normal(size=(200, 2)), np.full((3, 2), -99999.0)])
+    params = {"n_components": 2, "covariance_type": covariance_type}
+    (warning,) = caught(X, **params)
+    assert "Leave out outliers and codes of missing values" in str(warning.message)
+    assert not caught(X[:200], **params)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_a_high_reg_covar_is_no_collapse(covariance_type, rng):
+    X = np.vstack([rng.normal(size=(200, 2)), rng.normal(size=(200, 2)) + 30])
+    params = {"n_components": 2, "covariance_type": covariance_type}
+    assert not caught(X, **params, reg_covar=0.1)
+    X[:200] = X[0]  # a collapse for any minimum
+    if covariance_type != "tied":
+        (warning,) = caught(X, **params, reg_covar=1e-3)
+        assert "collapsed" in str(warning.message)

@@ -202,8 +202,9 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         warn_user(
             f"{'All' if at_floor.all() else 'Some'} components of "
             f"{type(self).__name__} collapsed (see covariances_): their variance in "
-            f"some direction was raised to {least}. Use fewer components, a simpler "
-            "covariance_type, or skgen.dequantize if columns are tied.",
+            f"some direction was raised to {least}. Leave out outliers and codes of "
+            "missing values, or use fewer components, a simpler covariance_type, or "
+            "skgen.dequantize if columns are tied.",
             ConvergenceWarning,
             kind="collapsed components",
         )

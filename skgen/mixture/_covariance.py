@@ -39,6 +39,10 @@ from scipy.linalg import solve_triangular
 # the rounding error of repeated rows, far below the variance of any real cluster.
 _LEAST_VARIANCE = 1e-24
 
+# A component has collapsed if its variance in some direction is at the minimum and at
+# most this fraction of the variance of the data: a high `reg_covar` is a choice.
+_COLLAPSED = 1e-6
+
 # With more features of a row than this, products are limited by memory bandwidth.
 _MOST_FEATURES = 2**13
 
@@ -300,7 +304,7 @@ class Covariance(AbstractCovariance):
         )
 
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
-        """Return the covariances, and which of them were raised to the floor (K,).
+        """Return the covariances, and which components collapsed (K,).
 
         `shift` (K, d) are the means relative to the origins of the moments. Empty
         components keep their `previous` covariance.
@@ -317,7 +321,7 @@ class Covariance(AbstractCovariance):
         return covariances, np.broadcast_to(at_floor, counts.size).copy()
 
     def floored(self, moments, floor, degenerate):
-        """Return covariances raised to the floor, and which of them changed (J,).
+        """Return covariances raised to the floor, and which of them collapsed (J,).
 
         The variance of `degenerate` directions (d,) is set to one.
         """
@@ -327,7 +331,8 @@ class Covariance(AbstractCovariance):
             covariances = self._within(np.stack([pair[0] for pair in pairs]))
             return covariances, [pair[1] for pair in pairs]
         floor = max(floor, _LEAST_VARIANCE)
-        at_floor = ((moments < floor) & ~degenerate).any(axis=1)
+        collapsed = moments < min(floor, _COLLAPSED)
+        at_floor = (collapsed & ~degenerate).any(axis=1)
         return np.where(degenerate, 1.0, np.maximum(moments, floor)), at_floor
 
     def averaged(self, covariances, k, weights):
@@ -400,7 +405,7 @@ COVARIANCES = {
 
 
 def floored(matrix, floor, degenerate):
-    """Return a covariance (d, d) with eigenvalues clipped, and whether any changed.
+    """Return a covariance (d, d) with eigenvalues clipped, and whether it collapsed.
 
     The variance of `degenerate` directions (d,) is set to one.
     """
@@ -419,8 +424,9 @@ def floored(matrix, floor, degenerate):
     except np.linalg.LinAlgError:
         values, vectors = np.linalg.eigh(matrix)
         rounding = 4 * d * np.finfo(np.float64).eps * values[-1]
-        values = np.maximum(values, max(floor, rounding))
-        return (vectors * values) @ vectors.T, True
+        raised = np.maximum(values, max(floor, rounding))
+        collapsed = bool(floor <= _COLLAPSED or values[0] <= _COLLAPSED)
+        return (vectors * raised) @ vectors.T, collapsed
     return matrix, False
 
 

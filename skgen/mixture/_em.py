@@ -23,14 +23,18 @@ from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture, log_density
+from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import completed, given_array, given_parameters
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import problem_of
-from skgen.mixture._restarts import Levels, first_run
+from skgen.mixture._restarts import Levels, first_run, sample_size
 from skgen.mixture._stepwise import Stepwise, step_size
 from skgen.rows._moments import moments_from
 from skgen.rows._source import distinct_rows
+
+# Minimum number of rows of a block per feature to limit the influence of outliers.
+_ROWS_FOR_FEATURE = 5
 
 
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
@@ -72,8 +76,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         `tol`. With 0, EM iterates until rounding errors prevent a further increase.
     reg_covar : float, default=1e-6
         Minimum variance of a component in any direction, as a fraction of the
-        variance of the data in that direction. Smaller variances are raised to this
-        minimum, which keeps EM monotone [2]_. In scikit-learn, `reg_covar` is an
+        variance of the data in that direction. Where outliers dominate this variance,
+        it is limited to 100 times the variance of the central rows. Smaller variances
+        are raised to the minimum, which keeps EM monotone [2]_. In scikit-learn, `reg_covar` is an
         absolute number that is added to the variances.
     max_iter : int, default=100
         Maximum number of iterations over all rows. 0 returns the initial parameters.
@@ -327,9 +332,14 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             n_rows, row_weight = table.counted(moments)
             self._row_weight *= row_weight
             self._check_rows(n_rows, moments.weight / row_weight)
-            if all(part is not None for part in start):
-                table.warn_of_ties(moments)
+            few = ROWS
+            if any(part is None for part in start):
+                # The sample of the initialisation, so that it is drawn once.
+                few = max(few, sample_size(table, moments.n_rows, self.n_components))
+            table.sample(few, moments)
+            sample = table.sample(ROWS, moments)
             whitening = self._coordinates(moments, covariance, table.projected)
+            whitening = central_whitening(whitening, *sample, blocks)
             family = whitening, covariance, self.reg_covar
             problem = problem_of(table, *family, self.device)
             levels = Levels(table, problem, moments, family)
@@ -367,6 +377,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             projected = partial(self._projected, table, self._spread.weight)
             self._spread += moments
             whitening = self._coordinates(self._spread, covariance, projected)
+            sample = table.sample(ROWS, moments)
+            if len(sample[0]) >= _ROWS_FOR_FEATURE * table.n_features:
+                whitening = central_whitening(whitening, *sample, blocks)
             block = problem_of(
                 table, whitening, covariance, self.reg_covar, self.device
             )

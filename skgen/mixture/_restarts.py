@@ -61,6 +61,13 @@ def level_sizes(n, d, K, most=np.inf):
     return sizes if sizes or n <= most else [most]
 
 
+def sample_size(table, n, n_components):
+    """Return the number of `n` rows of the largest level."""
+    d = table.n_features
+    most = np.inf if table.in_memory else max(1, _MOST_NUMBERS // d)
+    return (level_sizes(n, d, n_components, most) or [n])[-1]
+
+
 class Levels:
     """Nested samples of the rows of a table; `all` is the problem of all rows.
 

@@ -18,6 +18,7 @@ from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen._whitening import whitening_of
 from skgen.mixture._base import AbstractGaussianMixture
+from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._initialize import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._module import DenseModule, DiagonalModule
@@ -79,7 +80,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         Smallest decrease of the loss that counts as an improvement, in nats per row.
     reg_covar : float
         Minimum variance of a component in any direction, as a fraction of the
-        variance of the data in that direction. For "lowrank", it is the minimum entry
+        variance of the data in that direction, as in :class:`EMGaussianMixture`. For
+        "lowrank", it is the minimum entry
         of :math:`D_k`, as a fraction of the variance of the feature. Values below
         1e-10, the limit of single precision, are replaced by 1e-10.
     batch_size : int or "auto"
@@ -294,8 +296,9 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         rank = self._resolved_rank(d)
         self._fitted_covariance_type = self.covariance_type
         self._fitted_blocks = self._chosen_blocks(column_names(self), d)
-        self._set_coordinates(rows)
-        Z = self._white(rows.sample(n_sampled(self.n_components), rng))
+        sample = rows.sample(n_sampled(self.n_components), rng)
+        self._set_coordinates(rows, sample)
+        Z = self._white(sample)
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
         covariance = self._covariance.narrowed(self._varying)
@@ -304,23 +307,26 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         module = DenseModule if covariance.dense else DiagonalModule
         return module(*values, floor, covariance.mask())
 
-    def _set_coordinates(self, rows):
+    def _set_coordinates(self, rows, sample):
         """Set the whitened, non-constant and centred coordinates of the module."""
         moments = rows.moments
+        blocks = self._covariance.blocks
         whitening = whitening_of(
             moments,
             self._whitening_type,
-            blocks=self._covariance.blocks,
+            blocks=blocks,
             dtype=self._fit_dtype,
             names=column_names(self),
             projected=rows.projected,
         )
+        few = sample[:: -(-len(sample) // ROWS)]
+        central = central_whitening(whitening, few, np.ones(len(few)), blocks)
         # In degenerate directions every component has the common minimum variance.
-        self._whitening, self._varying = whitening, ~whitening.degenerate
+        self._whitening, self._varying = central, ~central.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
         # not resolve.
         shift = whitening.whitened_difference(moments.rounding)
-        self._shift = shift[self._varying]
+        self._shift = shift[self._varying] * (central is whitening)
 
     def _white(self, X):
         """Return rows (n, d) in the coordinates of the module, in float64."""

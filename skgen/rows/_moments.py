@@ -27,7 +27,6 @@ class Moments:
     offset: np.ndarray  # (d,) mean minus centre, which keeps more digits
     scatter: np.ndarray  # (d, d) or (d,), sum of centred squares in units
     units: np.ndarray  # (d,) powers of two, 0 for a constant feature
-    largest: np.ndarray  # (d,) largest magnitude
     mean_weight: float = 1.0  # of the rows by their weights
     whole: bool = True  # whether all weights are whole numbers
 
@@ -48,7 +47,6 @@ class Moments:
             + other._scatter_in(units)
             + moved * _squares(difference, self.scatter.ndim),
             units,
-            np.maximum(self.largest, other.largest),
             self.mean_weight
             + (other.mean_weight - self.mean_weight) * (other.weight / weight),
             self.whole and other.whole,
@@ -83,6 +81,11 @@ class Moments:
         squares = self.scatter if self.scatter.ndim == 1 else np.diagonal(self.scatter)
         return squares / self.weight * self.units**2
 
+    @property
+    def magnitudes(self):
+        """Return the root mean square of each feature: (d,)."""
+        return np.hypot(self.mean, np.sqrt(self.variances))
+
     def correlation(self, scale):
         """Return the covariance divided by the scales (d,) of the features: (d, d)."""
         ratio = self.units / scale
@@ -101,9 +104,8 @@ def moments_of(X, sample_weight, *, full):
         scatter = (centred * sample_weight[:, None]).T @ centred
     else:
         scatter = np.einsum("i,ij,ij->j", sample_weight, centred, centred)
-    largest = np.abs(X).max(axis=0)
     total, *kind = weight_sums(sample_weight)
-    return Moments(total, X.shape[0], X[0], offset, scatter, units, largest, *kind)
+    return Moments(total, X.shape[0], X[0], offset, scatter, units, *kind)
 
 
 def projected_moments(X, sample_weight, *, mean, matrix):
@@ -115,7 +117,7 @@ def moments_from(weight, mean, covariance):
     """Return the moments of rows with a mean (d,) and a covariance (d, d)."""
     units = _power_of_two(np.sqrt(np.diagonal(covariance)))
     scatter = weight * _over(_over(covariance, units).T, units)
-    return Moments(weight, 0, mean, np.zeros_like(mean), scatter, units, np.abs(mean))
+    return Moments(weight, 0, mean, np.zeros_like(mean), scatter, units)
 
 
 def _power_of_two(lengths):

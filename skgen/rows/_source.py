@@ -31,9 +31,8 @@ _TASKS = 64
 # Number of float64 copies of the rows that a fit in memory needs.
 _COPIES = 3
 
-# Number of distinct rows in which ties are searched for, and of the values of a single
-# feature.
-_SEARCHED, _REPEATED = 4096, 1000
+# Number of the values of a single feature in which ties are searched for.
+_REPEATED = 1000
 
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
@@ -49,6 +48,9 @@ class Rows(ABC):
 
     # Whether all rows are in memory; the model has then checked them.
     in_memory = False
+
+    # The last sample, a `BottomK`.
+    _sample = None
 
     # Number of blocks that can be read in any order; None if there is only one order.
     n_blocks: int | None = None
@@ -88,6 +90,13 @@ class Rows(ABC):
 
         A smaller sample consists of the first rows of a larger one.
         """
+        if self._sample is None or self._sample.size < size:
+            self._sample = self._drawn(size, moments)
+        sample = self._sample.smallest(size)
+        return sample.X, sample.sample_weight
+
+    def _drawn(self, size, moments):
+        """Return a `BottomK` of the rows; warn of ties."""
         draw = partial(sample_of, size=size, moments=moments)
         sample = self.total(partial(draw, limit=_LIMIT * size / moments.n_rows))
         if sample.keys.size < size < moments.n_rows:
@@ -98,12 +107,7 @@ class Rows(ABC):
                 # The sample holds each of the tied values once.
                 X = np.repeat(X[:_REPEATED], 3, axis=0)
             warn_about_ties(X, self.names)
-        return sample.X, sample.sample_weight
-
-    def warn_of_ties(self, moments):
-        """Warn of tied columns of rows that the model has not seen."""
-        if not self.in_memory:
-            self.sample(_SEARCHED, moments)
+        return sample
 
     def mean(self, function):
         """Return the weighted mean of ``function(rows)``, of shape (b,)."""
