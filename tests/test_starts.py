@@ -122,14 +122,14 @@ def test_few_rows_that_are_elsewhere_are_no_reason_to_bring_them_all():
 def test_a_table_elsewhere_brings_no_more_than_may_be_in_memory(monkeypatch):
     monkeypatch.setattr(_restarts, "_MOST_NUMBERS", 3_000)
     X, brought = clusters(4_000), []
-    original = Rows.sample
+    original = Rows._drawn
 
     def counted(self, size, moments):
         sample = original(self, size, moments)
-        brought.append(sample[0].size)
+        brought.append(sample.X.size)
         return sample
 
-    monkeypatch.setattr(Rows, "sample", counted)
+    monkeypatch.setattr(Rows, "_drawn", counted)
     EMGaussianMixture(4, random_state=0).fit(lambda: iter(np.array_split(X, 5)))
     assert brought == [3_000]
 

@@ -35,8 +35,9 @@ _ROUNDS = 3
 def central_whitening(whitening, X, sample_weight, blocks=()):
     """Return the whitening, narrowed where outliers widen it.
 
-    X (m, d) is a sample of the rows.
+    X (m, d) is a sample of the rows, of which the first ones are used.
     """
+    X, sample_weight = X[:ROWS], sample_weight[:ROWS]
     inside = _moved_inside(X)
     if isinstance(whitening, DiagonalWhitening):
         return _narrowed_scales(whitening, X, inside, sample_weight)

@@ -332,12 +332,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             n_rows, row_weight = table.counted(moments)
             self._row_weight *= row_weight
             self._check_rows(n_rows, moments.weight / row_weight)
-            few = ROWS
-            if any(part is None for part in start):
-                # The sample of the initialisation, so that it is drawn once.
-                few = max(few, sample_size(table, moments.n_rows, self.n_components))
-            table.sample(few, moments)
-            sample = table.sample(ROWS, moments)
+            # The sample of the initialisation, so that it is drawn once.
+            size = sample_size(table, moments.n_rows, self.n_components)
+            sample = table.sample(size, moments)
             whitening = self._coordinates(moments, covariance, table.projected)
             whitening = central_whitening(whitening, *sample, blocks)
             family = whitening, covariance, self.reg_covar
