@@ -23,6 +23,7 @@ from sklearn.callback import ProgressBar
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
+from sklearn.ensemble import AdaBoostClassifier
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
@@ -201,6 +202,30 @@ def test_a_weight_of_two_is_the_row_twice_and_of_zero_the_row_absent(iris):
     repeated = clone(model).fit(np.repeat(X, weights, axis=0), np.repeat(y, weights))
     np.testing.assert_allclose(weighted, repeated.predict_log_proba(X), atol=1e-9)
     assert model.classes_.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1 / 3, 1e30])
+@pytest.mark.parametrize(
+    "density", [GaussianKDE(), EMGaussianMixture(2, random_state=0)], ids=name
+)
+def test_only_ratios_of_importance_weights_count(iris, density, scale):
+    X, y = iris
+    weights = np.random.RandomState(0).exponential(size=y.size)
+    weights[y == 1] = np.rint(1 + weights[y == 1])  # whole in one class alone
+    weights[::9] = 0
+    found = []
+    for w in (weights, scale * weights):
+        model = GenerativeClassifier(density).fit(X, y, sample_weight=w)
+        detector = DensityOutlierDetector(density).fit(X, sample_weight=w)
+        found.append((model.predict_proba(X), detector.offset_))
+    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6, atol=1e-12)
+    assert found[0][1] == pytest.approx(found[1][1])
+
+
+def test_boosting_normalises_the_weights(iris):
+    X, y = iris
+    boosted = AdaBoostClassifier(GenerativeClassifier(GaussianKDE()), n_estimators=3)
+    assert boosted.fit(X, y).score(X, y) > 0.9
 
 
 @pytest.mark.parametrize(
