@@ -341,9 +341,9 @@ class GenerativeModel(
             X = rows_to_answer(self, X)
             sample_weight = validated_weight(self, sample_weight, X.shape[0])
             total = counted_sum(X, sample_weight, function=self._log_densities)
-        log_likelihood, weight, squares, n_fractional = map(float, total)
+        log_likelihood, weight, squares, n_fractional = total
         one = row_weight(weight, squares / weight, n_fractional == 0)
-        return log_likelihood / one, weight / one
+        return float(log_likelihood / one), float(weight / one)
 
     def _log_densities(self, X):
         """Return the float64 log-densities (n,) of checked rows."""

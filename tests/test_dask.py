@@ -569,8 +569,9 @@ def test_importance_weights_on_dask_are_worth_as_many_rows_as_in_memory():
         assert mixture().fit(lazy, sample_weight=weighting)._spread.weight == (
             pytest.approx(w.sum() ** 2 / (w @ w), rel=1e-12)
         )
-        for figure in (model.bic, model.aic):
-            assert figure(lazy, sample_weight=weighting) == pytest.approx(figure(X, w))
+        for figure in (model.bic, model.aic, model.score):
+            expected = figure(X, sample_weight=1e200 * w)
+            assert figure(lazy, sample_weight=weighting) == pytest.approx(expected)
 
 
 def test_underflow_in_blocks_is_no_error_whatever_the_caller_raises():

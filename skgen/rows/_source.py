@@ -211,9 +211,10 @@ def weighted_sum(X, sample_weight, *, function):
 def counted_sum(X, sample_weight, *, function):
     """Return the `weighted_sum`, sum of squares and number of fractional weights."""
     fractional = np.count_nonzero(sample_weight != np.rint(sample_weight))
-    with np.errstate(over="ignore"):
-        sums = sample_weight @ sample_weight, fractional
-    return np.append(weighted_sum(X, sample_weight, function=function), sums)
+    # Where there is no wider type, squares of weights above 1e154 overflow.
+    squares = np.square(sample_weight, dtype=np.longdouble).sum()
+    sums = weighted_sum(X, sample_weight, function=function)
+    return np.array([*sums, squares, fractional])
 
 
 def canonical_rows(X, sample_weight):
