@@ -49,79 +49,38 @@ def _parser():
             "Example: python -m skgen table.csv --sample draws.csv --plot draws.png"
         ),
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "table",
         nargs="?",
-        help=(
-            "delimited text file, plain or compressed, or a file that pandas can read; "
-            "without a table, the digits of scikit-learn"
-        ),
+        help="delimited text file, plain or compressed, or a file for pandas; "
+        "without a table, the digits of scikit-learn",
     )
-    parser.add_argument(
-        "--sample",
-        metavar="OUT.csv",
-        help="write rows drawn from the best model of skgen to a file",
+    add("--sample", metavar="OUT.csv", help="write draws from the best model of skgen")
+    text = "number of rows to draw for --sample (default: 1000)"
+    add(
+        "-n", "--n-samples", type=_count(1, 10**9), default=1000, metavar="N", help=text
     )
-    parser.add_argument(
-        "-n",
-        "--n-samples",
-        type=_count(1, 10**9),
-        default=1000,
-        metavar="N",
-        help="number of rows to draw for --sample (default: 1000)",
+    text = "do not replace draws outside the ranges of the columns"
+    add("--unbounded", action="store_true", help=text)
+    text = "write a picture of the data beside draws from the best model of skgen"
+    add("--plot", metavar="OUT.png", help=text)
+    text = "do not add noise of one grid step to columns with ties"
+    add("--no-dequantize", action="store_true", help=text)
+    text = (
+        "leave out SGDGaussianMixture and autoencoders, which are trained for minutes"
     )
-    parser.add_argument(
-        "--unbounded",
-        action="store_true",
-        help="with --sample, also write draws outside the ranges of the columns",
-    )
-    parser.add_argument(
-        "--plot",
-        metavar="OUT.png",
-        help="write a picture of the data beside draws from the best model of skgen",
-    )
-    parser.add_argument(
-        "--no-dequantize",
-        action="store_true",
-        help="do not add noise of one grid step to columns with ties",
-    )
-    parser.add_argument(
-        "--fast",
-        action="store_true",
-        help=(
-            "leave out the models that are trained by gradient descent: "
-            "SGDGaussianMixture and the autoencoders"
-        ),
-    )
-    parser.add_argument(
-        "--components",
-        type=_count(1),
-        default=10,
-        metavar="K",
-        help="maximum number of components of a mixture (default: 10)",
-    )
-    parser.add_argument(
-        "--rows",
-        type=_rows,
-        default=10_000,
-        metavar="N",
-        help="maximum number of rows, drawn at random; 0 takes all (default: 10000)",
-    )
-    parser.add_argument(
-        "--folds",
-        type=_count(2),
-        default=5,
-        metavar="N",
-        help="number of folds of the cross-validation (default: 5)",
-    )
-    parser.add_argument(
-        "--random-state",
-        type=_count(0, 2**32 - 1),
-        default=0,
-        metavar="SEED",
-        help="seed of folds, initialisations, noise and draws (default: 0)",
-    )
-    parser.add_argument("--version", action="version", version=f"skgen {__version__}")
+    add("--fast", action="store_true", help=text)
+    text = "maximum number of components of a mixture (default: 10)"
+    add("--components", type=_count(1), default=10, metavar="K", help=text)
+    text = "maximum number of rows, drawn at random; 0 takes all (default: 10000)"
+    add("--rows", type=_rows, default=10_000, metavar="N", help=text)
+    text = "number of folds of the cross-validation (default: 5)"
+    add("--folds", type=_count(2), default=5, metavar="N", help=text)
+    text = "seed of folds, initialisations, noise and draws (default: 0)"
+    seed = _count(0, 2**32 - 1)
+    add("--random-state", type=seed, default=0, metavar="SEED", help=text)
+    add("--version", action="version", version=f"skgen {__version__}")
     return parser
 
 

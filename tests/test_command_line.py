@@ -407,6 +407,10 @@ WRITTEN = {
         *(f"{a.replace(',', chr(39))},{b}" for a, b in THOUSANDS),
     ],
     "percent": ["a,b", *(f"{row}%" for row in BODY)],
+    "a comma in a remark": [
+        "t,a,b",
+        *(f'"{["x", "1,5"][i == 3]}",{row}' for i, row in enumerate(BODY)),
+    ],
     "addresses": [
         "t,a,b",
         *(f"192.168.{i + 100}.111,{row}" for i, row in enumerate(BODY)),

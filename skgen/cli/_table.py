@@ -10,7 +10,7 @@ from skgen._columns import list_columns
 from skgen._dequantize import column_step, dequantize
 from skgen._lazy import lazy_module
 from skgen.cli._files import LEAST_ROWS, CommandError, count
-from skgen.cli._text import read_frame
+from skgen.cli._text import numbers_of, read_frame
 
 pandas = lazy_module("pandas", "Reading a table")
 
@@ -133,19 +133,22 @@ def digits_table(random_state):
 
 def read_table(path):
     """Return the numeric columns of a delimited text file, without blanks."""
-    frame, notes, place = read_frame(path)
+    frame, notes, mark, place = read_frame(path)
     if frame.shape[0] == 0:
         raise CommandError(f"{path} has no rows.")
-    kept, left_out = {}, []
+    kept, left_out, bare = {}, [], []
     for name, column in frame.items():
         is_named = not name.startswith("Unnamed: ")
-        numbers, reason = _numbers(column, f"the column {name!r} of {path}", place)
+        what = f"the column {name!r} of {path}"
+        numbers, reason, has_units = _numbers(column, mark, what, place)
         if reason is None and not is_named and (numbers.diff()[1:] > 0).all():
             reason = "numbers the rows"
         if reason is None:
             kept[name] = numbers
+            bare += [name] * has_units
         elif is_named or reason != "empty":  # delimiters at the ends of lines
             left_out.append(f"{name} ({reason})")
+    notes += [f"numbers without their units: {', '.join(bare)}"] if bare else []
     frame = pandas.DataFrame(kept, index=frame.index)
     if kept:
         frame, more = _complete_rows(frame, path)
@@ -169,22 +172,21 @@ def read_table(path):
     return Table(X, names, [f"{path}: {counted}", *notes, *left_out])
 
 
-def _numbers(column, what, place):
-    """Return a column as floats, NaN for blanks, and why to leave it out or None.
+def _numbers(column, mark, what, place):
+    """Return a column as floats, why to leave it out or None, and if it had units.
 
     Raises for text among numbers, of which `place` gives the place in the file.
     """
     if pandas.api.types.infer_dtype(column) == "boolean":
-        return None, "true or false"
+        return None, "true or false", False
     if column.isna().all():
-        return None, "empty"
+        return None, "empty", False
     if column.dtype.kind in "mM":
-        return None, "dates or times"
-    numbers = pandas.to_numeric(column, errors="coerce").astype(np.float64)
-    text = np.flatnonzero(column.notna() & numbers.isna())
-    infinite = np.flatnonzero(np.isinf(numbers))
-    if text.size > (1 - _NUMERIC_FRACTION) * column.count():
-        return None, f"text: {str(column.iloc[text[0]])[:20]!r}"
+        return None, "dates or times", False
+    numbers, is_text, has_units = numbers_of(column, mark)
+    text, infinite = np.flatnonzero(is_text), np.flatnonzero(np.isinf(numbers))
+    if numbers.count() < _NUMERIC_FRACTION * (numbers.count() + text.size):
+        return None, f"text: {str(column.iloc[text[0]])[:20]!r}", False
     if text.size:
         raise CommandError(
             f"{what} has text among its numbers: {column.iloc[text[0]]!r} in "
@@ -194,8 +196,8 @@ def _numbers(column, what, place):
         raise CommandError(f"{what} has an infinity, in {place(infinite[0])}.")
     # 0, 1, 2, ... or 1, 2, 3, ...
     if numbers.size > 2 and numbers[0] in (0, 1) and (np.diff(numbers) == 1).all():
-        return numbers, "numbers the rows"
-    return numbers, None
+        return numbers, "numbers the rows", has_units
+    return numbers, None, has_units
 
 
 def _complete_rows(frame, path):

@@ -12,6 +12,8 @@ from io import BytesIO, StringIO
 from itertools import islice, pairwise, zip_longest
 from pathlib import Path
 
+import numpy as np
+
 from skgen._lazy import lazy_module
 from skgen.cli._files import CommandError, count, require
 
@@ -57,10 +59,9 @@ _ANY = re.compile(rf"[-+\u2212]?\s?[$€£¥]?\s?({'|'.join(_NUMBER.values())})\
 
 
 def read_frame(path):
-    """Return a dataframe, notes on how it was read, and a function of its rows.
+    """Return a dataframe, notes on it, its decimal mark, and a function of its rows.
 
-    A column of numbers has a numeric type. The function returns the place of row i in
-    the file, in words.
+    The function returns the place of row i in the file, in words.
     """
     require("pandas", "Reading a table")
     if Path(path).is_dir():
@@ -98,7 +99,7 @@ def _from_pandas(path, data, kind, reader, **options):
             "as CSV."
         ) from None
     frame.columns = frame.columns.map(str)
-    return *_with_numbers(frame, "."), lambda i: f"row {i + 1} below the header"
+    return frame, [], ".", lambda i: f"row {i + 1} below the header"
 
 
 def _delimited(path, data):
@@ -129,13 +130,11 @@ def _delimited(path, data):
         lines = _rows(StringIO(text), mark)
         return f"line {next(islice(lines, i + has_header, None))[0]}"
 
-    frame = read()
-    commas = _has_decimal_commas(frame, mark)
-    if commas:
-        more.append("numbers have decimal commas")
-        frame = read(dtype=str)
-    frame, removed = _with_numbers(frame, "," if commas else ".")
-    return frame, [*notes, *more, *removed], place
+    frame, notes = read(), [*notes, *more]
+    if _has_decimal_commas(frame, mark):
+        more = ["numbers have decimal commas"]
+        return read(dtype=str), [*notes, *more], ",", place
+    return frame, notes, ".", place
 
 
 def _decoded(path, data):
@@ -248,11 +247,6 @@ def _is_header(first, others):
     return fractions or len(names) > 3 or (new and counts[0] >= 1000)
 
 
-def _texts(frame):
-    """Return the columns of a dataframe that may hold text, by name."""
-    return {name: column for name, column in frame.items() if column.dtype.kind == "O"}
-
-
 def _parsed(column, mark):
     """Return the entries as numbers, NaN for text, and whether units were removed."""
     text = column.dropna().astype(str).str.strip().str.replace("\N{MINUS SIGN}", "-")
@@ -267,32 +261,31 @@ def _parsed(column, mark):
 def _has_decimal_commas(frame, delimiter):
     """Return whether the numbers of a dataframe, read with points, have commas."""
     commas, points, least = 0, 0, 1000.0
-    for column in _texts(frame).values():
-        column = column[column.astype(str).str.contains(",", regex=False)]
-        by_comma, by_point = (_parsed(column, mark)[0] for mark in ",.")
-        if 2 * max(by_comma.size, by_point.size) > column.count():
+    kinds = frame.dtypes.map(lambda dtype: dtype.kind)
+    for _, column in frame.loc[:, kinds == "O"].items():
+        found = [_parsed(column, mark)[0] for mark in ",."]
+        if 2 * max(numbers.size for numbers in found) > column.count():
+            marked = column.astype(str).str.contains(",", regex=False)
+            by_comma, by_point = (numbers[marked[numbers.index]] for numbers in found)
             commas, points = commas + by_comma.size, points + by_point.size
-            least = min(least, by_point.abs().min())
+            least = min(least, found[1].abs().min())
     if commas != points or delimiter == "," or commas == 0:
         return commas > points
     # All numbers are such as 1,234. Semicolons stand where commas are decimal.
     if delimiter == ";":
-        kinds = frame.dtypes.map(lambda dtype: dtype.kind)
         return not (frame.loc[:, kinds == "f"] % 1 > 0).any(axis=None)
     return least >= 1000.0  # none is such as 234
 
 
-def _with_numbers(frame, mark):
-    """Return a dataframe in which numbers are no text, and a list of notes."""
-    bare = []
-    for name, column in _texts(frame).items():
-        found = [_parsed(column, m) for m in (mark, {",": ".", ".": ","}[mark])]
-        numbers, has_units = max(found, key=lambda pair: pair[0].size)
-        text = column.dropna().astype(str)
-        text = text[~text.str.strip().str.lower().isin(_MISSING)]
-        if numbers.size and 2 * numbers.size >= text.size:
-            mixed = text.astype(object)
-            mixed[numbers.index] = numbers.astype(object)
-            frame[name] = mixed.reindex(frame.index)
-            bare += [name] * has_units
-    return frame, [f"numbers without their units: {', '.join(bare)}"] if bare else []
+def numbers_of(column, mark):
+    """Return a column as floats, which entries are text, and if units were removed.
+
+    Text and entries without a value are NaN. `mark` is the decimal mark of the table.
+    """
+    if column.dtype.kind != "O":
+        return column.astype(float), np.zeros(column.size, dtype=bool), False
+    found = [_parsed(column, m) for m in sorted(",.", key=lambda m: m != mark)]
+    numbers, has_units = max(found, key=lambda pair: pair[0].size)
+    numbers = numbers.reindex(column.index)
+    is_blank = column.astype(str).str.strip().str.lower().isin(_MISSING)
+    return numbers, (numbers.isna() & column.notna() & ~is_blank).to_numpy(), has_units
