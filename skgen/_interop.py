@@ -72,6 +72,18 @@ def draw(density, n_samples, rng, method="sample"):
     return np.asarray(drawn, dtype=np.float64)
 
 
+def log_density_of(density, X):
+    """Return the log-densities (n,) of rows under a fitted density of any library."""
+    # The score of scikit-learn's variational mixture integrates to less than one. The
+    # density is the mixture from which it draws.
+    inner = density.estimator if isinstance(density, FrozenEstimator) else density
+    if type(inner) is _mixture.BayesianGaussianMixture:
+        density = _mixture.GaussianMixture(covariance_type=inner.covariance_type)
+        fitted = {k: v for k, v in vars(inner).items() if k.endswith("_")}
+        vars(density).update(fitted)
+    return density.score_samples(X)
+
+
 def normal_components(density):
     """Return the weights, means and covariances of a normal mixture, or else None.
 
@@ -83,7 +95,7 @@ def normal_components(density):
     kind = type(density)  # a subclass could define another density
     if kind.__module__.partition(".")[0] == "skgen":
         return getattr(density, "_normal_components", lambda: None)()
-    if kind is _mixture.GaussianMixture:
+    if kind in (_mixture.GaussianMixture, _mixture.BayesianGaussianMixture):
         return _mixture_components(density)
     if kind is _neighbors.KernelDensity and density.kernel == "gaussian":
         return _kernel_components(density)

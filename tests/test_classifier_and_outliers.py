@@ -19,15 +19,22 @@ from estimators import (
 )
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.callback import ProgressBar
 from sklearn.datasets import load_digits, load_iris
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
-from sklearn.ensemble import AdaBoostClassifier
+from sklearn.ensemble import (
+    AdaBoostClassifier,
+    BaggingClassifier,
+    StackingClassifier,
+    VotingClassifier,
+)
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import GaussianMixture
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.multiclass import OneVsRestClassifier
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
@@ -37,6 +44,8 @@ from sklearn.preprocessing import (
     QuantileTransformer,
     StandardScaler,
 )
+from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.utils.validation import has_fit_parameter
 
 from skgen import (
     VAE,
@@ -268,6 +277,39 @@ def test_a_class_of_one_row_is_named(density):
     # A parameter is wrong for all classes.
     with pytest.raises(ValueError, match="'reg_covar' parameter of EM"):
         GenerativeClassifier(EMGaussianMixture(reg_covar=-1)).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "density", [GaussianKDE(), EMGaussianMixture(covariance_type="diag")], ids=name
+)
+@pytest.mark.parametrize(
+    "meta",
+    [
+        lambda model: AdaBoostClassifier(model, n_estimators=3),
+        lambda model: CalibratedClassifierCV(model, cv=2),
+        lambda model: BaggingClassifier(model, n_estimators=3, random_state=0),
+        lambda model: BaggingClassifier(
+            model, n_estimators=3, max_samples=30, max_features=1, random_state=0
+        ),
+        lambda model: StackingClassifier([("model", model)], GaussianNB(), cv=2),
+        lambda model: VotingClassifier(
+            [("model", model), ("bayes", GaussianNB())], voting="soft"
+        ),
+        lambda model: OneVsRestClassifier(model),
+        SelfTrainingClassifier,
+    ],
+    ids=["ada", "calibrated", "bags", "small bags", "stack", "vote", "rest", "self"],
+)
+def test_meta_estimators_of_scikit_learn(meta, density):
+    X = rows(120, 2) * 0.3
+    y = np.repeat([1, 5, 7], 40)
+    X[y == 5] += 4
+    X[y == 7] -= 4
+    model = meta(GenerativeClassifier(density))
+    weights = np.random.RandomState(0).uniform(0.5, 1.5, y.size)
+    takes_weights = has_fit_parameter(model, "sample_weight")
+    given = {"sample_weight": weights / weights.sum()} if takes_weights else {}
+    assert (model.fit(X, y, **given).predict(X) == y).mean() > 0.97
 
 
 def test_the_density_is_searched_for_by_accuracy(iris):

@@ -15,7 +15,8 @@ from scipy.stats import kstwobign, multivariate_normal, norm
 from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
-from sklearn.decomposition import PCA, IncrementalPCA
+from sklearn.compose import ColumnTransformer
+from sklearn.decomposition import PCA, FactorAnalysis, IncrementalPCA, TruncatedSVD
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
@@ -31,9 +32,11 @@ from sklearn.preprocessing import (
     Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
+    PolynomialFeatures,
     PowerTransformer,
     QuantileTransformer,
     RobustScaler,
+    SplineTransformer,
     StandardScaler,
 )
 
@@ -41,8 +44,10 @@ from skgen import (
     SWAE,
     VAE,
     AutoEncoder,
+    DensityOutlierDetector,
     EMGaussianMixture,
     GaussianKDE,
+    GenerativeClassifier,
     GenerativePipeline,
     SGDGaussianMixture,
     dequantize,
@@ -800,6 +805,26 @@ def test_normal_components_make_up_the_density(density):
     np.testing.assert_allclose(density.score_samples(X), expected, rtol=2e-6, atol=2e-6)
 
 
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_density_of_a_variational_mixture_integrates_to_one(kind, frozen):
+    X = rows(20, 1)
+    density = BayesianGaussianMixture(
+        n_components=3, covariance_type=kind, random_state=0
+    ).fit(X)
+    x = np.linspace(-30, 30, 20_001)[:, None]
+    step = x[1, 0] - x[0, 0]
+    assert np.exp(density.score_samples(x)).sum() * step < 0.97  # a bound
+    if frozen:
+        density = FrozenEstimator(density)
+    pipeline = make_generative_pipeline(FunctionTransformer(), density)
+    detector = DensityOutlierDetector(density)
+    classifier = GenerativeClassifier(density)
+    for model in (pipeline, detector, classifier):
+        scores = model.fit(X, np.zeros(20)).score_samples(x)
+        assert np.exp(scores).sum() * step == pytest.approx(1, abs=1e-6)
+
+
 @pytest.mark.parametrize("density", NORMAL, ids=name)
 def test_the_mass_in_a_box_is_the_share_of_draws(density):
     density, (weights, means, covariances) = fitted_normal(density)
@@ -825,7 +850,6 @@ class Shifted(GaussianKDE):
         GaussianKDE(0.4, bounds=(-99, 99)),
         KernelDensity(kernel="tophat"),
         KernelDensity(metric="manhattan"),
-        BayesianGaussianMixture(n_components=2, random_state=0),
         Shifted(),
         VAE(1, **SMALL),
         make_generative_pipeline(StandardScaler(), GaussianKDE()),
@@ -933,6 +957,26 @@ def test_discrete_values_have_no_density(step):
     model = make_generative_pipeline(step, GaussianKDE(1.0)).fit(X)
     message = r"\) returns discrete values.*cannot score.*GenerativeClassifier"
     with pytest.raises(ValueError, match=message) as raised:
+        model.score_samples(X)
+    assert "register_log_det" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("step", "change"),
+    [
+        (SplineTransformer(), "14 columns for 2"),
+        (PolynomialFeatures(2), "6 columns for 2"),
+        (TruncatedSVD(1), "1 columns for 2"),
+        (FactorAnalysis(1), "1 columns for 2"),
+        (ColumnTransformer([("one", OneHotEncoder(), [0])]), "columns for 2"),
+        (Normalizer(), "loses a dimension"),
+    ],
+    ids=identifier,
+)
+def test_a_change_of_the_dimension_has_no_determinant(step, change):
+    X = rows(60, 2)
+    model = make_generative_pipeline(step, GaussianKDE(1.0)).fit(X)
+    with pytest.raises(ValueError, match=f"{change}.*reduce them with PCA") as raised:
         model.score_samples(X)
     assert "register_log_det" not in str(raised.value)
 

@@ -27,6 +27,7 @@ from sklearn.preprocessing import (
     KBinsDiscretizer,
     MaxAbsScaler,
     MinMaxScaler,
+    Normalizer,
     OneHotEncoder,
     OrdinalEncoder,
     PowerTransformer,
@@ -430,18 +431,29 @@ def change_of(step):
     return Change(None)
 
 
-def unknown_log_det(step, pipeline):
-    """Return the error for scoring through a transformer without a log-determinant."""
-    problem = (
-        f"The log-determinant of the Jacobian of {step!r} is not known, so {pipeline} "
-        "cannot score in the units of its input. Register it with "
-        "skgen.register_log_det."
-    )
+def unknown_log_det(step, pipeline, d, k):
+    """Return the error for scoring through a transformer without a log-determinant.
+
+    The transformer maps `d` columns to `k`.
+    """
     if isinstance(step, _DISCRETE):
         problem = (
             f"{step!r} returns discrete values, which have no density, so {pipeline} "
             "cannot score rows. Leave categorical features out, or fit a density to "
             "the rows of each category, for example with skgen.GenerativeClassifier."
+        )
+    elif d != k or isinstance(step, Normalizer):
+        change = "loses a dimension" if d == k else f"returns {k} columns for {d}"
+        problem = (
+            f"{step!r} {change}, so its Jacobian has no determinant and {pipeline} "
+            "cannot score in the units of its input. Transform columns one to one, or "
+            "reduce them with PCA, whose other directions have a density of noise."
+        )
+    else:
+        problem = (
+            f"The log-determinant of the Jacobian of {step!r} is not known, so "
+            f"{pipeline} cannot score in the units of its input. Register it with "
+            "skgen.register_log_det."
         )
     return InvalidParameterError(problem)
 

@@ -40,6 +40,7 @@ from skgen._interop import (
     frame_kind,
     framed,
     framed_like,
+    log_density_of,
     normal_components,
 )
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
@@ -356,7 +357,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         for i, step in enumerate(steps):
             change = change_of(step)
             if change.log_det is None:
-                raise unknown_log_det(step, type(self).__name__)
+                k = self._transformed(step, X[:1]).shape[1]
+                raise unknown_log_det(step, type(self).__name__, X.shape[1], k)
             with np.errstate(divide="ignore", invalid="ignore"):
                 Y = self._transformed(step, X)
                 try:
@@ -369,7 +371,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             X = np.where(np.isfinite(Y), Y, 0.0)
         possible = answer > -math.inf
         if possible.any():
-            answer[possible] += last.score_samples(self._handed(last, X[possible]))
+            answer[possible] += log_density_of(last, self._handed(last, X[possible]))
         return answer - math.log(self._mass)
 
     def _draw(self, n_samples, rng):

@@ -24,7 +24,7 @@ from skgen._checks import (
     validated_weight,
 )
 from skgen._dequantize import TIES, warn_about_ties
-from skgen._interop import frame_kind, framed
+from skgen._interop import frame_kind, framed, log_density_of
 from skgen._persistence import Persistent
 from skgen._torch import living_threads
 from skgen.base import DocumentationLinkMixin, restored_on_error
@@ -141,7 +141,7 @@ class DensityWrapper(
         """Return the float64 log-densities (n,) of validated (n, d) rows."""
         # Densities differ in what they make of NaN.
         log_density = answers_with_nan(
-            lambda rows: density.score_samples(self._handed(rows)), X
+            lambda rows: log_density_of(density, self._handed(rows)), X
         )
         return np.array(log_density, np.float64)
 
