@@ -105,21 +105,22 @@ class Persistent:
     def __reduce__(self):
         # For pickle and copy, which are fastest with the attributes as they are.
         # skops looks here first, and then calls `__getstate__`.
-        return copyreg.__newobj__, (type(self),), vars(self).copy()
+        return copyreg.__newobj__, (type(self),), without_caches(self, vars(self))
 
     def __getstate__(self):
         return _sealed(self, self._kept())
 
     def __setstate__(self, state):
         if not set(_KEYS).isdisjoint(state):
-            state = _opened(self, state)
+            state = without_caches(self, _opened(self, state))
         super().__setstate__(state)
         self._loaded()
 
     def _kept(self):
         """Return the attributes that a file keeps, a dict."""
         # Callbacks belong to a process: they hold progress bars, locks and open files.
-        kept = {k: v for k, v in vars(self).items() if k != "_skl_callbacks"}
+        kept = without_caches(self, vars(self))
+        kept.pop("_skl_callbacks", None)
         if _ROUTING in kept:
             kept[_ROUTING] = _requests(kept[_ROUTING])
         return kept
@@ -132,6 +133,16 @@ class Persistent:
         requests = vars(self).get(_ROUTING)
         if isinstance(requests, dict):
             vars(self)[_ROUTING] = _routing(self, requests)
+
+
+def without_caches(value, state):
+    """Return the attributes of an object in a dict, but its cached properties."""
+    cls = type(value)
+    return {
+        name: attribute
+        for name, attribute in state.items()
+        if not isinstance(getattr(cls, name, None), cached_property)
+    }
 
 
 def _requests(routing):
@@ -327,10 +338,7 @@ class Packer:
 
     def _state_of(self, value):
         """Return the JSON of an object's attributes but its cached properties."""
-        cls = type(value)
-        cached = {k for k in dir(cls) if isinstance(getattr(cls, k), cached_property)}
-        state = value.__getstate__() or {}
-        return self.pack({k: v for k, v in state.items() if k not in cached})
+        return self.pack(without_caches(value, value.__getstate__() or {}))
 
 
 class Unpacker:

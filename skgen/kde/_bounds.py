@@ -136,7 +136,7 @@ def images_within_reach(model, X, lower, upper, kernel):
         np.where(X.min(axis=0) - lower > far, -np.inf, lower),
         np.where(upper - X.max(axis=0) > far, np.inf, upper),
         kernel.deviations,
-        correlated=np.ndim(kernel.covariance) == 2,
+        correlated=kernel.is_correlated,
     )
     if n_images(maps) > _MOST_IMAGES:
         raise invalid_parameter(

@@ -253,14 +253,19 @@ class ToleratedSum:
         # coordinates may take the other half.
         self.least = _FINEST * absolute_error(origin.size) / rtol
 
-    def __call__(self, queries, *, with_mean=False, floor=None):
-        """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does."""
+    def __call__(self, queries, *, with_mean=False, floor=None, without=None):
+        """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does.
+
+        Means are of all points.
+        """
         units = (queries - self.origin) / self.scale  # (m, d)
         log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
         known = self.fourier.grid.contains(units)
         inside = units[known]
         total = self.fourier(inside)
+        if without is not None:
+            total -= np.exp(self.exact.log_weights[without[known]])
         resolved = total > self.least
         if floor is not None:
             resolved |= self.least < np.exp(floor[known])
@@ -270,7 +275,10 @@ class ToleratedSum:
         if with_mean:
             slopes = self.fourier.gradient(inside[resolved])
             mean[known] = queries[known] + slopes / total[:, None] * self.scale
-        fill_in(self.exact, ~known, queries, log_sum, mean, floor)
+        rest = ~known
+        fill_in(
+            self.exact, rest, queries, log_sum, mean, floor=floor, without=without
+        )
         return log_sum, mean
 
 
@@ -278,20 +286,23 @@ class NotTransformed(Exception):  # noqa: N818
     """The reason why exact sums are better than a transform."""
 
 
-def tolerated_sum(exact, points, weights, scale, *, rtol, forced, margin):
+def tolerated_sum(
+    exact, points, weights, scale, *, rtol, margin, forced=False, least_rows=_LEAST_ROWS
+):
     """Return a `ToleratedSum`; raise `NotTransformed` unless it is possible and pays.
 
     `points` (n, d) are in the coordinates of `exact`, `weights` (n,) sum to one, and
-    `scale` (d,) is the bandwidth in these coordinates. `forced` asks for the transform
-    at any cost, and `margin` is the margin of the grid around the rows in bandwidths.
+    `scale` (d,) is the bandwidth in these coordinates. `margin` is the margin of the
+    grid around the rows in bandwidths. `forced` asks for the transform at any cost, and
+    otherwise `least_rows` is the minimum number of rows.
     """
-    if not forced and points.shape[0] < _LEAST_ROWS:
+    if not forced and points.shape[0] < least_rows:
         raise NotTransformed("takes as long for few rows")
     # Close to most rows, so that a few distant rows do not cost digits.
     origin = np.median(_every(points, _SOME), axis=0)
     units = (points - origin) / scale
     grid, cost = _cheapest_grid(units, rtol, margin)
-    of_exact = _cost_of_exact(units)
+    of_exact = points.shape[0] * kernels_per_query(units)
     most = np.inf if forced else of_exact / _WORTH_IT
     if cost > most:
         raise NotTransformed("takes longer")
@@ -358,14 +369,14 @@ def _shrinking_boxes(columns, margin):
         yield columns[:, count], columns[:, n - 1 - count]
 
 
-def _cost_of_exact(points):
-    """Return an estimate of the number of kernels in exact sums at (n, d) points."""
+def kernels_per_query(points):
+    """Return an estimate of the kernels in an exact sum at one of (n, d) points."""
     # The fraction of points near a few rows; exact sums visit at least a few cells.
     n, some, many = points.shape[0], _every(points, _FEW), _every(points, _MANY)
     near = np.ones((some.shape[0], many.shape[0]), dtype=bool)
     for x, y in zip(some.T, many.T, strict=True):
         near &= np.abs(x[:, None] - y) < _VISITED
-    return n * max(n * near.mean(), _LEAST_ROWS)
+    return max(n * near.mean(), min(n, _LEAST_ROWS))
 
 
 def _every(points, most):

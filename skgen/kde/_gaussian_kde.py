@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from sklearn.base import OneToOneFeatureMixin
 
-from skgen._checks import check_choice, check_nonnegative, invalid_parameter
+from skgen._checks import (
+    InvalidParameterError,
+    check_choice,
+    check_nonnegative,
+    invalid_parameter,
+)
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen.base import GenerativeModel, WeightedFitMixin
@@ -189,10 +195,9 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
     (2, 1)
     """
 
-    bandwidth_: Any  # a number or an array, as are the next
-    covariance_: Any
     algorithm_: str
     loo_score_: float | None
+    loo_score_se_: float | None
     X_train_: FloatArray
     weights_: FloatArray
 
@@ -225,69 +230,98 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
 
     def _fit(self, X, sample_weight, rng, task):
         self._bounds = checked_bounds(self, X)
-        self._kernel = fitted_kernel(self, X, sample_weight, self._fit_dtype)
-        self.bandwidth_ = self._kernel.bandwidth
-        self.covariance_ = self._kernel.covariance
-        self.loo_score_ = self._kernel.loo_score
+        self._kernel, choice = fitted_kernel(self, X, sample_weight, self._fit_dtype)
+        self.loo_score_ = choice and choice.score
+        self.loo_score_se_ = choice and choice.standard_error
         self.X_train_ = X.astype(self._fit_dtype)
         self.weights_ = sample_weight / sample_weight.sum()
-        points = self._kernel.coordinates(X)
+        tiny = self.weights_ < np.finfo(np.float64).tiny
+        self._log_weights = None  # the logarithms of `weights_`
+        if tiny.any():  # some weights underflow
+            self._log_weights = np.log(sample_weight) - np.log(sample_weight.sum())
         if self._bounds is not None:
             self._images = images_within_reach(self, X, *self._bounds, self._kernel)
-            self._box = boxes_around(points / self._kernel.scale, [slice(None)])
-        self._sum = self._sum_of_kernels(points, sample_weight)
+            points = self._kernel.coordinates(X) / self._kernel.scale
+            self._box = boxes_around(points, [slice(None)])
+        self._options = {"rtol": self.rtol, "device": self.device}
+        self._sum = self._sum_of_kernels(self.algorithm, **self._options)
         exact = not isinstance(self._sum, ToleratedSum)
         self.algorithm_ = "exact" if exact else "fourier"
 
-    def _sum_of_kernels(self, points, sample_weight):
-        """Return the fastest sum within `rtol` on (n, d) points in coordinates.
+    @property
+    def bandwidth_(self) -> FloatArray:
+        """Standard deviation of the kernel in each feature."""
+        return self._kernel.deviations
+
+    @property
+    def covariance_(self) -> FloatArray:
+        """Covariance of the kernel."""
+        return self._kernel.covariance
+
+    @cached_property
+    def _sum(self):
+        """Return the sum of kernels, which copies and files leave out."""
+        try:
+            return self._sum_of_kernels(self.algorithm_, **self._options)
+        except InvalidParameterError:  # the transform needs what is missing here
+            return self._sum_of_kernels("exact", **self._options)
+
+    def _sum_of_kernels(self, algorithm, rtol, device):
+        """Return a sum within `rtol` on the training rows.
 
         It is a `KernelSum`; a `DeviceSum`, which leaves to it what loses digits on the
         device; or a `ToleratedSum`, which leaves to these what the transform loses.
         """
-        scale, error = self._kernel.scale, self.rtol / 8
-        with np.errstate(divide="ignore"):  # some weights underflow
-            log_weights = np.where(
-                self.weights_ < np.finfo(np.float64).tiny,
-                np.log(sample_weight) - np.log(sample_weight.sum()),
-                np.log(self.weights_),
-            )
-        kept = points if self._kernel.by_rule else self.X_train_  # no second copy
-        exact = KernelSum(kept, log_weights, scale, error=error)
-        if self.device != "cpu":
-            exact = DeviceSum(exact, self.device, error)
-        if self.algorithm == "exact":
+        scale, error = self._kernel.scale, rtol / 8
+        log_weights = self._log_weights
+        if log_weights is None:
+            log_weights = np.log(self.weights_)
+        points = self.X_train_  # no second copy for a bandwidth of numbers
+        if self._kernel.by_rule:
+            points = self._kernel.coordinates(points.astype(np.float64, copy=False))
+        exact = KernelSum(points, log_weights, scale, error=error)
+        if device != "cpu":
+            exact = DeviceSum(exact, device, error)
+        if algorithm == "exact":
             return exact
         try:
             return tolerated_sum(
                 *(exact, points, self.weights_, scale),
-                rtol=self.rtol,
-                forced=self.algorithm == "fourier",
+                rtol=rtol,
+                forced=algorithm == "fourier",
                 # Images of rows within the bounds lie outside of the grid of the rows.
                 margin=1.0 if self._bounds is None else REACH,
             )
         except NotTransformed as reason:
-            if self.algorithm == "auto":
+            if algorithm == "auto":
                 return exact
             rule = f"'auto' or 'exact' here: the transform {reason}"
             raise invalid_parameter(self, "algorithm", rule, "fourier") from None
 
     def _log_density(self, X):
-        if self._bounds is None:
-            log_sum, _ = self._kernel_sum(X)
-        else:
+        answered = ~np.isnan(X).any(axis=1)
+        log_density = np.where(answered, -np.inf, np.nan)
+        if self._bounds is not None:
             lower, upper = self._bounds
-            inside = ((lower <= X) & (upper >= X)).all(axis=1)
-            log_sum = np.full(X.shape[0], -np.inf)
-            log_sum[inside], _ = self._folded_sum(X[inside])
-        return log_sum + self._kernel.log_normaliser
+            answered &= ((lower <= X) & (upper >= X)).all(axis=1)
+        log_sum, _ = self._sums(X[answered])
+        log_density[answered] = log_sum + self._kernel.log_normaliser
+        return log_density
 
     def _posterior_mean(self, X):
-        if self._bounds is None:
-            _, mean = self._kernel_sum(X, with_mean=True)
-        else:
-            _, mean = self._folded_sum(np.clip(X, *self._bounds), with_mean=True)
-        return self._kernel.from_coordinates(mean)
+        answered = ~np.isnan(X).any(axis=1)
+        latent = np.full(X.shape, np.nan)
+        rows = X[answered]
+        if self._bounds is not None:
+            rows = np.clip(rows, *self._bounds)
+        _, mean = self._sums(rows, with_mean=True)
+        latent[answered] = self._kernel.from_coordinates(mean)
+        return latent
+
+    def _sums(self, X, with_mean=False):
+        """Return log-sums (n,) and means (n, d) or None at (n, d) rows in the bounds."""
+        sums = self._kernel_sum if self._bounds is None else self._folded_sum
+        return sums(X, with_mean)
 
     def _kernel_sum(self, X, with_mean=False, floor=None):
         points = self._kernel.coordinates(X)
@@ -325,10 +359,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         """Return weights (n,), means (n, d) and the covariance (1, d, d), or None."""
         if self._bounds is not None:
             return None
-        H = self.covariance_
-        if np.ndim(H) < 2:
-            H = np.diag(np.broadcast_to(H, self.n_features_in_))
-        return self.weights_, self.X_train_.astype(np.float64), np.asarray(H)[None]
+        return self.weights_, self.X_train_.astype(np.float64), self.covariance_[None]
 
     @property
     def _n_fit_tasks(self):

@@ -27,31 +27,29 @@ class Kernel:
 
     whitening: DiagonalWhitening | FullWhitening
     by_rule: bool
-    same: bool  # whether all features have the same standard deviation
-    loo_score: float | None = None
 
     @property
     def deviations(self):
         """Return the standard deviation in each feature: (d,)."""
-        if isinstance(self.whitening, FullWhitening):
-            return np.sqrt(np.diagonal(self.whitening.covariance))
-        return self.whitening.scale
-
-    @property
-    def bandwidth(self):
-        """Return the standard deviation, or an array (d,) of the deviations."""
-        return float(self.deviations[0]) if self.same else self.deviations.copy()
+        if self.is_correlated:
+            return np.sqrt(np.einsum("ij,ij->i", *[self.whitening.factor] * 2))
+        return self.whitening.scale.copy()
 
     @property
     def covariance(self):
-        """Return the covariance: a float, (d,) or (d, d)."""
+        """Return the covariance: (d, d)."""
         covariance = self.whitening.covariance
-        return float(covariance[0]) if self.same else covariance
+        return covariance if covariance.ndim == 2 else np.diag(covariance)
+
+    @property
+    def is_correlated(self):
+        """Return whether the kernel has a full covariance."""
+        return isinstance(self.whitening, FullWhitening)
 
     @property
     def log_normaliser(self):
         """Return the log-density at the centre."""
-        if isinstance(self.whitening, FullWhitening):
+        if self.is_correlated:
             d = self.whitening.mean.size
             return self.whitening.log_det - 0.5 * d * np.log(2 * np.pi)
         # Logarithms of small and large scales can cancel, so long doubles add digits
@@ -75,7 +73,8 @@ class Kernel:
     @property
     def scale(self):
         """Return the standard deviations in these coordinates: (d,)."""
-        return np.ones(self.deviations.size) if self.by_rule else self.deviations
+        deviations = self.deviations
+        return np.ones(deviations.size) if self.by_rule else deviations
 
 
 def check_bandwidth(model, n_features=None):
@@ -108,7 +107,7 @@ def check_bandwidth(model, n_features=None):
 
 
 def fitted_kernel(model, X, sample_weight, dtype):
-    """Return the kernel for the `bandwidth` and `covariance_type` of a GaussianKDE.
+    """Return the kernel of a GaussianKDE, and the `Choice` by likelihood or None.
 
     `X` is (n, d), `sample_weight` (n,), and `dtype` the original dtype of `X`.
     """
@@ -117,7 +116,7 @@ def fitted_kernel(model, X, sample_weight, dtype):
     if numbers is not None:
         scale = np.broadcast_to(numbers, d).copy()
         whitening = DiagonalWhitening(np.zeros(d), scale, np.zeros(d, dtype=bool))
-        return Kernel(whitening, False, numbers.ndim == 0)
+        return Kernel(whitening, False), None
     _check_weights(model, X, sample_weight)
     auto = model.covariance_type == "auto"
     options = {"dtype": dtype, "names": column_names(model)}
@@ -127,12 +126,11 @@ def fitted_kernel(model, X, sample_weight, dtype):
         if not constant.all():
             shapes = SHAPES if auto else [model.covariance_type]
             choice = choose_by_likelihood(X, sample_weight, shapes, **options)
-            whitening = choice.whitening.rescaled(choice.factor)
-            return Kernel(whitening, True, choice.shape == "spherical", choice.score)
+            return Kernel(choice.whitening, True), choice
     shape = "full" if auto else model.covariance_type
     whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
     factor = rule_factor(model.bandwidth, X, sample_weight, whitening)
-    return Kernel(whitening.rescaled(factor), True, shape == "spherical")
+    return Kernel(whitening.rescaled(factor), True), None
 
 
 # Least number of rows beyond the first whose covariance rounding does not distort.

@@ -45,8 +45,9 @@ _FEATURES_FOR_EACH = 16
 # Number of features whose squares are summed at a time.
 _FEATURES = 32
 
-# Distances are capped at this many bandwidths, so that their squares are finite.
-_FARTHEST = 1e150
+# Distances are capped at this many bandwidths, so that their squares are finite, and
+# exponents are above the lowest.
+_FARTHEST, _LOWEST = 1e150, -1e300
 
 # Number of rows that determine the widest feature of a larger set.
 _ROWS_FOR_WIDTH = 1024
@@ -128,36 +129,47 @@ class Cells:
         self.radii = np.maximum.reduceat(squares, starts)
         self.factors = _factors_of_points(p, squares, self.log_weights)  # (n, d + 2)
 
+    @cached_property
+    def ranks(self):
+        """Return the positions of the points in the order of the cells: (n,)."""
+        return np.argsort(self.order)
+
 
 class KernelSum:
     """Kernel sums on (n, d) points on the CPU, with errors of at most `error` nats.
 
     `log_weights` (n,) are finite and `scale` (d,) holds the standard deviations h.
+    Exponents are in single precision where its errors are below `single` nats.
     """
 
-    def __init__(self, points, log_weights, scale, *, error=np.inf):
+    def __init__(self, points, log_weights, scale, *, error=np.inf, single=0.0):
         self.points, self.log_weights, self.scale = points, log_weights, scale
-        self.error = min(error, _PRODUCT_ERROR)
+        self.error, self.single = min(error, _PRODUCT_ERROR), single
 
     @cached_property
     def cells(self):
         """Return the points in cells."""
         return Cells(self.points, self.log_weights, self.scale)
 
-    def __call__(self, queries, *, with_mean=False, floor=None):
+    def __call__(self, queries, *, with_mean=False, floor=None, without=None):
         """Return `s` (m,) and `v` (m, d), or None without means, at (m, d) queries.
 
-        Values of `s` below `floor` (m,) may be wrong.
+        Values of `s` below `floor` (m,) may be wrong. `without` (m,) is the index of
+        the point that each query leaves out.
         """
         log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
         # Products have up to two copies.
         size = int(np.clip(working_memory() // (3 * 8 * CELL), 1, _QUERIES))
         n_pairs = log_sum.size * self.cells.order.size
+        ranks = None if without is None else self.cells.ranks[without]
 
         def answer(group):
             below = None if floor is None else floor[group]
-            log_sum[group], of_group = self._stream(queries[group], with_mean, below)
+            out = None if ranks is None else ranks[group]
+            log_sum[group], of_group = self._stream(
+                queries[group], with_mean, below, out
+            )
             if with_mean:
                 mean[group] = of_group
 
@@ -176,14 +188,17 @@ class KernelSum:
         shape = queries.shape[0], self.cells.log_masses.size
         return np.broadcast_to(self.cells.log_masses - 0.5 * squares, shape)
 
-    def _stream(self, queries, with_mean, floor):
-        """Return `s` (m,) and `v` (m, d) or None for one group of (m, d) queries."""
+    def _stream(self, queries, with_mean, floor, without):
+        """Return `s` (m,) and `v` (m, d) or None for one group of (m, d) queries.
+
+        `without` (m,) or None holds ranks of points.
+        """
         # The cell with the highest upper bound comes first, so that the other cells are
         # skipped early.
         m = queries.shape[0]
-        top, total = np.full(m, -np.inf), np.zeros(m)
+        top, total = np.full(m, _LOWEST), np.zeros(m)
         average = np.zeros(queries.shape) if with_mean else None
-        reached = top.copy() if floor is None else floor.copy()
+        reached = np.full(m, -np.inf) if floor is None else floor.copy()
         bounds = self._bounds_of_cells(queries)  # (m, c)
         slack = NEGLIGIBLE + np.log(self.cells.log_masses.size)
         for cell in np.argsort(-bounds.max(axis=0)):
@@ -192,6 +207,10 @@ class KernelSum:
                 continue
             rows = slice(None) if needed.all() else np.flatnonzero(needed)
             a, displacements = self._pairs(queries[rows], cell)  # (r, n)
+            if without is not None:
+                columns = without[rows] - self.cells.slices[cell].start
+                out = np.flatnonzero((columns >= 0) & (columns < a.shape[1]))
+                a[out, columns[out]] = -np.inf
             new_top = np.maximum(top[rows], a.max(axis=1))
             a -= new_top[:, None]
             np.exp(a, out=a)
@@ -201,7 +220,8 @@ class KernelSum:
                 average[rows] *= shrink[:, None]
                 average[rows] += displacements(a)
             top[rows] = new_top
-            reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
+            with np.errstate(divide="ignore"):  # no point but the one left out
+                reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
         log_sum = np.full(m, -np.inf)
         np.log(total, out=log_sum, where=total > 0)  # zero if all are below the floor
         if not with_mean:
@@ -218,9 +238,11 @@ class KernelSum:
         cells, columns = self.cells, self.cells.slices[cell]
         q, squares = _relative(queries, cells.centres[cell], self.scale)
         magnitude = squares.max() + cells.radii[cell]
-        if magnitude * np.finfo(np.float64).eps < self.error:
-            factors = cells.factors[columns]  # (n, d + 2)
-            a = _factors_of_queries(q, squares) @ factors.T
+        single = magnitude * np.finfo(np.float32).eps < self.single
+        if single or magnitude * np.finfo(np.float64).eps < self.error:
+            dtype = np.float32 if single else np.float64
+            factors = cells.factors[columns].astype(dtype, copy=False)  # (n, d + 2)
+            a = _factors_of_queries(q, squares).astype(dtype, copy=False) @ factors.T
             return a, lambda a: a @ factors[:, :-2] - a.sum(axis=1)[:, None] * q
         points = self.points[cells.order[columns]].astype(np.float64, copy=False)
         a = _squared_distances(queries, points, 1 / self.scale**2)
@@ -260,7 +282,7 @@ class DeviceSum:
                 log_sum[some], of_some = self._stream(factors, device, dtype)
                 if with_mean:
                     mean[some] = self.centre + of_some * self.exact.scale
-        fill_in(self.exact, left, queries, log_sum, mean, floor)
+        fill_in(self.exact, left, queries, log_sum, mean, floor=floor)
         return log_sum, mean
 
     def _relative(self, rows):
@@ -303,12 +325,16 @@ class DeviceSum:
         return log_sum.cpu().numpy(), (average / total[:, None]).cpu().numpy()
 
 
-def fill_in(exact, rest, queries, log_sum, mean, floor):
-    """Set `log_sum` (m,) and `mean` (m, d) or None to exact sums where `rest` (m,)."""
+def fill_in(exact, rest, queries, log_sum, mean, **of_queries):
+    """Set `log_sum` (m,) and `mean` (m, d) or None to exact sums where `rest` (m,).
+
+    `of_queries` are arguments of `exact`, (m,) or None.
+    """
     if not rest.any():
         return
-    with_mean, below = mean is not None, None if floor is None else floor[rest]
-    log_sum[rest], of_rest = exact(queries[rest], with_mean=with_mean, floor=below)
+    with_mean = mean is not None
+    some = {k: None if v is None else v[rest] for k, v in of_queries.items()}
+    log_sum[rest], of_rest = exact(queries[rest], with_mean=with_mean, **some)
     if with_mean:
         mean[rest] = of_rest
 

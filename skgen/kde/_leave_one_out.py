@@ -10,9 +10,8 @@ by the kernels on all other rows (Habbema, Hermans and van den Broek, 1974; Duin
 Copies of a row are left out with the row: on copies, the likelihood would increase
 without bound as `f` decreases.
 
-One pass over squared distances serves all factors. Let :math:`e_j` be the kernel on row
-`j` relative to the nearest one, :math:`e^{-(D_{ij} - \min_j D_{ij}) / 2 f^2}`. Halving
-:math:`f^2` squares every :math:`e_j`, so a multiplication replaces the exponential.
+A search over all octaves judges some of the rows. From its maxima, the factor climbs on
+the likelihood of all rows, if transforms sum their kernels or few kernels reach a row.
 """
 
 import math
@@ -20,36 +19,41 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist
+from scipy.optimize import minimize_scalar
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skgen._threads import in_parallel
 from skgen._warnings import warn_user
-from skgen._whitening import estimate_whitening
-from skgen.kde._kernel_sum import CELL, NEGLIGIBLE, boxes_around, neighbours
+from skgen._whitening import DiagonalWhitening, FullWhitening, estimate_whitening
+from skgen.kde._fourier import NotTransformed, kernels_per_query, tolerated_sum
+from skgen.kde._kernel_sum import KernelSum
 
 SHAPES = ("full", "diag", "spherical")
 
-# The search begins at the widest factor and divides it by up to this power of two.
-_WIDEST, _HALVINGS = 4.0, 20
+# Octaves: the factor is the widest one divided by a power of two. The search visits
+# octaves from 0 to the last; wider factors are for a few distinct rows.
+_WIDEST, _FIRST, _LAST = 4.0, -2, 20
 
-# Number of rows left out in the search and in the refinement of the factor. The mean
-# over this number of rows is as reliable as the mean over all rows.
-_FEW_ROWS, _ROWS = 512, 4096
+# Number of rows left out in the search, and number of kernels.
+_FEW_ROWS, _POINTS = 512, 2**12
 
-# Maximum number of kernels in the search.
-_POINTS = 2**15
-
-# Shapes that score this much less than the best one are dropped after the search: with
+# Octaves that score this much less than the best one are dropped after the search: with
 # kernels on all rows, and with kernels on some rows.
 _FAR_BEHIND = 0.2, 0.5
 
-# Number of pairs of rows (a megabyte) and of factors in one pass. Later passes have
-# narrower kernels and skip more cells.
-_PAIRS, _AT_ONCE = 2**17, 5
+# Number of rows from which a transform may pay, and the maximum error of a log-density
+# in nats. The mean of the errors of all rows is far smaller.
+_LEAST_ROWS, _RTOL = 2**11, 1e-6
 
-# Smallest kernel relative to the nearest one. Its fourth power is a normal number.
-_TINY = 1e-75
+# Number of kernels of one likelihood without a transform, and minimum number of rows
+# left out. If all rows have more kernels than `_QUICK`, some rows choose the octave.
+_PAIRS, _ROWS, _QUICK, _SOME_ROWS = 2**27, 2**11, 2**21, 2**10
+
+# More than this number of kernels are in single precision in the search, which takes a
+# third of the time, with errors of up to this number of nats.
+_DOUBLE, _SINGLE = 2**18, 1e-4
+
+# Accuracy of the factor in octaves. The likelihood itself is less certain by far.
+_ACCURACY = 0.02
 
 # Minimum fraction of copies among the rows for a warning.
 _MANY_COPIES = 0.01
@@ -57,12 +61,11 @@ _MANY_COPIES = 0.01
 
 @dataclass(frozen=True)
 class Choice:
-    """The shape of a kernel, the whitening to scale, the factor and the score."""
+    """The whitening of a kernel, and the leave-one-out log-density in nats."""
 
-    shape: str
-    whitening: object
-    factor: float
-    score: float  # mean leave-one-out log-density in nats
+    whitening: DiagonalWhitening | FullWhitening
+    score: float  # mean
+    standard_error: float  # of the mean
 
 
 def choose_by_likelihood(X, sample_weight, shapes, **options):
@@ -74,57 +77,93 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     # Sorted distinct rows make a weight of 2 equivalent to the same row twice.
     rows, index = np.unique(X, axis=0, return_inverse=True)
     weights = np.bincount(index.ravel(), weights=sample_weight)
-    some = _sample(rows.shape[0], _POINTS)
-    found = {}
-    for shape in shapes:
+    whitenings = []
+    for shape in shapes[: 1 if X.shape[1] == 1 else None]:  # the shapes of one feature
         with warnings.catch_warnings():
-            if shape != shapes[0]:  # the first shape has warned
+            if whitenings:  # the first shape has warned
                 warnings.simplefilter("ignore")
-            whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
-        left_out = LeftOut(rows[some], weights[some], whitening, _FEW_ROWS)
-        scores = left_out.scores(_WIDEST, _HALVINGS + 1, every=2, all_of_them=False)
-        found[shape] = whitening, scores
-    least = max(scores.max() for _, scores in found.values())
-    least -= _FAR_BEHIND[rows.shape[0] > _POINTS]
-    choices = [
-        _settled(rows, weights, shape, whitening, scores)
-        for shape, (whitening, scores) in found.items()
-        if scores.max() > least
+            whitenings.append(
+                estimate_whitening(X, sample_weight, shape, ddof=1, **options)
+            )
+    starts = _starts(rows, weights, whitenings)
+    found = [(left_out, _refined(left_out, octave)) for left_out, octave in starts]
+    left_out, octave = max(found, key=lambda pair: pair[0].mean(pair[1]))
+    _warn(X.shape[0], X.shape[0] - rows.shape[0], octave)
+    whitening = left_out.whitening.rescaled(_factor(octave))
+    return Choice(whitening, *left_out.score(octave))
+
+
+def _factor(octave):
+    return _WIDEST / 2.0**octave
+
+
+def _starts(X, sample_weight, whitenings):
+    """Return pairs of a `LeftOut` of all rows and the octave of a maximum."""
+    n = X.shape[0]
+    some = _sample(n, _POINTS)
+    searches = [
+        LeftOut(X[some], sample_weight[some], whitening, _FEW_ROWS)
+        for whitening in whitenings
     ]
-    choice = max(choices, key=lambda choice: choice.score)
-    _warn(X.shape[0], X.shape[0] - rows.shape[0], choice)
-    return choice
+    curves = [few.curve() for few in searches]
+    least = np.max(curves) - _FAR_BEHIND[n > _POINTS]
+    pairs = []
+    for few, curve in zip(searches, curves, strict=True):
+        sides = np.pad(curve, 1, constant_values=-np.inf)
+        peak = (curve > least) & (curve >= np.maximum(sides[:-2], sides[2:]))
+        octaves = np.flatnonzero(peak).tolist()
+        if octaves:
+            left_out = few
+            if n > _FEW_ROWS:
+                left_out = LeftOut(X, sample_weight, few.whitening)
+                left_out.afford(_factor(octaves[-1]))
+            pairs += [(left_out, _uphill(left_out, k)) for k in octaves]
+    best, octave = max(pairs, key=lambda pair: pair[0].mean(pair[1]))
+    if best.leave_out_more():
+        return [(best, octave)]
+    # Shapes whose maximum between two octaves may be the highest.
+    least = best.mean(octave)
+    return [pair for pair in pairs if _highest(*pair) >= least]
 
 
-def _settled(X, sample_weight, shape, whitening, scores):
-    """Return the `Choice` of a shape, refined around the best factor of the search."""
-    rows = LeftOut(X, sample_weight, whitening, _ROWS)
-    # Five factors around the best one, in steps of half an octave. The five move on
-    # while the first or the last of them is the best.
-    k, step = int(scores.argmax()), 0
+def _uphill(left_out, octave):
+    """Return the octave of the local maximum that is uphill of an octave."""
     while True:
-        widest = _WIDEST / 2.0**k * 2.0
-        fine = rows.scores(widest, 5)
-        onward = int(fine.argmax() == 4) - int(fine.argmax() == 0)
-        if onward in (0, -step) or not 0 <= k + onward <= _HALVINGS:
+        near = [k for k in (octave, octave - 1, octave + 1) if _FIRST <= k <= _LAST]
+        best = max(near, key=left_out.mean)
+        if best == octave:
+            return octave
+        octave = best
+
+
+def _highest(left_out, octave):
+    """Return an upper bound of the scores within an octave of a local maximum."""
+    if not _FIRST < octave < _LAST:
+        return left_out.mean(octave)
+    low, middle, high = (left_out.mean(k) for k in (octave - 1, octave, octave + 1))
+    # A parabola through the scores gains at most half of this.
+    return middle + (2 * middle - low - high) / 4
+
+
+def _refined(left_out, octave):
+    """Return the fraction of an octave of the highest score near an octave."""
+    found = octave
+    while _FIRST < octave < _LAST:
+        found = minimize_scalar(
+            lambda fraction: -left_out.mean(float(fraction)),
+            bounds=(octave - 1, octave + 1),
+            method="bounded",
+            options={"xatol": _ACCURACY},
+        ).x
+        if abs(found - octave) < 1 - 2 * _ACCURACY:
             break
-        k, step = k + onward, onward
-    i = int(np.clip(fine.argmax(), 1, 3))
-    low, middle, high = fine[i - 1 : i + 2]
-    # The vertex of the parabola through three scores, in steps of half an octave.
-    bend = low - 2 * middle + high
-    vertex = 0.5 * (low - high) / bend if bend < 0 else 0.0
-    step = i + float(np.clip(vertex, -1.0, 1.0))
-    factor = widest * 2.0 ** (-step / 2)
-    score = float(rows.scores(factor, 1)[0])
-    if score < fine.max():  # the scores do not follow a parabola
-        factor, score = widest * 2.0 ** (-fine.argmax() / 2), float(fine.max())
-    return Choice(shape, whitening, factor, score)
+        octave = round(found)  # of other rows
+    return max(octave, float(found), key=left_out.mean)
 
 
-def _warn(n, n_copies, choice):
+def _warn(n, n_copies, octave):
     """Warn of an unbounded likelihood, or that copies of rows were left out."""
-    if choice.factor < 2 * _WIDEST / 2.0**_HALVINGS:
+    if octave > _LAST - 1:
         warn_user(
             "The leave-one-out likelihood increases down to the smallest bandwidth of "
             "the search: rows are copies of each other except for rounding. Add noise "
@@ -148,102 +187,91 @@ def _sample(n, most):
 
 
 class LeftOut:
-    """Leave-one-out scores of up to `most` of (n, d) rows, in whitened coordinates."""
+    """Leave-one-out scores of up to `most` of (n, d) distinct rows."""
 
-    def __init__(self, X, sample_weight, whitening, most):
+    def __init__(self, X, sample_weight, whitening, most=None):
         n, d = X.shape
-        varies = ~whitening.degenerate
-        self.points = whitening.whiten(X)[:, varies]  # (n, e)
+        self.whitening = whitening
+        self.points = whitening.whiten(X)[:, ~whitening.degenerate]  # (n, e)
         self.weights = sample_weight / sample_weight.sum()
-        chosen = np.zeros(n, dtype=bool)
-        chosen[_sample(n, most)] = True
-        self.cells = neighbours(self.points, CELL)
-        self.boxes = boxes_around(self.points, self.cells)
-        # Indices of the rows to leave out, for each cell.
-        self.left_out = [index[chosen[index]] for index in self.cells]
-        self.rows = np.concatenate(self.left_out)
-        self.constant = whitening.log_det - 0.5 * d * math.log(2 * math.pi)
+        self.log_weights = np.log(np.maximum(self.weights, np.finfo(float).tiny))
+        others = 1.0 - self.weights  # (n,), the weights of the other rows
+        heaviest = self.weights.argmax()
+        others[heaviest] = np.delete(self.weights, heaviest).sum()
+        constant = whitening.log_det - 0.5 * d * math.log(2 * math.pi)
+        self.log_normaliser = constant - np.log(others)  # (n,)
+        self.rows = _sample(n, most or n)
+        self.later = None  # rows to leave out in the end, if they are more
+        self._means = {}  # by octave
 
-    def scores(self, widest, n_factors, every=1, *, all_of_them=True):
-        """Return the mean leave-one-out log-densities of factors: (n_factors,).
+    def afford(self, factor):
+        """Leave out fewer rows if sums for this factor and wider ones take too long."""
+        n = self.weights.size
+        if n * n > _QUICK and self._transformed(factor) is None:
+            n_kernels = kernels_per_query(self.points / factor)
+            self.later = _sample(n, max(_ROWS, int(_PAIRS / n_kernels)))
+            self.rows = _sample(n, _SOME_ROWS)
 
-        The factors decrease from `widest` in steps of ``2 ** (-every / 2)``. Unless
-        `all_of_them`, factors that cannot be the best score minus infinity.
+    def leave_out_more(self):
+        """Leave out all rows that are affordable; return whether they are more."""
+        if self.later is None:
+            return False
+        self.rows, self.later, self._means = self.later, None, {}
+        return True
+
+    def curve(self):
+        """Return the mean scores of the octaves of the search.
+
+        Octaves that cannot be the best score minus infinity.
         """
-        columns = []
-        for first in range(0, n_factors, _AT_ONCE):
-            some = min(_AT_ONCE, n_factors - first)
-            factor = widest / 2.0 ** (0.5 * every * first)
-            columns.append(self._mean_logs(factor, some, every))
-            left = n_factors - first - some
-            if all_of_them:
-                continue
+        means = np.full(_LAST + 1, -np.inf)
+        for k in range(means.size):
+            means[k] = self.mean(k)
             # Narrower kernels gain at most the logarithm of their normaliser.
-            gain = 0.5 * every * left * self.points.shape[1] * math.log(2)
-            if columns[-1][-1] + gain < max(map(np.max, columns)):
-                columns.append(np.full(left, -np.inf))
+            gain = (_LAST - k) * self.points.shape[1] * math.log(2)
+            if means[k] + gain < means.max():
                 break
-        return np.concatenate(columns)
+        return means
 
-    def _mean_logs(self, widest, n_factors, every):
-        """Return the mean leave-one-out log-densities of a few factors (n_factors,)."""
-        logs = in_parallel(
-            lambda task: self._logs(*task, widest, n_factors, every),
-            [(cell, rows) for cell, rows in enumerate(self.left_out) if rows.size],
-            worth_it=self.rows.size * self.weights.size > _PAIRS,
-        )
-        log_density = np.concatenate(logs)  # (m, n_factors)
-        return np.average(log_density, axis=0, weights=self.weights[self.rows])
+    def mean(self, octave):
+        """Return the mean leave-one-out log-density in nats, for the search."""
+        if octave not in self._means:
+            many = self.rows.size * self.weights.size > _DOUBLE
+            self._means[octave], _ = self.score(octave, _SINGLE if many else 0.0)
+        return self._means[octave]
 
-    def _logs(self, cell, rows, widest, n_factors, every):
-        """Return the log-densities of m left-out rows of a cell: (m, n_factors)."""
-        squared = widest**2 / 2.0 ** (every * np.arange(n_factors))  # (n_factors,)
-        near = self._near(cell, rows, widest)
-        points = np.concatenate([self.cells[i] for i in near])
-        log_sum = np.full((rows.size, n_factors), -np.inf)
-        others = np.ones(rows.size)
-        size = max(1, _PAIRS // rows.size)
-        for start in range(0, points.size, size):
-            some = points[start : start + size]
-            of_some, copies = self._of_pairs(rows, some, squared, every)
-            log_sum = np.logaddexp(log_sum, of_some)
-            others -= copies
-        log_norm = self.constant - 0.5 * self.points.shape[1] * np.log(squared)
-        return log_sum - np.log(others)[:, None] + log_norm
+    def score(self, octave, single=0.0):
+        """Return the mean leave-one-out log-density, and its standard error.
 
-    def _near(self, cell, rows, widest):
-        """Return the indices of cells with kernels that reach left-out rows of one."""
-        own, left_out = self.cells[cell], self.points[rows]
-        D = cdist(left_out, self.points[own], "sqeuclidean")
-        D[D == 0] = np.inf
-        # Every left-out row has a neighbour within `nearest` of at least this weight.
-        nearest = D.min(axis=1).max()
-        least = max(self.weights[own].min(), np.finfo(np.float64).tiny)
-        nats = NEGLIGIBLE - math.log(least)
-        far = self.boxes.squared_distances(left_out.min(axis=0), left_out.max(axis=0))
-        return np.flatnonzero(~(far > nearest + 2 * widest**2 * nats))
-
-    def _of_pairs(self, rows, points, squared, every):
-        """Return unnormalised log-sums (m, n_factors) and the weights of copies (m,).
-
-        They are sums at m rows over n points, for squared factors (n_factors,).
+        Log-densities may have errors of `single` nats.
         """
-        D = cdist(self.points[rows], self.points[points], "sqeuclidean")  # (m, n)
-        weights = self.weights[points]
-        copies = D == 0
-        D[copies] = np.inf
-        nearest = D.min(axis=1)  # (m,)
-        some = np.isfinite(nearest)
-        nearest = np.where(some, nearest, 0.0)
-        D -= nearest[:, None]
-        D *= -0.5 / squared[0]
-        # Subnormal numbers would take a hundred times as long.
-        e = np.exp(np.maximum(D, math.log(_TINY), out=D), out=D)
-        log_sum = np.full((rows.size, squared.size), -np.inf)
-        for k in range(squared.size):
-            if k:
-                for _ in range(every):
-                    np.multiply(e, e, out=e)
-                np.maximum(e, _TINY, out=e)
-            np.log(e @ weights, out=log_sum[:, k], where=some)
-        return log_sum - 0.5 * nearest[:, None] / squared, copies @ weights
+        log_density = self.log_densities(_factor(octave), single)
+        weights = self.weights[self.rows] / self.weights[self.rows].sum()
+        mean = weights @ log_density
+        error = np.linalg.norm(weights * (log_density - mean))
+        return float(mean), float(error)
+
+    def log_densities(self, factor, single=0.0):
+        """Return the leave-one-out log-densities of the rows left out: (m,)."""
+        kernels = None
+        if self.rows.size == self.weights.size:
+            kernels = self._transformed(factor, single)
+        kernels = kernels or self._exact(factor, single)
+        log_sum, _ = kernels(self.points[self.rows], without=self.rows)
+        log_factor = self.points.shape[1] * math.log(factor)
+        return log_sum + self.log_normaliser[self.rows] - log_factor
+
+    def _exact(self, factor, single):
+        scale = np.full(self.points.shape[1], factor)
+        return KernelSum(self.points, self.log_weights, scale, single=single)
+
+    def _transformed(self, factor, single=0.0):
+        """Return kernel sums by a transform, or None if exact sums are faster."""
+        exact = self._exact(factor, single)
+        options = {"rtol": _RTOL, "margin": 1.0, "least_rows": _LEAST_ROWS}
+        try:
+            return tolerated_sum(
+                exact, self.points, self.weights, exact.scale, **options
+            )
+        except NotTransformed:
+            return None
