@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from estimators import rows, thorough
+from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 from sklearn.base import clone
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
@@ -11,10 +12,13 @@ from sklearn.neighbors import KernelDensity
 from sklearn.preprocessing import StandardScaler
 
 from skgen import GaussianKDE
-from skgen._whitening import estimate_whitening
-from skgen.kde import _leave_one_out
+from skgen._whitening import DiagonalWhitening, estimate_whitening
+from skgen.kde import _kernel_sum, _leave_one_out
 from skgen.kde._bandwidth import improved_sheather_jones
+from skgen.kde._fourier import ToleratedSum
+from skgen.kde._kernel_sum import KernelSum
 from skgen.kde._leave_one_out import SHAPES, LeftOut, choose_by_likelihood
+from skgen.rows._source import canonical_rows
 
 
 def covariance_of(X, weights, shape):
@@ -25,20 +29,27 @@ def covariance_of(X, weights, shape):
     return S if shape == "full" else np.trace(S) / len(S) * np.eye(len(S))
 
 
-def naive_score(X, weights, H):
-    """Return the mean leave-one-out log-density, row by row."""
+def naive_logs(X, weights, H):
+    """Return the leave-one-out log-densities, row by row."""
     logs = []
     for x in X:
         others = (X != x).any(axis=1)
-        p = multivariate_normal(x, H).pdf(X[others])
-        logs.append(np.log(np.average(p, weights=weights[others])))
-    return np.average(logs, weights=weights)
+        exponents = np.atleast_1d(multivariate_normal(x, H).logpdf(X[others]))
+        w = weights[others] / weights[others].sum()
+        logs.append(logsumexp(exponents, b=w))
+    return np.array(logs)
+
+
+def naive_score(X, weights, H):
+    """Return the mean leave-one-out log-density."""
+    return np.average(naive_logs(X, weights, H), weights=weights)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("copies", [False, True])
-def test_one_pass_scores_every_factor(shape, weighted, copies):
+def test_every_row_is_scored_by_all_others(shape, weighted, copies, monkeypatch):
+    monkeypatch.setattr(_kernel_sum, "CELL", 8)  # some cells are out of reach
     X = rows(50, 3)
     if copies:
         X[::7] = X[3]
@@ -46,13 +57,58 @@ def test_one_pass_scores_every_factor(shape, weighted, copies):
         np.random.RandomState(0).randint(1, 4, 50) if weighted else np.ones(50, int)
     )
     whitening = estimate_whitening(X, weights.astype(float), shape, ddof=1)
-    left_out = LeftOut(X, weights.astype(float), whitening, 10**6)
-    for every in (1, 2):
-        scores = left_out.scores(1.7, 6, every=every)
-        factors = 1.7 / np.sqrt(2.0) ** (every * np.arange(6))
-        S = covariance_of(X, weights, shape)
-        expected = [naive_score(X, weights, f**2 * S) for f in factors]
-        np.testing.assert_allclose(scores, expected, rtol=1e-9)
+    left_out = LeftOut(*canonical_rows(X, weights.astype(float)), whitening)
+    S = covariance_of(X, weights, shape)
+    for octave in (0, 1.5, 3, 6):
+        H = (4 / 2**octave) ** 2 * S
+        score, error = left_out.score(octave)
+        assert score == pytest.approx(naive_score(X, weights, H), rel=1e-9)
+        distinct, counts = canonical_rows(X, weights.astype(float))
+        logs = naive_logs(distinct, counts, H)
+        variance = counts**2 @ (logs - score) ** 2 / counts.sum() ** 2
+        assert error == pytest.approx(np.sqrt(variance), rel=1e-8)
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("heavy", [False, True])
+@pytest.mark.parametrize("octave", [2, 4, 7])
+def test_transforms_score_rows_by_all_others(d, heavy, octave, monkeypatch):
+    monkeypatch.setattr(_leave_one_out, "_LEAST_ROWS", 100)
+    rng = np.random.RandomState(0)
+    X = rng.standard_t(2, (600, d)) if heavy else rng.standard_normal((600, d))
+    weights = rng.uniform(0.1, 3, 600)
+    whitening = DiagonalWhitening(np.zeros(d), np.ones(d), np.zeros(d, bool))
+    left_out = LeftOut(X, weights, whitening)
+    factor = 4 / 2**octave
+    transformed = left_out._transformed(left_out.kernels.rescaled(factor, 0.0))
+    assert (octave > 6 and d == 2) or isinstance(transformed, ToleratedSum)
+    expected = naive_logs(X, weights, factor**2 * np.eye(d))
+    logs = left_out.log_densities(factor)
+    np.testing.assert_allclose(logs, expected, rtol=0, atol=1e-6)
+    assert logs.mean() == pytest.approx(expected.mean(), rel=1e-9)
+
+
+def test_single_precision_finds_the_same_factor(monkeypatch):
+    X = np.vstack([rows(1000, 4), 0.01 * rows(1000, 4, seed=1)])
+    found = []
+    for single in (_leave_one_out._SINGLE, 0.0):
+        monkeypatch.setattr(_leave_one_out, "_SINGLE", single)
+        chosen = choose_by_likelihood(X, np.ones(2000), ["diag"])
+        found.append((*chosen.whitening.scale, chosen.score))
+    np.testing.assert_allclose(*found, rtol=1e-4)
+    assert found[0][0] != found[1][0]
+
+
+@pytest.mark.parametrize("single", [1e-4, 1e-2])
+def test_errors_of_single_precision_are_bounded(single):
+    X = rows(1500, 3) + 100.0
+    exact = KernelSum(X, np.full(1500, -np.log(1500)), np.ones(3))
+    every = np.arange(1500)
+    for factor in (1.0, 0.1, 1e-3):
+        in_double, _ = exact.rescaled(factor, 0.0)(X, without=every)
+        in_single, _ = exact.rescaled(factor, single)(X, without=every)
+        np.testing.assert_allclose(in_single, in_double, rtol=0, atol=single)
+    assert 0 < np.abs(exact.rescaled(1.0, single)(X)[0] - exact(X)[0]).max() < 1e-5
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -60,8 +116,7 @@ def test_the_factor_is_the_most_likely(shape):
     X, ones = rows(80, 2), np.ones(80, int)
     kde = GaussianKDE("likelihood", covariance_type=shape).fit(X)
     S = covariance_of(X, ones, shape)
-    H = np.atleast_2d(kde.covariance_)
-    H = np.diag(H[0]) if H.shape == (1, 2) else H * np.eye(2) if H.size == 1 else H
+    H = kde.covariance_
     np.testing.assert_allclose(H / H[0, 0], S / S[0, 0], atol=1e-12)
     assert kde.loo_score_ == pytest.approx(naive_score(X, ones, H), rel=1e-9)
     factor = np.sqrt(H[0, 0] / S[0, 0])
@@ -113,7 +168,7 @@ def test_it_is_as_good_as_a_grid_search_of_scikit_learn(make):
 def test_the_whole_covariance_is_the_wrong_shape_for_tight_clusters():
     X = two_tight_clusters(300, 0)
     chosen = choose_by_likelihood(X, np.ones(300), SHAPES)
-    assert chosen.shape != "full"
+    assert isinstance(chosen.whitening, DiagonalWhitening)
     full = GaussianKDE("likelihood", covariance_type="full").fit(X)
     assert GaussianKDE("likelihood").fit(X).score(X) > full.score(X)
 
@@ -132,30 +187,50 @@ def test_copies_but_for_rounding_are_told_of():
     X = np.concatenate([X, X * (1 + 1e-15)])
     with pytest.warns(UndefinedMetricWarning, match="except for rounding"):
         kde = GaussianKDE("likelihood").fit(X)
-    assert np.all(np.asarray(kde.bandwidth_) > 1e-6)
+    assert np.all(kde.bandwidth_ > 1e-6)
     assert np.isfinite(kde.score(rows(20, 2, seed=1)))
 
 
+@pytest.mark.parametrize("n", [3000, thorough(30_000)])
+@pytest.mark.parametrize("seed", [0, thorough(1), thorough(2)])
+def test_many_rows_are_all_left_out(n, seed):
+    x = np.random.RandomState(seed).standard_normal((n, 1))
+    kde = GaussianKDE("likelihood").fit(x)
+    if n < 5000:  # the highest likelihood of a grid
+        bandwidths = 1.06 * n**-0.2 * np.geomspace(0.25, 2, 40)
+        D = (x - x.T) ** 2
+        np.fill_diagonal(D, np.inf)
+        naive = [
+            np.log(np.exp(D / (-2 * h**2)).sum(axis=1) / (h * (n - 1))).mean()
+            for h in bandwidths
+        ]
+        best = bandwidths[np.argmax(naive)]
+        assert kde.bandwidth_[0] == pytest.approx(best, rel=0.06)
+        expected = max(naive) - 0.5 * np.log(2 * np.pi)
+        assert kde.loo_score_ == pytest.approx(expected, abs=1e-5)
+    # The likelihood's own uncertainty for normal rows.
+    assert 0.5 < kde.bandwidth_[0] / (1.06 * n**-0.2) < 1.6
+    assert kde.loo_score_se_ == pytest.approx(np.sqrt(0.5 / n), rel=0.2)
+
+
 @pytest.mark.thorough
-def test_many_rows_are_judged_by_some_of_them():
-    X = rows(6000, 2)
-    kde = GaussianKDE("likelihood").fit(X)
-    whitening = estimate_whitening(X, np.ones(6000), "full", ddof=1)
-    scores = LeftOut(X, np.ones(6000), whitening, 10**6).scores(0.5, 10)
-    best = 0.5 / np.sqrt(2) ** scores.argmax()
-    first = covariance_of(X, np.ones(6000, int), "full")
-    kde_full = GaussianKDE("likelihood", covariance_type="full").fit(X)
-    factor = np.sqrt(kde_full.covariance_[0, 0] / first[0, 0])
-    assert 0.75 < factor / best < 1.35
-    assert kde_full.loo_score_ == pytest.approx(scores.max(), abs=0.05)
-    assert kde.loo_score_ >= kde_full.loo_score_
+def test_many_rows_of_many_features_are_judged_by_some_of_them(monkeypatch):
+    X = rows(6000, 4)
+    expected = GaussianKDE("likelihood", covariance_type="diag").fit(X)
+    monkeypatch.setattr(_leave_one_out, "_PAIRS", 6000 * 2500)
+    kde = GaussianKDE("likelihood", covariance_type="diag").fit(X)
+    assert 0 < np.abs(kde.bandwidth_ / expected.bandwidth_ - 1).max() < 0.1
+    error = kde.loo_score_se_
+    assert error == pytest.approx(expected.loo_score_se_ * np.sqrt(2.4), rel=0.1)
+    assert kde.loo_score_ == pytest.approx(expected.loo_score_, abs=4 * error)
 
 
 def test_the_score_of_other_bandwidths_is_not_computed():
     assert GaussianKDE().fit(rows(20, 2)).loo_score_ is None
     kde = GaussianKDE("likelihood").fit(rows(20, 2))
-    assert kde.loo_score_ is not None
-    assert kde.set_params(bandwidth=1.0).fit(rows(20, 2)).loo_score_ is None
+    assert kde.loo_score_se_ > 0
+    kde.set_params(bandwidth=1.0).fit(rows(20, 2))
+    assert kde.loo_score_ is kde.loo_score_se_ is None
 
 
 def test_rows_that_are_all_the_same_have_the_floor():
@@ -205,7 +280,7 @@ def test_the_rule_of_botev_is_near_the_least_error(kind, scale):
         mean_integrated_squared_error(h, n, weights, means, deviations)
         for h in np.geomspace(0.005, 3, 400)
     ]
-    h = float(np.ravel(kde.bandwidth_)[0]) / scale
+    h = kde.bandwidth_[0] / scale
     error = mean_integrated_squared_error(h, n, weights, means, deviations)
     assert error < excess * min(errors)
 
@@ -265,22 +340,6 @@ def test_the_likelihood_counts_rows_not_lines(n):
     assert repeated.loo_score_ == pytest.approx(weighted.loo_score_, rel=1e-9)
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_cells_out_of_reach_are_the_only_ones_left_out(shape, monkeypatch):
-    X, weights = rows(300, 2), np.ones(300)
-    X[::20] *= 30.0  # far from all others
-    whitening = estimate_whitening(X, weights, shape, ddof=1)
-    expected = LeftOut(X, weights, whitening, 300).scores(1.0, 9)
-    monkeypatch.setattr(_leave_one_out, "CELL", 8)
-    left_out = LeftOut(X, weights, whitening, 300)
-    near = [
-        left_out._near(c, some, 0.05).size for c, some in enumerate(left_out.left_out)
-    ]
-    assert min(near) < len(left_out.cells)  # some are left out
-    scores = left_out.scores(1.0, 9)
-    np.testing.assert_allclose(scores, expected, rtol=1e-12)
-
-
 def test_the_rule_of_botev_is_the_fixed_point_of_the_paper():
     x = np.concatenate([rows(300, 1)[:, 0], 0.3 * rows(200, 1, seed=1)[:, 0]])
     n, h = x.size, improved_sheather_jones(x, np.ones(500), 500)
@@ -327,13 +386,11 @@ def test_the_shape_is_the_most_likely(rng):
 def test_the_factor_may_lie_octaves_away_from_that_of_a_few_rows(octaves):
     X, ones = rows(200, 2), np.ones(200)
     whitening = estimate_whitening(X, ones, "full", ddof=1)
-    scores = LeftOut(X, ones, whitening, 200).scores(4.0, 21, every=2)
-    best = int(scores.argmax())
-    found = [
-        _leave_one_out._settled(X, ones, "full", whitening, np.eye(21)[k])
-        for k in (best, best + octaves)
-    ]
-    assert found[1].factor == pytest.approx(found[0].factor, rel=1e-9)
+    left_out = LeftOut(X, ones, whitening)
+    best = int(left_out.curve().argmax())
+    assert _leave_one_out._uphill(left_out, best + octaves) == best
+    found = [_leave_one_out._refined(left_out, best + k) for k in (0, octaves)]
+    assert found[0] == pytest.approx(found[1], abs=_leave_one_out._ACCURACY)
 
 
 def test_the_rows_to_leave_out_are_a_random_sample():

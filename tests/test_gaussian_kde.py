@@ -1,5 +1,7 @@
 """GaussianKDE against scikit-learn, scipy, closed forms and a naive version."""
 
+import copy
+import pickle
 import tracemalloc
 
 import numpy as np
@@ -8,11 +10,13 @@ from estimators import rows
 from scipy.special import logsumexp
 from scipy.stats import gaussian_kde
 from sklearn import config_context
+from sklearn.base import clone
 from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.neighbors import KernelDensity
 
 from skgen import GaussianKDE
 from skgen._checks import row_counts
+from skgen.kde import _fourier
 from skgen.kde._bandwidth import scott_factor, silverman_factor
 
 
@@ -99,7 +103,7 @@ def test_an_array_gives_one_bandwidth_for_each_feature():
     )
     np.testing.assert_allclose(kde.score_samples(queries), expected, rtol=1e-11)
     np.testing.assert_allclose(kde.bandwidth_, [0.1, 2.0, 0.7])
-    np.testing.assert_allclose(kde.covariance_, [0.01, 4.0, 0.49])
+    np.testing.assert_allclose(kde.covariance_, np.diag([0.01, 4.0, 0.49]))
 
 
 def test_one_kernel_is_the_normal_density():
@@ -108,19 +112,102 @@ def test_one_kernel_is_the_normal_density():
     assert kde.score_samples([[4.0, 0.0]])[0] == pytest.approx(expected, rel=1e-14)
 
 
-def test_fitted_attributes_say_what_the_kernel_is():
-    X = rows(50, 3)
-    full = GaussianKDE().fit(X)
-    assert full.covariance_.shape == (3, 3)
-    assert full.bandwidth_.shape == (3,)
-    diag = GaussianKDE(covariance_type="diag").fit(X)
-    assert diag.covariance_.shape == diag.bandwidth_.shape == (3,)
-    spherical = GaussianKDE(covariance_type="spherical").fit(X)
-    assert isinstance(spherical.bandwidth_, float)
-    number = GaussianKDE(0.5).fit(X)
-    assert (number.bandwidth_, number.covariance_) == (0.5, 0.25)
-    assert full.weights_.sum() == pytest.approx(1.0)
-    np.testing.assert_array_equal(full.X_train_, X)
+@pytest.mark.parametrize("n_features", [1, 3])
+@pytest.mark.parametrize(
+    ("bandwidth", "covariance_type"),
+    [
+        *(("scott", shape) for shape in ("auto", "full", "diag", "spherical")),
+        *(("likelihood", shape) for shape in ("auto", "full", "diag", "spherical")),
+        *((0.5, "auto"), ([0.5], "auto")),
+    ],
+)
+def test_fitted_attributes_have_one_shape(bandwidth, covariance_type, n_features):
+    if isinstance(bandwidth, list):
+        bandwidth = bandwidth * n_features
+    for seed in range(3):
+        X = rows(50, n_features, seed=seed)
+        kde = GaussianKDE(bandwidth, covariance_type=covariance_type).fit(X)
+        assert kde.bandwidth_.shape == (n_features,)
+        assert kde.covariance_.shape == (n_features, n_features)
+        variances = np.diagonal(kde.covariance_)
+        np.testing.assert_allclose(kde.bandwidth_**2, variances, rtol=1e-12)
+        assert kde.weights_.sum() == pytest.approx(1.0)
+        np.testing.assert_array_equal(kde.X_train_, X)
+
+
+@pytest.mark.parametrize("weights", [None, [5e-324, *[1e10] * 9_999]])
+@pytest.mark.parametrize(
+    "kde",
+    [
+        GaussianKDE(),
+        GaussianKDE("likelihood", covariance_type="diag"),
+        GaussianKDE(0.2, algorithm="exact", bounds=(-30, None)),
+        GaussianKDE(0.2, algorithm="fourier"),
+    ],
+)
+def test_a_pickle_holds_the_rows_once(kde, weights):
+    X = rows(10_000, 2)
+    kde = clone(kde).fit(X, sample_weight=weights)
+    before = pickle.dumps(kde)
+    expected = kde.score_samples(X[:200])
+    kde.transform(X[:1])
+    assert len(pickle.dumps(kde)) == len(before)
+    n_vectors = 1 if weights is None else 2  # of weights
+    assert len(before) < X.nbytes + n_vectors * 8 * 10_000 + 10_000
+    kde.set_params(rtol=0.0, algorithm="auto", bounds=None)  # not fitted
+    for again in (pickle.loads(before), copy.deepcopy(kde)):
+        np.testing.assert_array_equal(again.score_samples(X[:200]), expected)
+
+
+def test_a_pickle_is_scored_without_the_library_of_transforms(monkeypatch):
+    X = rows(10_000, 1)
+    kde = GaussianKDE(0.2, algorithm="fourier").fit(X)
+    monkeypatch.setattr(_fourier, "is_installed", lambda name: False)
+    again = pickle.loads(pickle.dumps(kde))
+    expected = kde.score_samples(X[:200])
+    np.testing.assert_allclose(again.score_samples(X[:200]), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        *({}, {"bounds": (-30, None)}, {"algorithm": "exact"}, {"bandwidth": 0.1}),
+        *({"bandwidth": "likelihood"}, {"algorithm": "fourier"}, {"device": "auto"}),
+    ],
+)
+@pytest.mark.parametrize("n_features", [1, 3, 20])
+def test_a_row_with_nan_scores_nan(parameters, n_features):
+    if n_features == 20 and "algorithm" in parameters:
+        parameters = {"algorithm": "exact"}
+    X = rows(300, n_features)
+    kde = GaussianKDE(**parameters).fit(X)
+    expected, latent = kde.score_samples(X[:9]), kde.transform(X[:9])
+    queries = X[:9].copy()
+    queries[4, -1] = np.nan
+    known = np.arange(9) != 4
+    with config_context(assume_finite=True):
+        for some in (queries, queries[4:5]):
+            scores, means = kde.score_samples(some), kde.transform(some)
+            missing = np.isnan(some).any(axis=1)
+            np.testing.assert_array_equal(np.isnan(scores), missing)
+            np.testing.assert_array_equal(np.isnan(means).all(axis=1), missing)
+    np.testing.assert_allclose(
+        kde._log_density(queries)[known], expected[known], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        kde._posterior_mean(queries)[known], latent[known], rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman"])
+def test_rules_with_importance_weights_are_those_of_scipy(rule, rng):
+    X, queries = rows(300, 2), rows(80, 2, seed=1)
+    for weights in (rng.pareto(1.1, 300), 1e-9 * rng.uniform(size=300)):
+        theirs = gaussian_kde(X.T, bw_method=rule, weights=weights)
+        ours = GaussianKDE(rule).fit(X, sample_weight=weights)
+        np.testing.assert_allclose(ours.covariance_, theirs.covariance, rtol=1e-9)
+        expected = theirs.logpdf(queries.T)
+        np.testing.assert_allclose(ours.score_samples(queries), expected, rtol=1e-9)
 
 
 @pytest.mark.parametrize("n_features", [1, 2, 10, 1000])
@@ -343,9 +430,7 @@ def test_a_thousand_dimensions_from_few_rows(rng):
         kde = GaussianKDE().fit(X)
     assert np.isfinite(kde.score_samples(X)).all()
     diag = GaussianKDE(covariance_type="diag").fit(X)
-    expected = naive_log_density(
-        X[:2], X, np.diag(diag.covariance_), np.ones(X.shape[0])
-    )
+    expected = naive_log_density(X[:2], X, diag.covariance_, np.ones(X.shape[0]))
     np.testing.assert_allclose(diag.score_samples(X[:2]), expected, rtol=1e-11)
 
 

@@ -276,9 +276,7 @@ class ToleratedSum:
             slopes = self.fourier.gradient(inside[resolved])
             mean[known] = queries[known] + slopes / total[:, None] * self.scale
         rest = ~known
-        fill_in(
-            self.exact, rest, queries, log_sum, mean, floor=floor, without=without
-        )
+        fill_in(self.exact, rest, queries, log_sum, mean, floor=floor, without=without)
         return log_sum, mean
 
 

@@ -319,7 +319,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         return latent
 
     def _sums(self, X, with_mean=False):
-        """Return log-sums (n,) and means (n, d) or None at (n, d) rows in the bounds."""
+        """Return log-sums (n,) and means (n, d) or None at (n, d) rows in bounds."""
         sums = self._kernel_sum if self._bounds is None else self._folded_sum
         return sums(X, with_mean)
 

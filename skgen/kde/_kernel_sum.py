@@ -10,6 +10,7 @@ several times as fast as differences, where rounding allows. Sums are accumulate
 relative to a running maximum.
 """
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -134,6 +135,16 @@ class Cells:
         """Return the positions of the points in the order of the cells: (n,)."""
         return np.argsort(self.order)
 
+    def rescaled(self, factor):
+        """Return the cells in larger bandwidths."""
+        cells = copy(self)
+        cells.boxes = Boxes(self.boxes.lower / factor, self.boxes.upper / factor)
+        cells.radii = self.radii / factor**2
+        p = self.factors[:, :-2] / factor
+        squares = np.einsum("ij,ij->i", p, p)
+        cells.factors = _factors_of_points(p, squares, self.log_weights)
+        return cells
+
 
 class KernelSum:
     """Kernel sums on (n, d) points on the CPU, with errors of at most `error` nats.
@@ -150,6 +161,13 @@ class KernelSum:
     def cells(self):
         """Return the points in cells."""
         return Cells(self.points, self.log_weights, self.scale)
+
+    def rescaled(self, factor, single):
+        """Return the sums with standard deviations `factor` times as large."""
+        kernels = copy(self)
+        kernels.scale, kernels.single = self.scale * factor, single
+        kernels.cells = self.cells.rescaled(factor)
+        return kernels
 
     def __call__(self, queries, *, with_mean=False, floor=None, without=None):
         """Return `s` (m,) and `v` (m, d), or None without means, at (m, d) queries.

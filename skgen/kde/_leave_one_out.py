@@ -26,6 +26,7 @@ from skgen._warnings import warn_user
 from skgen._whitening import DiagonalWhitening, FullWhitening, estimate_whitening
 from skgen.kde._fourier import NotTransformed, kernels_per_query, tolerated_sum
 from skgen.kde._kernel_sum import KernelSum
+from skgen.rows._source import canonical_rows
 
 SHAPES = ("full", "diag", "spherical")
 
@@ -53,7 +54,7 @@ _PAIRS, _ROWS, _QUICK, _SOME_ROWS = 2**27, 2**11, 2**21, 2**10
 _DOUBLE, _SINGLE = 2**18, 1e-4
 
 # Accuracy of the factor in octaves. The likelihood itself is less certain by far.
-_ACCURACY = 0.02
+_ACCURACY = 0.05
 
 # Minimum fraction of copies among the rows for a warning.
 _MANY_COPIES = 0.01
@@ -74,9 +75,8 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     `X` is (n, d) with at least two distinct rows, `sample_weight` is (n,), and
     `options` are the `dtype` and `names` of `estimate_whitening`.
     """
-    # Sorted distinct rows make a weight of 2 equivalent to the same row twice.
-    rows, index = np.unique(X, axis=0, return_inverse=True)
-    weights = np.bincount(index.ravel(), weights=sample_weight)
+    # Distinct rows make a weight of 2 equivalent to the same row twice.
+    rows, weights = canonical_rows(X, sample_weight)
     whitenings = []
     for shape in shapes[: 1 if X.shape[1] == 1 else None]:  # the shapes of one feature
         with warnings.catch_warnings():
@@ -85,9 +85,7 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
             whitenings.append(
                 estimate_whitening(X, sample_weight, shape, ddof=1, **options)
             )
-    starts = _starts(rows, weights, whitenings)
-    found = [(left_out, _refined(left_out, octave)) for left_out, octave in starts]
-    left_out, octave = max(found, key=lambda pair: pair[0].mean(pair[1]))
+    left_out, octave = _best(_starts(rows, weights, whitenings))
     _warn(X.shape[0], X.shape[0] - rows.shape[0], octave)
     whitening = left_out.whitening.rescaled(_factor(octave))
     return Choice(whitening, *left_out.score(octave))
@@ -118,12 +116,29 @@ def _starts(X, sample_weight, whitenings):
                 left_out = LeftOut(X, sample_weight, few.whitening)
                 left_out.afford(_factor(octaves[-1]))
             pairs += [(left_out, _uphill(left_out, k)) for k in octaves]
-    best, octave = max(pairs, key=lambda pair: pair[0].mean(pair[1]))
-    if best.leave_out_more():
-        return [(best, octave)]
+    pairs.sort(key=_score, reverse=True)
+    if pairs[0][0].leave_out_more():
+        return pairs[:1]
     # Shapes whose maximum between two octaves may be the highest.
-    least = best.mean(octave)
+    least = _score(pairs[0])
     return [pair for pair in pairs if _highest(*pair) >= least]
+
+
+def _score(pair):
+    left_out, octave = pair
+    return left_out.mean(octave)
+
+
+def _best(pairs):
+    """Return the best pair of a `LeftOut` and a fraction of an octave."""
+    best = None
+    for left_out, octave in pairs:
+        # Of many rows, a shape that loses at the best factor so far is not refined.
+        if best and left_out.is_slow and left_out.mean(best[1]) < _score(best):
+            continue
+        found = left_out, _refined(left_out, octave)
+        best = max(best or found, found, key=_score)
+    return best
 
 
 def _uphill(left_out, octave):
@@ -194,7 +209,10 @@ class LeftOut:
         self.whitening = whitening
         self.points = whitening.whiten(X)[:, ~whitening.degenerate]  # (n, e)
         self.weights = sample_weight / sample_weight.sum()
-        self.log_weights = np.log(np.maximum(self.weights, np.finfo(float).tiny))
+        log_weights = np.log(np.maximum(self.weights, np.finfo(float).tiny))
+        self.kernels = KernelSum(
+            self.points, log_weights, np.ones(self.points.shape[1])
+        )
         others = 1.0 - self.weights  # (n,), the weights of the other rows
         heaviest = self.weights.argmax()
         others[heaviest] = np.delete(self.weights, heaviest).sum()
@@ -204,10 +222,16 @@ class LeftOut:
         self.later = None  # rows to leave out in the end, if they are more
         self._means = {}  # by octave
 
+    @property
+    def is_slow(self):
+        """Return whether the likelihood of all rows takes long."""
+        return self.weights.size**2 > _QUICK
+
     def afford(self, factor):
         """Leave out fewer rows if sums for this factor and wider ones take too long."""
-        n = self.weights.size
-        if n * n > _QUICK and self._transformed(factor) is None:
+        kernels = self.kernels.rescaled(factor, 0.0)
+        if self.is_slow and self._transformed(kernels) is None:
+            n = self.weights.size
             n_kernels = kernels_per_query(self.points / factor)
             self.later = _sample(n, max(_ROWS, int(_PAIRS / n_kernels)))
             self.rows = _sample(n, _SOME_ROWS)
@@ -253,25 +277,18 @@ class LeftOut:
 
     def log_densities(self, factor, single=0.0):
         """Return the leave-one-out log-densities of the rows left out: (m,)."""
-        kernels = None
+        kernels = self.kernels.rescaled(factor, single)
         if self.rows.size == self.weights.size:
-            kernels = self._transformed(factor, single)
-        kernels = kernels or self._exact(factor, single)
+            kernels = self._transformed(kernels) or kernels
         log_sum, _ = kernels(self.points[self.rows], without=self.rows)
         log_factor = self.points.shape[1] * math.log(factor)
         return log_sum + self.log_normaliser[self.rows] - log_factor
 
-    def _exact(self, factor, single):
-        scale = np.full(self.points.shape[1], factor)
-        return KernelSum(self.points, self.log_weights, scale, single=single)
-
-    def _transformed(self, factor, single=0.0):
-        """Return kernel sums by a transform, or None if exact sums are faster."""
-        exact = self._exact(factor, single)
+    def _transformed(self, kernels):
+        """Return sums by a transform, or None if exact sums of kernels are faster."""
         options = {"rtol": _RTOL, "margin": 1.0, "least_rows": _LEAST_ROWS}
+        arguments = kernels, self.points, self.weights, kernels.scale
         try:
-            return tolerated_sum(
-                exact, self.points, self.weights, exact.scale, **options
-            )
+            return tolerated_sum(*arguments, **options)
         except NotTransformed:
             return None
