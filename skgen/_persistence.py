@@ -44,7 +44,7 @@ own networks, callbacks and transformers.
 
 # Version of the format. When the attributes of a class below change, increase it, and
 # convert the states of earlier versions. Their files are in tests/saved.
-FORMAT = 2
+FORMAT = 3
 
 # Private classes by their names in files, which stay when a class moves or is renamed.
 _PRIVATE = {
@@ -55,16 +55,12 @@ _PRIVATE = {
     "ContinuousBernoulli": "skgen.autoencoder._likelihood.ContinuousBernoulli",
     "Coordinates": "skgen.autoencoder._coordinates.Coordinates",
     "Cube": "skgen.autoencoder._prior.Cube",
-    "DeviceSum": "skgen.kde._kernel_sum.DeviceSum",
     "DiagonalModule": "skgen.mixture._module.DiagonalModule",
     "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
-    "FourierSum": "skgen.kde._fourier.FourierSum",
     "FullModule": "skgen.mixture._module.DenseModule",
     "FullWhitening": "skgen._whitening.FullWhitening",
     "Gaussian": "skgen.autoencoder._likelihood.Gaussian",
-    "Grid": "skgen.kde._fourier.Grid",
     "Kernel": "skgen.kde._kernel.Kernel",
-    "KernelSum": "skgen.kde._kernel_sum.KernelSum",
     "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
@@ -75,7 +71,6 @@ _PRIVATE = {
     "Shell": "skgen.autoencoder._swae.Shell",
     "Sliced": "skgen.autoencoder._swae.Sliced",
     "Spread": "skgen.rows._moments.Moments",
-    "ToleratedSum": "skgen.kde._fourier.ToleratedSum",
     "Uniform": "skgen.autoencoder._swae.Uniform",
     "Variational": "skgen.autoencoder._vae.Variational",
 }
@@ -87,6 +82,9 @@ _MERGED = {
     "SphericalModule": "DiagonalModule",
     "TiedModule": "FullModule",
 }
+
+# Sums in files of formats 1 and 2, which a model now makes when it needs them.
+_DROPPED = {"DeviceSum", "FourierSum", "Grid", "KernelSum", "ToleratedSum"}
 
 _KEYS = ("skgen_format", "skgen_version", "text", "arrays", "objects", "checksum")
 
@@ -405,6 +403,8 @@ def _object_array(unpacker, shape, items):
 
 def _object(unpacker, name, state):
     state = unpacker.unpack(state)
+    if name in _DROPPED:
+        return None
     if name == "Reservoir":  # of format 1
         name, state = "BottomK", _sketch_of_reservoir(**state)
     cls = private_class(name)

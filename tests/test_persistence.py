@@ -47,7 +47,6 @@ from skgen._persistence import (
     private_class,
     private_name,
 )
-from skgen.kde._kernel_sum import DeviceSum, KernelSum
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -138,7 +137,7 @@ def test_the_types_to_trust_are_those_that_fitted_models_need():
 
 
 def test_the_private_classes_are_those_that_fitted_models_hold():
-    held = {"DeviceSum"}  # of a GPU
+    held = set()
     for number in range(len(FITS)):
         with zipfile.ZipFile(io.BytesIO(saved(number))) as file:
             schema = file.read("schema.json").decode()
@@ -146,15 +145,6 @@ def test_the_private_classes_are_those_that_fitted_models_hold():
     assert held == set(_PRIVATE)
     for one in _PRIVATE:
         assert private_name(private_class(one)) == one
-
-
-def test_a_sum_for_a_gpu_is_restored():
-    exact = KernelSum(X, np.zeros(60), np.ones(X.shape[1]))
-    packer = Packer()
-    packed = json.loads(json.dumps(packer.pack(DeviceSum(exact, "cuda", 1e-7))))
-    found = Unpacker(packer.arrays, packer.objects).unpack(packed)
-    assert (found.device, found.error) == ("cuda", 1e-7)
-    np.testing.assert_array_equal(found.exact(X)[0], exact(X)[0])
 
 
 def test_values_keep_their_types_and_identity():

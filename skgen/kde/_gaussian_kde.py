@@ -248,6 +248,12 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         exact = not isinstance(self._sum, ToleratedSum)
         self.algorithm_ = "exact" if exact else "fourier"
 
+    def _loaded(self):
+        super()._loaded()
+        if "X_train_" in vars(self) and "_options" not in vars(self):  # format 1 or 2
+            self._options = {"rtol": self.rtol, "device": self.device}
+            self._log_weights = self.loo_score_se_ = None
+
     @property
     def bandwidth_(self) -> FloatArray:
         """Standard deviation of the kernel in each feature."""
@@ -299,29 +305,21 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             raise invalid_parameter(self, "algorithm", rule, "fourier") from None
 
     def _log_density(self, X):
-        answered = ~np.isnan(X).any(axis=1)
-        log_density = np.where(answered, -np.inf, np.nan)
-        if self._bounds is not None:
+        if self._bounds is None:
+            log_sum, _ = self._kernel_sum(X)
+        else:
             lower, upper = self._bounds
-            answered &= ((lower <= X) & (upper >= X)).all(axis=1)
-        log_sum, _ = self._sums(X[answered])
-        log_density[answered] = log_sum + self._kernel.log_normaliser
-        return log_density
+            inside = ((lower <= X) & (upper >= X)).all(axis=1)
+            log_sum = np.full(X.shape[0], -np.inf)
+            log_sum[inside], _ = self._folded_sum(X[inside])
+        return log_sum + self._kernel.log_normaliser
 
     def _posterior_mean(self, X):
-        answered = ~np.isnan(X).any(axis=1)
-        latent = np.full(X.shape, np.nan)
-        rows = X[answered]
-        if self._bounds is not None:
-            rows = np.clip(rows, *self._bounds)
-        _, mean = self._sums(rows, with_mean=True)
-        latent[answered] = self._kernel.from_coordinates(mean)
-        return latent
-
-    def _sums(self, X, with_mean=False):
-        """Return log-sums (n,) and means (n, d) or None at (n, d) rows in bounds."""
-        sums = self._kernel_sum if self._bounds is None else self._folded_sum
-        return sums(X, with_mean)
+        if self._bounds is None:
+            _, mean = self._kernel_sum(X, with_mean=True)
+        else:
+            _, mean = self._folded_sum(np.clip(X, *self._bounds), with_mean=True)
+        return self._kernel.from_coordinates(mean)
 
     def _kernel_sum(self, X, with_mean=False, floor=None):
         points = self._kernel.coordinates(X)

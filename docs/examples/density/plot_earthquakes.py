@@ -30,7 +30,7 @@ start = perf_counter()
 kde = GaussianKDE("likelihood").fit(X)
 seconds = perf_counter() - start
 print(f"{len(X):,} rows, fitted in {seconds:.1f} s")
-print(f"bandwidth {kde.bandwidth_:.2f} degrees, summed by {kde.algorithm_!r}")
+print(f"bandwidth {kde.bandwidth_[0]:.2f} degrees, summed by {kde.algorithm_!r}")
 print(f"leave-one-out log-density {kde.loo_score_:.2f} nats per earthquake")
 
 # %%
