@@ -136,6 +136,8 @@ def _floats(values):
     """Return an (n,) column of numbers, in which missing values are NaN, as floats."""
     if hasattr(values, "iloc"):  # NumPy cannot convert pandas.NA in every version
         values = values.astype(np.float64)
+    elif values.dtype == object:
+        values = [np.nan if type(v).__name__ == "NAType" else v for v in values]
     return np.asarray(values, dtype=np.float64)
 
 

@@ -241,6 +241,18 @@ def test_nullable_columns_with_missing_values_are_named():
         clone(KDE).fit(X)
 
 
+@pytest.mark.parametrize("container", [pd.Series, pd.array, pl.Series, list])
+@pytest.mark.parametrize("dtype", ["Float64", "Int64", "boolean"])
+def test_missing_weights_are_named(container, dtype):
+    weights = pd.Series([1, None] * 30, dtype=dtype)
+    if container in (list, pl.Series):
+        weights = container([1.0, None] * 30)
+    elif container is pd.array:
+        weights = weights.array
+    with pytest.raises(ValueError, match=r"sample_weight(' argument .*| contains )"):
+        clone(KDE).fit(frame(), sample_weight=weights)
+
+
 def test_booleans_numbers_in_strings_and_in_categories_are_numbers():
     x = rows(60, 1)[:, 0]
     X = frame(a=x > 1, b=[str(value) for value in x], c=pd.Categorical(x**2))
