@@ -67,12 +67,12 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def _group(nodeid):
-    """Return what the tests of one process have in common: a file or a model."""
+    """Return what tests of one process share: a file, a model or a function."""
     path, *_ = nodeid.split("::")
-    if Path(path).name == "test_distributed.py":  # one cluster
-        return path
+    if Path(path).name in ("test_distributed.py", "test_persistence.py"):
+        return path  # one cluster, one fit of each model
     model = re.search(r"[\[-]([A-Z]\w*\(.*\))", nodeid)
-    return model.group(1) if model else nodeid
+    return model.group(1) if model else nodeid.partition("[")[0]
 
 
 @pytest.fixture

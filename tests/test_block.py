@@ -216,6 +216,7 @@ def test_draws_of_a_component_are_independent_between_blocks():
     assert_allclose(correlation, expected, atol=0.03)
 
 
+@pytest.mark.thorough
 def test_gradient_descent_comes_near_em():
     X = rows(1000, 5)
     model = SGDGaussianMixture(

@@ -179,7 +179,7 @@ def test_a_fast_comparison_imports_no_torch(tmp_path):
             },
             None,
         ),
-        (
+        thorough(
             30,
             {"PCA(10) + EMGaussianMixture(1)", "PCA(12) + GaussianKDE()"},
             None,
@@ -220,7 +220,8 @@ def test_every_model_is_either_compared_or_said_not_to_be(n_rows, n_columns):
 
 
 @pytest.mark.parametrize(
-    "start", [thorough("VAE("), "PCA(2) + EMGauss", "GaussianKDE('likelihood')"]
+    "start",
+    [thorough("VAE("), thorough("PCA(2) + EMGauss"), "GaussianKDE('likelihood')"],
 )
 def test_networks_and_pipelines_can_be_drawn_from(tmp_path, start, capsys, monkeypatch):
     def some(*arguments, **options):

@@ -1,13 +1,22 @@
 """scikit-learn's own checks of an estimator, all of them, none expected to fail."""
 
 import pytest
-from estimators import DENSITIES, MODELS, ONE_OF_EACH, WRAPPERS, name, over
+from estimators import (
+    AUTOENCODERS,
+    DENSITIES,
+    GRADIENT,
+    GRADIENT_MIXTURES,
+    MODELS,
+    ONE_OF_EACH,
+    QUICK_GRADIENT,
+    SIBLINGS,
+    WRAPPERS,
+    name,
+    over,
+)
 from sklearn.base import clone
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.estimator_checks import estimator_checks_generator
-
-from skgen import VAE
-from skgen.autoencoder._base import AbstractAutoencoder
 
 # The checks fit to integers, constants and collinear rows on purpose.
 pytestmark = [
@@ -67,12 +76,11 @@ WITHOUT_A_FIT = [
     "check_transformers_unfitted",
     "check_valid_tag_types",
 ]
-# A VAE stands for its siblings, whose fits are for the thorough selection.
-SIBLINGS = [
-    model
-    for model in ONE_OF_EACH
-    if isinstance(model, AbstractAutoencoder) and not isinstance(model, VAE)
-]
+# A VAE stands for all models trained by gradient descent in the default selection: the
+# mixture shares its fit with VAE and its answers with EM.
+STOOD_FOR = [*SIBLINGS, QUICK_GRADIENT[0]]
+# These have more epochs than an instance of ONE_OF_EACH, and otherwise its parameters.
+ALIKE = [GRADIENT_MIXTURES[0], AUTOENCODERS[0], AUTOENCODERS[4]]
 
 
 def checks(models, names=None):
@@ -82,7 +90,7 @@ def checks(models, names=None):
         model_name = name(model)
         for _, check in estimator_checks_generator(model):
             function = check.func.__name__
-            known = model not in SIBLINGS or function in WITHOUT_A_FIT
+            known = model not in STOOD_FOR or function in WITHOUT_A_FIT
             marks = () if known else pytest.mark.thorough
             if names is None or function in names:
                 identifier = f"{model_name}-{function}"
@@ -98,7 +106,7 @@ def test_scikit_learn_checks(model, check):
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("model", "check"),
-    checks([m for m in MODELS + WRAPPERS if m not in ONE_OF_EACH], NUMERICAL),
+    checks([m for m in MODELS + WRAPPERS if m not in ONE_OF_EACH + ALIKE], NUMERICAL),
 )
 def test_scikit_learn_checks_of_variants(model, check):
     check(model)
@@ -108,7 +116,10 @@ def test_scikit_learn_checks_of_variants(model, check):
 @pytest.mark.filterwarnings("ignore:X does not have valid feature names:UserWarning")
 @pytest.mark.filterwarnings("ignore:X has feature names:UserWarning")
 @pytest.mark.parametrize("check", NOT_YIELDED)
-@over([model for model in DENSITIES if model not in SIBLINGS])
+@over(
+    [model for model in DENSITIES if model not in SIBLINGS],
+    default=[model for model in DENSITIES if model not in GRADIENT],
+)
 def test_scikit_learn_checks_of_its_own_estimators(model, check):
     getattr(estimator_checks, check)(type(model).__name__, clone(model))
 

@@ -13,9 +13,9 @@ import torch
 from estimators import (
     AUTOENCODERS,
     DENSITIES,
+    DIFFERENT,
     ESTIMATED,
     GRADIENT,
-    MODELS,
     ONE_OF_EACH,
     PIPELINES,
     QUICK_GRADIENT,
@@ -41,13 +41,13 @@ import skgen
 from skgen import VAE, EMGaussianMixture, GaussianKDE
 
 # The mathematics of a density; the slow ones in the thorough selection.
-every_model = over(MODELS)
+every_model = over(DIFFERENT)
 weighted_model = over(WEIGHTED)
 # Decided by `skgen.base`, and by nothing else.
 one_of_each = over(DENSITIES)
 # Decided by `skgen.base`, but for code that a parameter of the model chooses: the other
 # variants in the thorough selection.
-one_of_each_then_all = over(MODELS, default=[m for m in DENSITIES if m not in SLOW])
+one_of_each_then_all = over(DIFFERENT, default=[m for m in DENSITIES if m not in SLOW])
 WEIGHTED_DENSITIES = [model for model in DENSITIES if model in WEIGHTED]
 one_of_each_weighted = over(WEIGHTED_DENSITIES)
 one_of_each_weighted_then_all = over(WEIGHTED, default=WEIGHTED_DENSITIES)
@@ -59,7 +59,7 @@ FEW_ESTIMATED = [
     next(m for m in AUTOENCODERS if getattr(m, "prior", None) == "ring"),
 ]
 in_more_dimensions = over(
-    [model for model in MODELS if model not in ESTIMATED or model in FEW_ESTIMATED]
+    [model for model in DIFFERENT if model not in ESTIMATED or model in FEW_ESTIMATED]
 )
 
 

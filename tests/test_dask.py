@@ -105,7 +105,7 @@ def test_starts_are_those_in_memory(init, n):
     check_same(model, mixture(**parameters).fit(X))
 
 
-@pytest.mark.parametrize("n_blocks", [1, 2, 7, 8, 9, 50, 65])
+@pytest.mark.parametrize("n_blocks", [1, 2, 7, 8, 9, thorough(65)])
 def test_sums_of_any_number_of_blocks(n_blocks):
     X, w = rows(650), weights(650)
     ends = np.sort(np.random.RandomState(n_blocks).randint(0, 651, n_blocks - 1))

@@ -817,7 +817,7 @@ def test_an_axes_holds_one_size_of_corner_plot():
 # -- limits --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_features", [1, 2, 3])
+@pytest.mark.parametrize("n_features", [thorough(1), 2, thorough(3)])
 def test_two_displays_share_their_limits(n_features):
     X = rows(100, n_features)
     wide = density(GaussianKDE(3.0).fit(X), X, random_state=0)
@@ -863,7 +863,7 @@ def test_wrong_limits_are_named(limits):
 
 
 @pytest.mark.parametrize("n_columns", [1, 10, 40])
-@pytest.mark.parametrize("n_images", [1, 10, 80])
+@pytest.mark.parametrize("n_images", [1, 10, thorough(80)])
 @pytest.mark.parametrize("reconstructed", [True, False])
 def test_no_letter_of_a_page_is_cut_or_covers_another(
     tmp_path, n_columns, n_images, reconstructed

@@ -344,7 +344,7 @@ def test_a_gpu_scores_as_a_cpu_does(dtype, rtol):
 # -- the transform ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("d", [1, 2, 3])
+@pytest.mark.parametrize("d", [1, 2, thorough(3)])
 def test_error_of_one_kernel(d, rng):
     # The sum of weights is one: no sum of kernels can have a larger error.
     worst = 0.0
@@ -388,7 +388,7 @@ def test_a_few_rows_far_out_do_not_size_the_grid():
     assert_allclose(kde.score_samples(queries), exact, rtol=1e-12, atol=1e-6)
 
 
-@pytest.mark.parametrize("bounds", [(0, None), (0, 3), [(0, 3), None]])
+@pytest.mark.parametrize("bounds", [(0, None), thorough((0, 3)), [(0, 3), None]])
 def test_bounded_kernels_are_transformed_too(bounds):
     X = np.random.RandomState(0).uniform(0, 3, size=(10_000, 2))
     queries = np.vstack([X[:50], [[0.0, 0.0], [3.0, 3.0], [1e-9, 3.0], [0.0, 2.0]]])

@@ -564,7 +564,7 @@ def test_jumps_of_a_transformer_are_no_rounding_errors(dtype):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("value", [0.1, 14.62, -123456.789, 1.7e9])
-@pytest.mark.parametrize("n", [9, 500, 20_000])
+@pytest.mark.parametrize("n", [9, 500, thorough(20_000)])
 def test_constant_features_are_found_for_every_mean_and_number_of_rows(n, value, dtype):
     # The mean of equal numbers is not this number: the standard deviation by NumPy of
     # 500 times 14.62 is 9e-14.

@@ -76,7 +76,7 @@ def model(*net_callbacks, **params):
 
 # All epochs of a fit; where rows are held out, the last are over all of them.
 EPOCHS = [(epoch, True) for epoch in range(1, model()._n_fit_tasks + 1)]
-EPOCHS += [(epoch, False) for epoch in (1, 2, 3)]
+EPOCHS += [thorough(epoch, False) for epoch in (1, 2, 3)]
 
 
 def state(mixture):
@@ -90,6 +90,7 @@ def state(mixture):
     return learned, losses, len(mixture.net_.history), mixture.net_.n_steps_
 
 
+@cache
 @cache
 def n_batches(early_stopping):
     net = model(early_stopping=early_stopping).fit(X).net_
