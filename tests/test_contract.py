@@ -252,7 +252,7 @@ def test_draws_come_in_random_order(model):
 @pytest.mark.parametrize("method", ["score_samples", "transform"])
 def test_a_row_is_answered_alone(model, method):
     model = fitted(model, 3)
-    n = 20 if is_estimate(model) else 60
+    n = 8 if is_estimate(model) else 60
     X = np.vstack([rows(n, 3, seed=7), [[40.0, -30.0, 20.0], [0.0, 0.0, 0.0]]])
     answer = getattr(model, method)
     together = answer(X)
@@ -268,7 +268,7 @@ def test_a_row_is_answered_alone(model, method):
 @pytest.mark.parametrize("method", ["score_samples", "transform"])
 def test_chunks_leave_no_trace(model, method, monkeypatch):
     model = fitted(model, 3, n_samples=400)
-    X = rows(100 if is_estimate(model) else 1000, 3, seed=7)
+    X = rows(30 if is_estimate(model) else 300, 3, seed=7)
     together = getattr(model, method)(X)
     monkeypatch.setattr(skgen.base, "working_memory", lambda: 2**12)
     monkeypatch.setattr(skgen.kde._kernel_sum, "working_memory", lambda: 2**12)
