@@ -52,7 +52,7 @@ def over(models):
 
 every_model = over(EVERY)
 # For what all of them have in common: RAE is an AutoEncoder with another loss.
-common_model = over(EVERY[:3])
+one_model = over(EVERY[:3])
 
 
 @pytest.fixture(autouse=True)
@@ -401,7 +401,7 @@ def test_log_density_is_that_of_what_is_drawn(model, noise_covariance):
 
 
 @pytest.mark.thorough
-@common_model
+@one_model
 def test_a_reconstruction_is_near_and_a_draw_has_noise(model):
     X = curve(300)
     model = clone(model).set_params(max_epochs=60, lr=1e-2).fit(X)
@@ -446,7 +446,7 @@ def test_the_noise_of_a_linear_model_is_counted_once():
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", thorough("continuous_bernoulli")])
-@common_model
+@one_model
 def test_rows_in_the_unit_cube(model, likelihood):
     rng = np.random.RandomState(0)
     p = 1 / (1 + np.exp(3 - plane(200, 5)))
@@ -491,7 +491,7 @@ def test_grey_values_are_drawn_anew_and_zeros_and_ones_are_not():
 
 
 @pytest.mark.parametrize("shape", [(4, 5), thorough((2, 5, 2))])
-@common_model
+@one_model
 def test_images(model, shape):
     X = plane(20, 20)
     model = clone(model).set_params(image_shape=shape, max_epochs=1).fit(X)
@@ -505,7 +505,7 @@ def network(n_in, n_out):
     return nn.Sequential(nn.Linear(n_in, 7), nn.LayerNorm(7), nn.Linear(7, n_out))
 
 
-@common_model
+@one_model
 def test_networks_of_the_users_own(model):
     X = plane(80)
     n_encoded = 4 if isinstance(model, VAE) else 2
@@ -518,7 +518,7 @@ def test_networks_of_the_users_own(model):
     np.testing.assert_array_equal(again.score_samples(X), model.score_samples(X))
 
 
-@common_model
+@one_model
 def test_activations_that_work_in_place(model):
     X = plane(80)
     n_encoded = 4 if isinstance(model, VAE) else 2
@@ -570,7 +570,7 @@ def test_fits_in_threads_are_alike(model):
 # -- streams, stops, and other densities ----------------------------------------------
 
 
-@common_model
+@one_model
 def test_a_stream_of_blocks_is_learned(model):
     X = plane(400)
     model = clone(model).set_params(lr=1e-2)
@@ -652,7 +652,7 @@ def test_codes_keep_their_size_where_the_parameter_changes(model):
 
 
 @pytest.mark.parametrize("value", [-5, "a", 2.5, None])
-@common_model
+@one_model
 def test_a_number_of_samples_that_is_set_after_the_fit_is_checked(model, value):
     model = clone(model).fit(plane(60)).set_params(n_importance_samples=value)
     message = "'n_importance_samples' parameter of .* must be an int of at least 0"
@@ -676,7 +676,7 @@ def test_a_warm_start_knows_equal_parameters_of_arrays_and_sequences():
             model.partial_fit(X)
 
 
-@common_model
+@one_model
 def test_warm_start_goes_on(model):
     X = plane(200)
     model = clone(model).set_params(warm_start=True).fit(X)
@@ -853,7 +853,7 @@ def test_the_weight_of_the_distance_reaches_the_loss():
     assert distances[1] < 0.5
 
 
-@common_model
+@one_model
 def test_rows_held_out_have_no_part_in_noise_and_density(model):
     model = clone(model).set_params(early_stopping=True, validation_fraction=0.25)
     model.fit(plane(200))
@@ -971,7 +971,7 @@ def test_more_codes_than_features_are_allowed_and_named(model):
 
 
 @pytest.mark.thorough
-@common_model
+@one_model
 def test_constant_features_have_the_shared_floor(model):
     X = plane(200)
     gains = []
