@@ -113,7 +113,7 @@ def _delimited(path, data):
         with warnings.catch_warnings():
             warnings.simplefilter("error", pandas.errors.ParserWarning)
             frame = pandas.read_csv(
-                StringIO(text),
+                BytesIO(text.encode()),
                 sep=r"\s+" if mark == " " else mark,
                 header=0 if has_header else None,
                 index_col=False,
