@@ -123,17 +123,20 @@ def threads_for(work):
 
 
 @contextmanager
-def living_threads():
-    """Run the body without threads of OpenMP that a fork has killed.
+def undisturbed():
+    """Run the body without errors of underflow, and without threads that a fork killed.
 
-    The GNU library keeps a pool for each thread that has used it. The thread of a child
-    process that called fork would wait for the other threads of its pool forever.
+    The caller's `errstate` of NumPy may raise for underflow, which is meant to give 0.
+    The GNU library of OpenMP keeps a pool for each thread that has used it. The thread
+    of a child process that called fork would wait for the other threads of its pool
+    forever.
     """
-    if not is_forked():
-        yield
-        return
-    loaded = "torch" in sys.modules
-    with one_openmp_thread(), threads_for(0) if loaded else nullcontext():
+    forked, loaded = is_forked(), "torch" in sys.modules
+    with (
+        np.errstate(under="ignore"),
+        one_openmp_thread() if forked else nullcontext(),
+        threads_for(0) if forked and loaded else nullcontext(),
+    ):
         yield
 
 

@@ -43,7 +43,7 @@ from skgen._dequantize import warn_about_ties
 from skgen._interop import as_set_output
 from skgen._persistence import Persistent
 from skgen._threads import working_memory
-from skgen._torch import living_threads
+from skgen._torch import undisturbed
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.rows import as_rows
 from skgen.rows._dask import DaskRows, frozen, lazy_on_dask
@@ -109,9 +109,7 @@ class GenerativeModel(
 
     # -- fitting ---------------------------------------------------------------
 
-    @living_threads()
-    # Underflow to 0 is meant: a caller's `errstate` of NumPy must not raise for it.
-    @np.errstate(under="ignore")
+    @undisturbed()
     def _learn(self, X, sample_weight=None, **more):
         """Fit unchecked (n, d) rows; on an error, restore the previous fit.
 
@@ -159,8 +157,7 @@ class GenerativeModel(
         sample_weight = in_rows(sample_weight, self._row_weight)
         return np.ascontiguousarray(X, np.float64), sample_weight
 
-    @living_threads()
-    @np.errstate(under="ignore")
+    @undisturbed()
     def _learn_more(self, X, sample_weight=None):
         """Update the fit with a block of unchecked (n, d) rows, or restore it."""
         with restored_on_error(self):
@@ -222,8 +219,7 @@ class GenerativeModel(
         log_likelihood, weight = self._log_likelihood(X, sample_weight)
         return log_likelihood / weight
 
-    @living_threads()
-    @np.errstate(under="ignore")
+    @undisturbed()
     def sample(
         self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> FloatArray:
@@ -329,7 +325,7 @@ class GenerativeModel(
             )
         return Z
 
-    @np.errstate(under="ignore")
+    @undisturbed()
     def _log_likelihood(self, X, sample_weight):
         """Return the log-likelihood of unchecked rows, and the number of rows."""
         check_is_fitted(self)
@@ -423,7 +419,7 @@ class GenerativeModel(
 
     # -- chunks ------------------------------------------------------------------
 
-    @living_threads()
+    @undisturbed()
     def _by_chunks(self, hook, X):
         """Apply a hook to chunks of (n, d) rows within the working memory."""
         n_samples = X.shape[0]

@@ -28,7 +28,7 @@ from skgen._checks import (
     validated_rows,
 )
 from skgen._threads import one_blas_thread
-from skgen._torch import float64_copy, living_threads, threads_for, torch_seed
+from skgen._torch import float64_copy, threads_for, torch_seed, undisturbed
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE
@@ -254,8 +254,7 @@ class AbstractAutoencoder(
 
     # -- the density after training ----------------------------------------------
 
-    @living_threads()
-    @np.errstate(under="ignore")
+    @undisturbed()
     def fit_latent_density(self, X: MatrixLike) -> Self:
         """Refit the noise variances and the density of codes, with the same networks.
 
@@ -332,8 +331,7 @@ class AbstractAutoencoder(
         """Return a copy of the module in double precision on the CPU."""
         return float64_copy(self.net_.module_).cpu()
 
-    @living_threads()
-    @np.errstate(under="ignore")
+    @undisturbed()
     def sample_latent(
         self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> FloatArray:

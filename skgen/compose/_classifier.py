@@ -22,6 +22,7 @@ from skgen._checks import (
     seed_of,
 )
 from skgen._interop import as_set_output, draw
+from skgen._torch import undisturbed
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen.compose._wrapper import DensityWrapper
 from skgen.rows._dask import computed, lazy_on_dask
@@ -351,7 +352,7 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    @np.errstate(under="ignore")
+    @undisturbed()
     def sample(
         self,
         n_samples: int | None = None,

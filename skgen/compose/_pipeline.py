@@ -43,6 +43,7 @@ from skgen._interop import (
     log_density_of,
     normal_components,
 )
+from skgen._torch import undisturbed
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._whitening import known_errors
 from skgen.base import GenerativeModel
@@ -465,7 +466,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         """
         return self._predicted("predict_proba", X)
 
-    @np.errstate(under="ignore")
+    @undisturbed()
     def _predicted(self, method, X):
         check_is_fitted(self)
         if is_dask(X):

@@ -26,7 +26,7 @@ from skgen._checks import (
 from skgen._dequantize import TIES, warn_about_ties
 from skgen._interop import frame_kind, framed, log_density_of
 from skgen._persistence import Persistent
-from skgen._torch import living_threads
+from skgen._torch import undisturbed
 from skgen.base import DocumentationLinkMixin, restored_on_error
 
 
@@ -77,8 +77,7 @@ class DensityWrapper(
     names of the methods that the density must have.
     """
 
-    @living_threads()
-    @np.errstate(under="ignore")
+    @undisturbed()
     def _learn(self, X, *more):
         """Fit unchecked rows (n, d); on an error, restore the previous fit."""
         with restored_on_error(self):
