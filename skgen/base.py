@@ -476,7 +476,10 @@ class WeightedFitMixin:
 
 
 class FitStopped:
-    """Mixin for errors after which the model that was fitted so far is kept."""
+    """Mixin for errors after which the model that was fitted so far is kept.
+
+    Estimators that hold this model have no fit to keep.
+    """
 
 
 @contextmanager
@@ -487,7 +490,8 @@ def restored_on_error(model):
     try:
         yield
     except BaseException as error:
-        if isinstance(error, FitStopped):
+        keeps = getattr(model, "_keeps_stopped_fit", False)
+        if keeps and isinstance(error, FitStopped):
             raise
         undo()
         vars(model).clear()

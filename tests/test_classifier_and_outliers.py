@@ -59,6 +59,7 @@ from skgen import (
     make_generative_pipeline,
 )
 from skgen.compose._outliers import lower_fence, medcouple, quantiles
+from skgen.neural._model import InterruptedFit
 
 EXACT = {"reg_covar": 0.0}
 
@@ -564,6 +565,40 @@ def test_a_failed_fit_loses_nothing(model):
     np.testing.assert_array_equal(model.score_samples(X), before)
     copy = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(copy.score_samples(X), before)
+
+
+class Stopping(GaussianKDE):
+    """Density whose fits are interrupted after a number of them."""
+
+    n_left = 0
+
+    def fit(self, X, y=None, sample_weight=None):
+        if not Stopping.n_left:
+            raise InterruptedFit
+        Stopping.n_left -= 1
+        return super().fit(X, y, sample_weight)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GenerativeClassifier(Stopping()),
+        DensityOutlierDetector(Stopping()),
+        make_generative_pipeline(StandardScaler(), Stopping()),
+        GenerativeClassifier(make_generative_pipeline(StandardScaler(), Stopping())),
+    ],
+    ids=name,
+)
+def test_an_interrupted_density_loses_nothing(model):
+    X, y = rows(60, 2), np.arange(60) % 2
+    Stopping.n_left = 9
+    model = clone(model).fit(X, y)
+    before = model.score_samples(X)
+    for n_left in (0, 1) if hasattr(model, "classes_") else (0,):
+        Stopping.n_left = n_left
+        with pytest.raises(InterruptedFit):
+            model.fit(X[:40] + 5, y[:40])
+        np.testing.assert_array_equal(model.score_samples(X), before)
 
 
 @over(WRAPPERS)

@@ -57,8 +57,9 @@ class Change:
     invert: Callable = lambda step, Y: step.inverse_transform(Y)
     # None or (step, n, rng) -> (n, d): samples of the noise of X given Y.
     noise: Callable | None = None
-    # (step, X): correct the attributes of a step that was fitted to X.
-    settle: Callable = lambda step, X: None
+    # (step, X, errors): correct the attributes of a step that was fitted to rows X, of
+    # which the columns have rounding errors.
+    settle: Callable = lambda step, X, errors: None
 
 
 # -- scalers -----------------------------------------------------------------------
@@ -219,7 +220,7 @@ def values_at_ranks(step, Y):
     return np.column_stack([np.interp(x, step.references_, q) for x, q in columns])
 
 
-def include_extremes(step, X):
+def include_extremes(step, X, errors):
     """Widen the range of quantiles, which are of a sample, to all rows (n, d)."""
     step.quantiles_[0] = np.minimum(step.quantiles_[0], X.min(axis=0))
     step.quantiles_[-1] = np.maximum(step.quantiles_[-1], X.max(axis=0))
@@ -266,14 +267,24 @@ def principal_codes(step, X):
     return (X - step.mean_) @ step.components_.T / whitening_scales(step)
 
 
-def set_noise_variance(step, X):
-    """Set the variance of the noise to what the components leave of (n, d) rows."""
-    k, d = step.components_.shape
-    if k < d:
-        V, centred = step.components_, X - step.mean_
-        centred -= (centred @ V.T) @ V
-        squares = np.einsum("ij,ij->", centred, centred)
-        step.noise_variance_ = squares / (max(X.shape[0] - 1, 1) * (d - k))
+def set_noise_variance(step, X, errors):
+    """Set the variance of the noise to what the components leave of (n, d) rows.
+
+    `errors` (d,) are the rounding errors of the columns, which count as 0.
+    """
+    (n, _), (k, d) = X.shape, step.components_.shape
+    if k == d:
+        return
+    V, rest = step.components_, X - step.mean_
+    codes = rest @ V.T
+    rest -= codes @ V
+    squares = np.einsum("ij,ij->", rest, rest)
+    step.noise_variance_ = squares / (max(n - 1, 1) * (d - k))
+    if step.noise_variance_ <= DEGENERATE_VARIANCE * largest_variance(step):
+        # Far from the origin, errors of the components mix the codes into the rest.
+        rest -= codes @ np.linalg.lstsq(codes, rest)[0]
+        if (np.einsum("ij,ij->j", rest, rest) <= n * errors.max() ** 2).all():
+            step.noise_variance_ = 0.0
 
 
 def principal_mean(step, Y):

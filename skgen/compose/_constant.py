@@ -23,7 +23,7 @@ from sklearn.preprocessing import (
 
 from skgen._interop import framed_like
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
-from skgen.compose._changes import PRINCIPAL, largest_variance, whitening_scales
+from skgen.compose._changes import PRINCIPAL, whitening_scales
 from skgen.rows._moments import moments_of
 
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
@@ -64,8 +64,6 @@ class Rounding:
         `fitted_to_errors` if columns of rounding errors were not made constant before.
         """
         enlarged = fitted_to_errors and self.varies
-        if isinstance(step, PRINCIPAL):
-            self._settle_noise(step)
         self._rows = transform(step, self._rows)
         try:
             with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -103,25 +101,6 @@ class Rounding:
             mixed = deviations_of(rest) <= errors[small]
             errors[small] = np.where(mixed, limit, errors[small])
         return errors / scales
-
-    def _settle_noise(self, step):
-        """Set a noise variance of principal components that is rounding errors to 0."""
-        (k, d), (n, _) = step.components_.shape, self._rows.shape
-        if k == d or n < 2:
-            return
-        # Far from the origin, or far below the other variances, the components have
-        # errors that mix the codes into the rest.
-        largest = largest_variance(step)
-        size = largest + np.square(step.mean_).max()
-        if step.noise_variance_ > np.sqrt(np.finfo(np.float64).eps) * size:
-            return
-        Z, V = self._rows - step.mean_, step.components_
-        codes = Z @ V.T  # (n, k)
-        rest = Z - codes @ V  # (n, d)
-        apart = rest - codes @ np.linalg.lstsq(codes, rest)[0]
-        varies = deviations_of(apart).max() > self.errors.max()
-        if not varies and step.noise_variance_ <= DEGENERATE_VARIANCE * largest:
-            step.noise_variance_ = 0.0
 
     def _differences(self):
         """Return the largest rounding error of each column: (k,)."""

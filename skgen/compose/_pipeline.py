@@ -280,8 +280,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     step.mean_ = step.mean_ + centre
                 for i, part in enumerate(unnested([step])):
                     scale_constants(part, codes, rounding.constant)
-                    change_of(part).settle(part, np.asarray(codes, np.float64))
-                    codes = _transformed(part, codes)
+                    codes = _settled(part, codes, rounding)
                     parts.append(part)
                     self._check_finite(parts, codes)
                     unscaled = not isinstance(part, SCALERS)
@@ -293,8 +292,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         # Within the last step, nothing was made constant before the next fit.
         *within_last, density = unnested([self.steps_[-1][1]])
         for i, part in enumerate(within_last):
-            change_of(part).settle(part, np.asarray(codes, np.float64))
-            codes = _transformed(part, codes)
+            codes = _settled(part, codes, rounding)
             rounding.follow(part, self._transformed, fitted_to_errors=i > 0)
         if within_last and rounding.varies:
             rounding.divided_by = rounding.divided_by or type(density).__name__
@@ -704,6 +702,13 @@ def unnested(steps):
 def is_passthrough(step):
     """Return whether a step is a placeholder for no transformer."""
     return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+def _settled(step, codes, rounding):
+    """Correct the attributes of a step that was fitted to codes; return its output."""
+    values = np.asarray(codes, dtype=np.float64)
+    change_of(step).settle(step, values, rounding.errors)
+    return _transformed(step, codes)
 
 
 def _transformed(step, codes):

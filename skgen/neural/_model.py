@@ -50,6 +50,9 @@ class GradientModel(GenerativeModel):
     history_: list[dict[str, Any]]
     net_: Any  # skorch has no types
 
+    # Whether an interrupted fit, or one that diverged, leaves the last good epoch.
+    _keeps_stopped_fit = True
+
     def fit(self, X: MatrixLike, y: None = None) -> Self:
         """Fit the model to `X`.
 
