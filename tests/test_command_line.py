@@ -687,8 +687,9 @@ def test_a_missing_file_is_one_line(tmp_path, capsys):
 
 def test_an_empty_file_is_one_line(tmp_path, capsys):
     path = tmp_path / "t.csv"
-    path.write_text("")
-    assert "is empty" in fails(capsys, path)
+    for text in ("", "\n \n", "# comment\n\n\n"):
+        path.write_text(text)
+        assert "is empty" in fails(capsys, path)
     path.write_text("width,height\n")
     assert "has no rows" in fails(capsys, path)
 

@@ -105,8 +105,6 @@ def _from_pandas(path, data, kind, reader, **options):
 def _delimited(path, data):
     """Return what `read_frame` does, for delimited text."""
     text, notes = _decoded(path, data)
-    if not text.strip():
-        raise CommandError(f"{path} is empty.")
     text, mark, has_header, more = _laid_out(path, text)
 
     def read(**options):
@@ -172,6 +170,8 @@ def _laid_out(path, text):
             text = without
         else:
             comment = None  # the entries of the first column begin with "#"
+    if not text.strip():
+        raise CommandError(f"{path} is empty.")
     lines = text.split("\n", _SAMPLED)
     samples = {mark: [*_rows(lines[:_SAMPLED], mark)] for mark in _DELIMITERS}
     mark = max(_DELIMITERS, key=lambda mark: _fit(samples[mark]))
