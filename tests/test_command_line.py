@@ -168,7 +168,9 @@ def test_a_fast_comparison_imports_no_torch(tmp_path):
 @pytest.mark.parametrize(
     ("d", "compared", "left_out"),
     [
-        (1, {"GaussianKDE('likelihood')"}, "pipelines with PCA (too few columns)"),
+        thorough(
+            1, {"GaussianKDE('likelihood')"}, "pipelines with PCA (too few columns)"
+        ),
         (2, {"GaussianKDE('likelihood')"}, "pipelines with PCA (too few columns)"),
         (
             4,
@@ -197,6 +199,7 @@ def test_tables_of_all_widths_are_compared(tmp_path, d, compared, left_out, caps
     assert pd.read_csv(tmp_path / "o.csv").shape == (1000, d)
 
 
+@pytest.mark.thorough
 def test_a_table_of_twenty_rows_is_compared_with_networks_left_out(tmp_path, capsys):
     path = wide(tmp_path / "t.csv", 20, 5)
     assert command.main([path]) == 0

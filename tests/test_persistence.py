@@ -128,6 +128,7 @@ def test_a_loaded_model_answers_and_learns_as_the_original(number):
         assert_same(original, copy.partial_fit(table[:30]), table)
 
 
+@pytest.mark.thorough
 def test_the_types_to_trust_are_those_that_fitted_models_need():
     needed = set()
     for number in range(len(FITS)):
@@ -136,6 +137,7 @@ def test_the_types_to_trust_are_those_that_fitted_models_need():
     assert len(needed) == len(skgen.TRUSTED_TYPES)
 
 
+@pytest.mark.thorough
 def test_the_private_classes_are_those_that_fitted_models_hold():
     held = set()
     for number in range(len(FITS)):

@@ -130,8 +130,8 @@ def test_held_out_rows_follow_from_their_position_and_the_seed(seed):
 @every_model
 def test_a_file_a_function_and_dask_are_fitted_alike(model, mapped, monkeypatch):
     monkeypatch.setattr(_training_rows, "_POOL", 10**6)  # one, shuffled as a whole
-    X = plane(600)
-    sources = mapped(X), in_blocks(X), da.from_array(X, chunks=(75, 2))
+    X = plane(750)
+    sources = mapped(X), in_blocks(X), da.from_array(X, chunks=(250, 2))
     fits = [clone(model).fit(source) for source in sources]
     for other in fits[1:]:
         for one, two in zip(weights_of(fits[0]), weights_of(other), strict=True):

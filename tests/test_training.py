@@ -75,8 +75,9 @@ def model(*net_callbacks, **params):
 
 
 # All epochs of a fit; where rows are held out, the last are over all of them.
-EPOCHS = [(epoch, True) for epoch in range(1, model()._n_fit_tasks + 1)]
-EPOCHS += [thorough(epoch, False) for epoch in (1, 2, 3)]
+LAST = model()._n_fit_tasks
+EPOCHS = [(1, True), (2, True), *(thorough(n, True) for n in range(3, LAST))]
+EPOCHS += [(LAST, True), *(thorough(epoch, False) for epoch in (1, 2, 3))]
 
 
 def state(mixture):
