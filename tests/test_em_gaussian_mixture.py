@@ -625,6 +625,22 @@ def test_a_warm_start_goes_on_where_the_last_fit_ended(covariance_type):
     np.testing.assert_allclose(parts.means_, whole.means_, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("shift", [1e3, -1e6, 1e9])
+@pytest.mark.parametrize("again", ["fit", "partial_fit"])
+def test_rows_that_moved_start_again(again, shift):
+    X = np.concatenate([rows(150, 2), rows(150, 2, seed=1) + 6])
+    mixture = EMGaussianMixture(2, warm_start=True, random_state=0).fit(X)
+    expected = mixture.score(X)
+    with pytest.warns(ConvergenceWarning, match=rf"\.{again} continues.*starts again"):
+        getattr(mixture, again)(X + shift)
+    assert mixture.score(X + shift) == pytest.approx(expected, abs=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        getattr(mixture, again)(X + shift + 1)  # a little further
+        far = np.vstack([X + shift, [[shift + 1e6, 0.0]]])  # one far row
+        assert not mixture._is_far_from(far, again)
+
+
 def test_a_warm_start_of_another_shape_is_named():
     mixture = EMGaussianMixture(2, warm_start=True, random_state=0).fit(rows(50, 2))
     before = mixture.means_

@@ -21,7 +21,7 @@ from skgen import (
 )
 from skgen.mixture import _module as formulas
 from skgen.mixture._backend import NUMPY
-from skgen.mixture._initialize import first_values, low_rank_of
+from skgen.mixture._first_values import first_values, low_rank_of
 from skgen.mixture._lowrank import ALL_COVARIANCES
 
 every_type = pytest.mark.parametrize("kind", [*TYPES, "lowrank"])
@@ -584,3 +584,28 @@ def test_the_covariance_of_a_single_row_starts_near_the_average(kind, rng):
     assert values[0].min() == pytest.approx(1 / 200, rel=0.01)
     assert (variances > 0.3).all()
     assert (variances < 1.5).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["full", "tied"])
+def test_two_clusters_far_apart_are_found_from_any_seed(kind, seed):
+    rng = np.random.RandomState(10)
+    X = np.vstack([rng.normal(size=(200, 3)), rng.normal(size=(200, 3)) + 20])
+    options = {"covariance_type": kind, "random_state": seed}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ours = SGDGaussianMixture(2, max_epochs=15, **options).fit(rng.permutation(X))
+    best = EMGaussianMixture(2, **options).fit(X)
+    assert ours.score(X) == pytest.approx(best.score(X), abs=0.05)
+
+
+@pytest.mark.parametrize("again", ["fit", "partial_fit"])
+def test_rows_that_moved_start_again(again):
+    X = np.random.RandomState(0).permutation(
+        np.concatenate([rows(150, 2), rows(150, 2, seed=1) + 20])
+    )
+    model = SGDGaussianMixture(2, warm_start=True, random_state=0).fit(X)
+    expected = model.score(X)
+    with pytest.warns(ConvergenceWarning, match=rf"\.{again} continues.*starts again"):
+        getattr(model, again)(X + 1e6)
+    assert model.score(X + 1e6) == pytest.approx(expected, abs=0.2)

@@ -151,13 +151,13 @@ def test_of_starts_that_are_equal_to_rounding_the_earliest_is_the_best(results, 
 def test_k_means_looks_at_rows_of_unit_variance_as_well():
     X = clusters()
     data, whitening = whitened(X)
-    first, second = coordinates(data.X, whitening, "kmeans")
+    first, second = coordinates(data.X, whitening.factor, "kmeans")
     assert first is data.X
     expected = (X - X.mean(axis=0)) / X.std(axis=0)
     np.testing.assert_allclose(second, expected, atol=1e-10)
-    assert len(coordinates(data.X, whitening, "random")) == 1
+    assert len(coordinates(data.X, whitening.factor, "random")) == 1
     diagonal, whitening = whitened(X, "diag")
-    assert len(coordinates(diagonal.X, whitening, "kmeans")) == 1
+    assert len(coordinates(diagonal.X, None, "kmeans")) == 1
 
 
 @pytest.mark.parametrize("init_params", INIT_PARAMS)

@@ -108,7 +108,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         and of the shape of `precisions_`. If None, `init_params` is used.
     warm_start : bool, default=False
         Whether `fit` continues from the previous solution. `n_init` and
-        `init_params` are then ignored.
+        `init_params` are then ignored, unless the rows are so far from the previous
+        solution that the fit starts again, with a warning.
     random_state : int, RandomState, Generator or None, default=None
         Seed of the initialisation and of the draws of `sample`.
     device : str, default="cpu"
@@ -269,7 +270,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
         where :math:`w` is the total weight of the block and :math:`W` the total weight
         of all blocks so far, including this block (Cappe and Moulines, 2009). After
-        `fit`, the updates continue from the fitted parameters.
+        `fit`, the updates continue from the fitted parameters. A block whose rows have
+        next to no density under the mixture is fitted as a first block, with a warning.
 
         Parameters
         ----------
@@ -317,16 +319,17 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     _fits_out_of_core = True
 
-    def _fit(self, X, sample_weight, rng, task):
+    def _fit(self, X, sample_weight, rng, task, *, again=False):
         table = X
         if isinstance(X, np.ndarray):
             table = distinct_rows(self, X, sample_weight)
         blocks = self._chosen_blocks(table.names, table.n_features)
         covariance = COVARIANCES[self.covariance_type].of(blocks)
         start = given_parameters(self, covariance, table.n_features)
-        if self._continues():
+        last = None
+        if self._continues() and not again:
             what = "(warm_start=True) must be fitted"
-            start = self._last_fit(table.n_features, blocks, what)
+            last = self._last_fit(table.n_features, blocks, what)
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
             n_rows, row_weight = table.counted(moments)
@@ -335,6 +338,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             # The sample of the initialisation, so that it is drawn once.
             size = sample_size(table, moments.n_rows, self.n_components)
             sample = table.sample(size, moments)
+            if last and not self._is_far_from(sample[0][:ROWS], "fit"):
+                start = last
             whitening = self._coordinates(moments, covariance, table.projected)
             whitening = central_whitening(whitening, *sample, blocks)
             family = whitening, covariance, self.reg_covar
@@ -368,6 +373,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         blocks = self._chosen_blocks(table.names, table.n_features)
         what = ".partial_fit must continue"
         start = self._last_fit(table.n_features, blocks, what)
+        if self._is_far_from(X[:: -(-len(X) // ROWS)], "partial_fit"):
+            self._fit(X, sample_weight, rng, NoTask(), again=True)
+            return
         covariance = self._covariance
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")

@@ -124,26 +124,42 @@ def _begun(parameters, problem, accelerate_below):
 
 def initial_parameters(model, sample, given, whitening, rng):
     """Yield initial parameters, one to four for each of `n_init`."""
-    K, method = model.n_components, model.init_params
-    twice = method == "kmeans" and sample.X.size * K >= _WORTH_TWO
-    for _ in range(model.n_init * (1 + twice)):
-        for X in coordinates(sample.X, whitening, method):
-            weighted = X, sample.sample_weight
-            r = initial_responsibilities(*weighted, K, method, rng)
-            yield completed(
-                given, sample.from_responsibilities(r, K), sample, whitening
-            )
+    K, factor = model.n_components, getattr(whitening, "factor", None)
+    for _ in range(model.n_init):
+        for r in initial_clusters(sample, K, model.init_params, factor, rng):
+            found = sample.from_responsibilities(r, K)
+            yield completed(given, found, sample, whitening)
 
 
-def coordinates(X, whitening, method):
-    """Return the rows (n, d) in each of the coordinates for `init_params`."""
+def initial_clusters(problem, n_components, method, factor, rng):
+    """Yield one to four functions of `initial_responsibilities`."""
+    twice = method == "kmeans" and problem.X.size * n_components >= _WORTH_TWO
+    for _ in range(1 + twice):
+        for X in coordinates(problem.X, factor, method):
+            weighted = X, problem.sample_weight
+            yield initial_responsibilities(*weighted, n_components, method, rng)
+
+
+def best_start(starts, problem, n_components):
+    """Return the position of the best of some `initial_responsibilities`."""
+    found = [problem.from_responsibilities(r, n_components) for r in starts]
+    runs = [_begun(parameters, problem, _FROM_OURS) for parameters in found]
+    best = successive_halving(runs, problem, 0.0)
+    return next(i for i, run in enumerate(runs) if run is best)
+
+
+def coordinates(X, factor, method):
+    """Return the rows (n, r) in each of the coordinates for `init_params`.
+
+    `factor` (d, r) is the factor of a full whitening, else None.
+    """
     # In whitened coordinates, correlated features count once. With unit variances,
     # clusters that cause the correlation stay separate. Each is better on about half of
     # the data sets, which shows after a few iterations.
-    factor = getattr(whitening, "factor", None)  # (d, d), of a full whitening
     if method != "kmeans" or factor is None or X.shape[1] == 1:
         return [X]
-    return [X, X @ (factor / np.sqrt((factor**2).sum(axis=1))[:, None]).T]
+    lengths = np.sqrt((factor**2).sum(axis=1))  # (d,)
+    return [X, X @ (factor / np.where(lengths > 0, lengths, 1.0)[:, None]).T]
 
 
 def successive_halving(runs, problem, tol):

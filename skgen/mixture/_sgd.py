@@ -19,7 +19,7 @@ from skgen._typing import RandomState
 from skgen._whitening import whitening_of
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
-from skgen.mixture._initialize import first_values, n_sampled
+from skgen.mixture._first_values import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
@@ -303,9 +303,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         floor = max(self.reg_covar, 1e-10)
         covariance = self._covariance.narrowed(self._varying)
         options = self.n_components, covariance, rank, self.init_params
-        values = first_values(Z, *options, floor, rng)
+        factor = getattr(self._whitening, "factor", None)
+        if factor is not None:
+            factor = factor[:, self._varying]
+        values = first_values(Z, *options, floor, rng, factor)
         module = DenseModule if covariance.dense else DiagonalModule
         return module(*values, floor, covariance.mask())
+
+    def _starts_again(self, rows, method):
+        some = np.random.RandomState(0)  # so that draws of the fit stay the same
+        first = super()._starts_again(rows, method)
+        return first or self._is_far_from(rows.sample(ROWS, some), method)
 
     def _set_coordinates(self, rows, sample):
         """Set the whitened, non-constant and centred coordinates of the module."""

@@ -222,7 +222,7 @@ class GradientModel(GenerativeModel):
         if self.warm_start and hasattr(self, "net_"):
             self._check_continues("fit")
             self._check_width(rows.shape[1])
-        else:
+        if not self.warm_start or self._starts_again(rows, "fit"):
             self._build(rows, rng)
         training, held_out, every = self._placed(rows)
         self._set_rate(training.shape[0])
@@ -235,7 +235,8 @@ class GradientModel(GenerativeModel):
         rows = RowsInMemory(X, self._whitening_type == "full")
         if hasattr(self, "net_"):
             self._check_continues("partial_fit")
-        else:
+        if self._starts_again(rows, "partial_fit"):
+            self._average = None
             self._build(rows, rng)
         self.net_.set_rate(self.lr, self._half_life)
         n_before = self.net_.n_steps_
@@ -243,6 +244,10 @@ class GradientModel(GenerativeModel):
             rows = self._placed(rows)[2]
             self._train(rows, None, 1, rng, None)
             self._adopt(self._follow(rows, n_before / self.net_.n_steps_, rng))
+
+    def _starts_again(self, rows, method):
+        """Return whether a new net is built for rows (n, d)."""
+        return not hasattr(self, "net_")
 
     def _training_rows(self, X, rng):
         """Return rows in memory (n, d), or elsewhere, as `TrainingRows`."""
