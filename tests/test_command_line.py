@@ -644,7 +644,11 @@ def test_draws_that_are_hardly_ever_within_are_moved_to_the_ends():
     assert "moved to its end" in note
 
 
-def test_written_draws_stay_in_the_ranges_unless_unbounded(tmp_path, capsys):
+def test_written_draws_stay_in_the_ranges_unless_unbounded(
+    tmp_path, capsys, monkeypatch
+):
+    kde = [Candidate("GaussianKDE()", lambda X: GaussianKDE())]
+    monkeypatch.setattr(comparison, "candidates", lambda *given, **options: (kde, []))
     values = {"month": np.arange(80) % 12 + 1, "rain": np.exp(rows(80, 1)[:, 0])}
     values["rain"][::3] = 0.0
     path, outside = table(tmp_path / "t.csv", **values), {}
