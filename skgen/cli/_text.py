@@ -19,7 +19,7 @@ from skgen.cli._files import CommandError, count, require
 
 pandas = lazy_module("pandas", "Reading a table")
 
-# Entries without a value, in lower case; pandas knows some more.
+# Entries without a value, in lower case, besides those of pandas.
 _MISSING = {
     *("", "?", "-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "*"),
     *("na", "n/a", "#n/a", "nan", "null", "none", "missing"),
@@ -205,7 +205,7 @@ def _laid_out(path, text):
 
 
 def _width(rows):
-    """Return the most common number of fields of rows, without the header."""
+    """Return the modal number of fields of rows, without the header."""
     return Counter(len(row) for _, row in rows[1:] or rows).most_common(1)[0][0]
 
 
