@@ -46,7 +46,7 @@ class OwnNoise(TorchDispatchMode):
         if "generator" not in names:
             name = function._overloadname.removeprefix("default")
             name = f"{name}_generator" if name else "generator"
-            if name not in packet.overloads():  # there is none on this device
+            if name not in packet.overloads():  # no operator takes a generator
                 return function(*args, **kwargs)
             function = getattr(packet, name)
         return function(*args, **{**kwargs, "generator": generator})
@@ -67,7 +67,7 @@ def _is_random(function):
 
 
 def _dropout(x, p, train, *, generator):
-    """Return `x` with zeros in place of a fraction `p`, and what is kept."""
+    """Return `x`, of which a fraction `p` becomes 0, and the mask of the rest."""
     kept = torch.ones_like(x, dtype=torch.bool)
     if train or train is None:
         kept = kept.bernoulli_(1 - p, generator=generator)
