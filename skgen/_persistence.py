@@ -21,7 +21,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 import skgen
 from skgen._interop import frame_kind
 from skgen._lazy import lazy_module
-from skgen._torch import living_threads
+from skgen._torch import undisturbed
 
 _torch_values = lazy_module("skgen.neural._packing", "This file")
 
@@ -106,17 +106,17 @@ class Persistent:
         # skops looks here first, and then calls `__getstate__`.
         return copyreg.__newobj__, (type(self),), without_caches(self, vars(self))
 
-    @living_threads()
+    @undisturbed()
     def __deepcopy__(self, memo):
         copied = memo[id(self)] = object.__new__(type(self))
         copied.__setstate__(copy.deepcopy(vars(self), memo))
         return copied
 
-    @living_threads()
+    @undisturbed()
     def __getstate__(self):
         return _sealed(self, self._kept())
 
-    @living_threads()
+    @undisturbed()
     def __setstate__(self, state):
         if not set(_KEYS).isdisjoint(state):
             state = without_caches(self, _opened(self, state))
