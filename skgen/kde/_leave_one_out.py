@@ -53,8 +53,9 @@ _PAIRS, _ROWS, _QUICK, _SOME_ROWS = 2**27, 2**11, 2**21, 2**10
 # third of the time, with errors of up to this number of nats.
 _DOUBLE, _SINGLE = 2**18, 1e-4
 
-# Accuracy of the factor in octaves. The likelihood itself is less certain by far.
-_ACCURACY = 0.05
+# Accuracy of the factor in octaves, for few rows and for many, where the likelihood
+# itself is less certain by far.
+_ACCURACY = 0.01, 0.05
 
 # Minimum fraction of copies among the rows for a warning.
 _MANY_COPIES = 0.01
@@ -168,9 +169,9 @@ def _refined(left_out, octave):
             lambda fraction: -left_out.mean(float(fraction)),
             bounds=(octave - 1, octave + 1),
             method="bounded",
-            options={"xatol": _ACCURACY},
+            options={"xatol": _ACCURACY[left_out.is_slow]},
         ).x
-        if abs(found - octave) < 1 - 2 * _ACCURACY:
+        if abs(found - octave) < 0.9:
             break
         octave = round(found)  # of other rows
     return max(octave, float(found), key=left_out.mean)
