@@ -242,8 +242,8 @@ def rows_to_answer(model, X, method=None):
 def answers_with_nan(function, X):
     """Return what a function answers to (n, d) rows, and NaN to rows with NaN.
 
-    Only scikit-learn's option `assume_finite` lets such rows in. A label is then 0, as
-    that of the largest of several NaN.
+    Only scikit-learn's option `assume_finite` lets such rows in. A label is then 0, the
+    `argmax` of NaN.
     """
     if not get_config()["assume_finite"] or X.dtype.kind != "f":
         return function(X)

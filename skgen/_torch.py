@@ -124,13 +124,10 @@ def threads_for(work):
 
 @contextmanager
 def undisturbed():
-    """Run the body without errors of underflow, and without threads that a fork killed.
-
-    The caller's `errstate` of NumPy may raise for underflow, which is meant to give 0.
-    The GNU library of OpenMP keeps a pool for each thread that has used it. The thread
-    of a child process that called fork would wait for the other threads of its pool
-    forever.
-    """
+    """Run the body without errors of underflow or threads that a fork has killed."""
+    # The caller's `errstate` of NumPy may raise for underflow, which is to give 0.
+    # The GNU library of OpenMP keeps a pool for each thread that has used it. In a
+    # forked process, a thread would wait for the others of its pool forever.
     forked, loaded = is_forked(), "torch" in sys.modules
     with (
         np.errstate(under="ignore"),
