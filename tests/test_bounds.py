@@ -68,8 +68,8 @@ def test_scores_are_sums_over_images(kde):
 def test_nothing_leaks(kde):
     kde = clone(kde).set_params(bounds=BOUNDS).fit(bounded_rows(80))
     # The midpoint rule: of functions this smooth a step of a bandwidth is enough.
-    x = (np.arange(400) + 0.5) / 400 * 15
-    y = (np.arange(80) + 0.5) / 80
+    x = (np.arange(200) + 0.5) / 200 * 15
+    y = (np.arange(40) + 0.5) / 40
     points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
     mass = np.exp(kde.score_samples(points)).sum() * (x[1] - x[0]) * (y[1] - y[0])
     assert mass == pytest.approx(1, abs=1e-4)
