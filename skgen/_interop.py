@@ -72,8 +72,13 @@ def draw(density, n_samples, rng, method="sample"):
     return np.asarray(drawn, dtype=np.float64)
 
 
-def log_density_of(density, X):
-    """Return the log-densities (n,) of rows under a fitted density of any library."""
+def log_density_of(density, X, handed):
+    """Return the float64 log-densities (n,) of checked rows under a fitted density.
+
+    Densities of other libraries get ``handed(X)``, and check it.
+    """
+    if _is_ours(density) and hasattr(density, "_log_densities"):
+        return density._log_densities(X)
     # The score of scikit-learn's variational mixture integrates to less than one. The
     # density is the mixture from which it draws.
     inner = density.estimator if isinstance(density, FrozenEstimator) else density
@@ -81,7 +86,12 @@ def log_density_of(density, X):
         density = _mixture.GaussianMixture(covariance_type=inner.covariance_type)
         fitted = {k: v for k, v in vars(inner).items() if k.endswith("_")}
         vars(density).update(fitted)
-    return density.score_samples(X)
+    return np.asarray(density.score_samples(handed(X)), dtype=np.float64)
+
+
+def _is_ours(density):
+    """Return whether the class of a density is skgen's own; a subclass can differ."""
+    return type(density).__module__.partition(".")[0] == "skgen"
 
 
 def normal_components(density):
@@ -93,7 +103,7 @@ def normal_components(density):
     if isinstance(density, FrozenEstimator):
         density = density.estimator
     kind = type(density)  # a subclass could define another density
-    if kind.__module__.partition(".")[0] == "skgen":
+    if _is_ours(density):
         return getattr(density, "_normal_components", lambda: None)()
     if kind in (_mixture.GaussianMixture, _mixture.BayesianGaussianMixture):
         return _mixture_components(density)

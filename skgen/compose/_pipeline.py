@@ -370,7 +370,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             X = np.where(np.isfinite(Y), Y, 0.0)
         possible = answer > -math.inf
         if possible.any():
-            answer[possible] += log_density_of(last, self._handed(last, X[possible]))
+            handed = partial(self._handed, last)
+            answer[possible] += log_density_of(last, X[possible], handed)
         return answer - math.log(self._mass)
 
     def _draw(self, n_samples, rng):

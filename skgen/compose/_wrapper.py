@@ -139,10 +139,9 @@ class DensityWrapper(
     def _scored(self, density, X):
         """Return the float64 log-densities (n,) of validated (n, d) rows."""
         # Densities differ in what they make of NaN.
-        log_density = answers_with_nan(
-            lambda rows: log_density_of(density, self._handed(rows)), X
+        return answers_with_nan(
+            lambda rows: log_density_of(density, rows, self._handed), X
         )
-        return np.array(log_density, np.float64)
 
     def _handed(self, X):
         """Return validated (n, d) rows as a dataframe if `fit` saw a dataframe."""
