@@ -1,5 +1,6 @@
 """EMGaussianMixture against scikit-learn, closed forms and what EM guarantees."""
 
+import pickle
 import tracemalloc
 import warnings
 
@@ -796,3 +797,71 @@ def test_one_negative_precision_is_named(covariance_type):
     )
     with pytest.raises(ValueError, match=r"'precisions_init' .* positive definite"):
         mixture.fit(rows(20, 3))
+
+
+# -- parameters without rows ---------------------------------------------------
+
+
+@every_type
+def test_parameters_without_rows_are_a_fitted_mixture(covariance_type):
+    X = rows(200, 3)
+    theirs = GaussianMixture(2, covariance_type=covariance_type, random_state=0).fit(X)
+    given = theirs.weights_, theirs.means_, theirs.covariances_
+    ours = EMGaussianMixture.from_parameters(
+        *given, covariance_type=covariance_type, random_state=0
+    )
+    np.testing.assert_allclose(ours.score_samples(X), theirs.score_samples(X))
+    np.testing.assert_allclose(
+        ours.predict_proba(X), theirs.predict_proba(X), atol=1e-12
+    )
+    np.testing.assert_allclose(ours.precisions_, theirs.precisions_)
+    np.testing.assert_allclose(ours.precisions_cholesky_, theirs.precisions_cholesky_)
+    assert ours.bic(X) == pytest.approx(theirs.bic(X))
+    assert ours.n_features_in_ == 3
+    assert clone(ours).get_params() == ours.get_params()
+    loaded = pickle.loads(pickle.dumps(ours))
+    np.testing.assert_array_equal(loaded.sample(9), ours.sample(9))
+    far = ours.sample(2000, random_state=1)
+    assert ours.score(far) == pytest.approx(theirs.score(far))
+    names = ours.set_output(transform="pandas").transform(X).columns
+    assert list(names) == ["emgaussianmixture0", "emgaussianmixture1"]
+    # Rows go on from the parameters.
+    again = ours.set_params(warm_start=True, tol=1e-6).fit(X)
+    assert again.score(X) >= theirs.score(X) - 1e-6
+    assert EMGaussianMixture.from_parameters(
+        *given, covariance_type=covariance_type
+    ).partial_fit(X).score(X) == pytest.approx(theirs.score(X), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": [0.5, 0.6]}, "'weights' argument of EMGaussianMixture.from_param"),
+        ({"weights": [[0.5, 0.5]]}, r"shape \(any,\). Got shape \(1, 2\) instead"),
+        ({"means": [[0.0, 0.0]]}, r"'means'.*\(2, any\). Got shape \(1, 2\)"),
+        ({"means": [[0.0, np.nan], [1.0, 1.0]]}, "'means'.*NaN or infinity"),
+        ({"covariances": np.ones((2, 2, 2))}, "'covariances'.*positive definite"),
+        ({"covariances": np.ones((2, 2))}, r"'covariances'.*\(2, 2, 2\)"),
+        ({"covariance_type": "round"}, "'covariance_type'"),
+        ({"covariance_type": "diag", "covariances": -np.ones((2, 2))}, "positive def"),
+    ],
+)
+def test_bad_parameters_without_rows_are_named(change, message):
+    arguments = {
+        "weights": [0.5, 0.5],
+        "means": [[0.0, 0.0], [1.0, 1.0]],
+        "covariances": np.stack([np.eye(2)] * 2),
+    }
+    with pytest.raises(ValueError, match=message):
+        EMGaussianMixture.from_parameters(**arguments | change)
+
+
+def test_samples_come_with_their_component():
+    mixture = EMGaussianMixture.from_parameters(
+        [0.2, 0.8], [[0.0], [100.0]], [[[1.0]], [[1.0]]]
+    )
+    X, component = mixture.sample(500, random_state=0, return_component=True)
+    np.testing.assert_array_equal(component, X[:, 0] > 50)
+    np.testing.assert_array_equal(X, mixture.sample(500, random_state=0))
+    with pytest.raises(ValueError, match="'return_component' argument of"):
+        mixture.sample(2, return_component="yes")

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator, clone
 
 import skgen
 from skgen.base import GenerativeModel
+from skgen.mixture._base import AbstractGaussianMixture
 
 PUBLIC = [getattr(skgen, public) for public in skgen.__all__]
 CLASSES = [public for public in PUBLIC if inspect.isclass(public)]
@@ -167,6 +168,8 @@ def test_models_override_only_hooks(cls):
     assert not (set(vars(cls)) & concrete) - dunder
     for between in cls.__mro__[1 : cls.__mro__.index(GenerativeModel)]:
         public = {name for name in concrete if not name.startswith("_")}
+        if between is AbstractGaussianMixture:  # whose samples have a component
+            public.discard("sample")
         assert not set(vars(between)) & public
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal, overload
+
 import numpy as np
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import ConvergenceWarning
@@ -11,11 +13,14 @@ from skgen._checks import (
     check_choice,
     check_integer,
     check_nonnegative,
+    generator_of_draws,
+    invalid_argument,
     invalid_parameter,
     is_integer,
     rows_to_answer,
 )
-from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
+from skgen._interop import as_set_output
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE
 from skgen.base import GenerativeModel
@@ -81,6 +86,68 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             Responsibilities, the same as `transform` returns.
         """
         return self._posterior(X)
+
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        random_state: RandomState = ...,
+        return_component: Literal[False] = ...,
+    ) -> FloatArray: ...
+
+    @overload
+    def sample(
+        self,
+        n_samples: int = ...,
+        *,
+        random_state: RandomState = ...,
+        return_component: Literal[True],
+    ) -> tuple[FloatArray, NDArray[np.intp]]: ...
+
+    # One answer more than other models: both come from the same draws.
+    def sample(
+        self,
+        n_samples: int = 1,
+        *,
+        random_state: RandomState = None,
+        return_component: bool = False,
+    ) -> FloatArray | tuple[FloatArray, NDArray[np.intp]]:
+        """Draw samples from the fitted density.
+
+        Parameters
+        ----------
+        n_samples : int, default=1
+            Number of samples.
+        random_state : int, RandomState, Generator or None, default=None
+            Seed of the samples. None uses the `random_state` of the constructor: an
+            int gives the same samples on every call, a RandomState or a Generator
+            advances, and None seeds every call anew. NumPy's global generator is never
+            used.
+        return_component : bool, default=False
+            Whether to return the component of each sample as well.
+
+        Returns
+        -------
+        X : ndarray or dataframe of shape (n_samples, n_features)
+            Independent samples in random order: float32 if the model was fitted to
+            float32 data, else float64. A dataframe if the model was fitted to one and
+            `set_output` or scikit-learn's option `transform_output` selects pandas or
+            polars.
+        component : ndarray of shape (n_samples,)
+            Index, from 0, of the component that each sample was drawn from. Only
+            returned if `return_component` is True.
+        """
+        check_is_fitted(self)
+        if not isinstance(return_component, bool | np.bool_):
+            rule = "True or False"
+            raise invalid_argument(
+                self, "sample", "return_component", rule, return_component
+            )
+        rng = generator_of_draws(self, "sample", n_samples, random_state)
+        draws, component = self._drawn(int(n_samples), rng)
+        draws = as_set_output(self, draws.astype(self._fit_dtype, copy=False))
+        return (draws, component) if return_component else draws
 
     def bic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
         r"""Return the Bayesian information criterion; lower is better.
@@ -278,6 +345,10 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         return Z @ self.means_
 
     def _draw(self, n_samples, rng):
+        return self._drawn(n_samples, rng)[0]
+
+    def _drawn(self, n_samples, rng):
+        """Return draws (n, d) and their components (n,)."""
         (K, d), factors = self.means_.shape, self._parameters.factors
         component = rng.choice(K, size=n_samples, p=self.weights_)
         X = rng.standard_normal((n_samples, d))
@@ -285,7 +356,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             rows = component == k
             noise = self._covariance.colour(X[rows], factors, k)
             X[rows] = self.means_[k] + noise
-        return X
+        return X, component
 
     def _normal_components(self):
         """Return the weights (K,), means (K, d) and covariances (K, d, d)."""

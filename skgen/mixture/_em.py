@@ -25,7 +25,12 @@ from skgen.base import WeightedFitMixin
 from skgen.mixture._base import AbstractGaussianMixture, log_density
 from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._covariance import COVARIANCES
-from skgen.mixture._initialize import completed, given_array, given_parameters
+from skgen.mixture._initialize import (
+    array_of,
+    completed,
+    given_array,
+    given_parameters,
+)
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import problem_of
 from skgen.mixture._restarts import Levels, first_run, sample_size
@@ -237,6 +242,65 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         self.random_state = random_state
         self.device = device
 
+    @classmethod
+    def from_parameters(
+        cls,
+        weights: ArrayLike,
+        means: ArrayLike,
+        covariances: ArrayLike,
+        *,
+        covariance_type: str = "full",
+        blocks: Sequence[Sequence[int | str]] | None = None,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> Self:
+        """Return a fitted mixture with the given parameters, without data.
+
+        It scores, samples and predicts as if it had been fitted. With
+        ``set_params(warm_start=True)``, `fit` continues from the parameters, and so
+        does `partial_fit`.
+
+        Parameters
+        ----------
+        weights : array-like of shape (n_components,)
+            Weights of the components, nonnegative with sum 1.
+        means : array-like of shape (n_components, n_features)
+            Means of the components.
+        covariances : array-like
+            Covariances of the components, of the shape of `covariances_`.
+        covariance_type : {"full", "tied", "diag", "spherical", "block"}, default="full"
+            Type of the covariances.
+        blocks : list of lists of int, default=None
+            Groups of features for "block".
+        random_state : int, RandomState, Generator or None, default=None
+            Seed of the draws of `sample`.
+        device : str, default="cpu"
+            Device that computes the densities.
+
+        Returns
+        -------
+        object
+            The mixture. Its `lower_bounds_` are empty, and it has no `lower_bound_`.
+
+        Raises
+        ------
+        ValueError
+            If an argument is invalid.
+
+        Examples
+        --------
+        >>> from skgen import EMGaussianMixture
+        >>> mixture = EMGaussianMixture.from_parameters([1.0], [[0.0]], [[[4.0]]])
+        >>> mixture.score_samples([[0.0]]).round(4)
+        array([-1.6121])
+        """
+        return cls(
+            covariance_type=covariance_type,
+            blocks=blocks,
+            random_state=random_state,
+            device=device,
+        )._set_parameters(weights, means, covariances)
+
     def fit_predict(
         self, X: MatrixLike, y: None = None, sample_weight: ArrayLike | None = None
     ) -> NDArray[np.intp]:
@@ -301,6 +365,35 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         return self._learn_more(X, sample_weight)
 
     # -- checks ----------------------------------------------------------------
+
+    def _set_parameters(self, weights, means, covariances):
+        """Set the fitted attributes from arguments of `from_parameters`."""
+        self._check_parameters()
+        name = f"{type(self).__name__}.from_parameters"
+        weights = array_of(name, "weights", weights, (None,))
+        means = array_of(name, "means", means, (weights.size, None))
+        K, d = means.shape
+        blocks = self._chosen_blocks(None, d)
+        covariance = COVARIANCES[self.covariance_type].of(blocks)
+        given = array_of(name, "covariances", covariances, covariance.shape(K, d))
+        stacked = covariance.stacked(given, d)
+        try:
+            covariance.factors_of_precisions(stacked)  # the same checks
+            factors = covariance.factors(stacked)
+        except np.linalg.LinAlgError:
+            rule = "symmetric and positive definite"
+            if blocks:
+                rule += ", with zeros between blocks"
+            raise wrong_argument(name, "covariances", rule, covariances) from None
+        self.n_components, self.n_features_in_, self._fit_dtype = K, d, means.dtype
+        self.weights_, self.means_ = weights / weights.sum(), means
+        self.covariances_ = given
+        self.precisions_ = covariance.public(covariance.precisions(factors))
+        self.precisions_cholesky_ = covariance.public(factors)
+        self.converged_, self.n_iter_, self.lower_bounds_ = True, 0, []
+        self._fitted_covariance_type = self.covariance_type
+        self._fitted_blocks = blocks
+        return self
 
     def _check_parameters(self):
         self._check_mixture(COVARIANCES)
@@ -379,8 +472,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         covariance = self._covariance
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
-            projected = partial(self._projected, table, self._spread.weight)
-            self._spread += moments
+            projected = table.projected
+            if hasattr(self, "_spread"):
+                projected = partial(self._projected, table, self._spread.weight)
+                self._spread += moments
+            else:  # parameters without rows
+                self._spread = moments
             whitening = self._coordinates(self._spread, covariance, projected)
             sample = table.sample(ROWS, moments)
             if len(sample[0]) >= _ROWS_FOR_FEATURE * table.n_features:

@@ -5,7 +5,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_array
 
-from skgen._checks import Described, invalid_parameter, refuse_masked
+from skgen._checks import Described, invalid_parameter, refuse_masked, wrong_argument
 from skgen._threads import one_blas_thread
 from skgen.mixture._covariance import Parameters
 
@@ -73,6 +73,28 @@ def given_array(model, name, shape):
     ):
         rule = "nonnegative with sum 1"
         raise invalid_parameter(model, name, rule, array.tolist())
+    return array
+
+
+def array_of(function, name, value, shape):
+    """Return an argument as a new float64 array; None in `shape` is any length."""
+    shown = ", ".join("any" if length is None else str(length) for length in shape)
+    rule = f"an array of finite numbers of shape ({shown}{',' * (len(shape) == 1)})"
+    try:
+        array = np.array(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise wrong_argument(function, name, rule, value) from None
+    fits = array.ndim == len(shape) and array.size
+    if not fits or any(
+        n not in (None, m) for n, m in zip(shape, array.shape, strict=True)
+    ):
+        got = Described(f"shape {array.shape}")
+        raise wrong_argument(function, name, rule, got)
+    if not np.isfinite(array).all():
+        raise wrong_argument(function, name, rule, Described("NaN or infinity"))
+    if name == "weights" and ((array < 0).any() or not np.isclose(array.sum(), 1.0)):
+        rule = "nonnegative with sum 1"
+        raise wrong_argument(function, name, rule, array.tolist())
     return array
 
 
