@@ -19,7 +19,7 @@ from skgen.cli._files import CommandError, count, require
 
 pandas = lazy_module("pandas", "Reading a table")
 
-# Entries without a value, in lower case, besides those of pandas.
+# Entries without a value, in lower case, besides pandas' own.
 _MISSING = {
     *("", "?", "-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "*"),
     *("na", "n/a", "#n/a", "nan", "null", "none", "missing"),

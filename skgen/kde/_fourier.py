@@ -289,10 +289,9 @@ def tolerated_sum(
 ):
     """Return a `ToleratedSum`; raise `NotTransformed` unless it is possible and pays.
 
-    `points` (n, d) are in the coordinates of `exact`, `weights` (n,) sum to one, and
-    `scale` (d,) is the bandwidth in these coordinates. `margin` is the margin of the
-    grid around the rows in bandwidths. `forced` asks for the transform at any cost, and
-    otherwise `least_rows` is the minimum number of rows.
+    `points` (n, d) and the bandwidth `scale` (d,) are in the coordinates of `exact`,
+    `weights` (n,) sum to one, and `margin` around the rows is in bandwidths. `forced`
+    asks for the transform at any cost, whatever the number of rows.
     """
     if not forced and points.shape[0] < least_rows:
         raise NotTransformed("takes as long for few rows")
