@@ -89,7 +89,7 @@ class Net(NeuralNet):
 
     # -- one call of fit ---------------------------------------------------------
 
-    def train(self, rows, held_out, epochs, noise):
+    def train(self, rows, held_out, epochs, noise=None):
         """Train on `rows` (n, d) for at most `epochs`, watching rows `held_out`.
 
         In the context `noise`, networks, callbacks and optimisers of the user draw.
@@ -237,7 +237,7 @@ class Net(NeuralNet):
             return loss
 
         self.n_steps_ += 1
-        drawing = self.noise_ if self.optimizer_draws_ else nullcontext()
+        drawing = (self.optimizer_draws_ and self.noise_) or nullcontext()
         if self.needs_closure_:
             with drawing:
                 return optimizer.step(closure)
