@@ -281,7 +281,6 @@ def checked_partition(X, *, checks, dtype):
     return validated_rows(checks, X).astype(dtype, copy=False)
 
 
-@np.errstate(under="ignore")
 def sum_of_block(X, weights, *, function, checks):
     """Return the sum of `function` over a block, or None if all weights are 0."""
     n = X.shape[0]
@@ -302,7 +301,7 @@ def sum_of_block(X, weights, *, function, checks):
             if w.size:
                 yield function(np.ascontiguousarray(some, np.float64), w)
 
-    with one_of_many():
+    with one_of_many(), np.errstate(under="ignore"):
         return added(parts())
 
 
