@@ -141,16 +141,12 @@ def _check_weights(model, X, sample_weight):
     """Raise if a rule cannot be applied to these rows and weights."""
     n = sample_weight.sum()
     rule = f"bandwidth={model.bandwidth!r} of {type(model).__name__}"
-    if X.shape[0] < 2 and n < 2:
-        raise ValueError(
-            f"{rule} needs the covariance of at least 2 rows with a positive "
-            "weight. Got 1 sample instead: set the bandwidth to a number."
-        )
     if n < 1 + _LEAST_EXCESS:
+        weights = "a 'sample_weight' argument with all of its weight on 1 row"
+        got = "1 sample" if X.shape[0] == 1 else weights
         raise ValueError(
             f"{rule} needs the covariance of at least 2 rows with a positive weight. "
-            "Got a 'sample_weight' argument with all of its weight on 1 row instead: "
-            "set the bandwidth to a number."
+            f"Got {got} instead: set the bandwidth to a number."
         )
     if model.bandwidth == "isj" and X.shape[1] != 1:
         rule = "a number or another rule for more than one feature ('isj' takes one)"

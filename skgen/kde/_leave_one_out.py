@@ -118,11 +118,7 @@ def _starts(X, sample_weight, whitenings):
                 left_out.afford(_factor(octaves[-1]))
             pairs += [(left_out, _uphill(left_out, k)) for k in octaves]
     pairs.sort(key=_score, reverse=True)
-    if pairs[0][0].leave_out_more():
-        return pairs[:1]
-    # Shapes whose maximum between two octaves may be the highest.
-    least = _score(pairs[0])
-    return [pair for pair in pairs if _highest(*pair) >= least]
+    return pairs[:1] if pairs[0][0].leave_out_more() else pairs
 
 
 def _score(pair):
@@ -150,15 +146,6 @@ def _uphill(left_out, octave):
         if best == octave:
             return octave
         octave = best
-
-
-def _highest(left_out, octave):
-    """Return an upper bound of the scores within an octave of a local maximum."""
-    if not _FIRST < octave < _LAST:
-        return left_out.mean(octave)
-    low, middle, high = (left_out.mean(k) for k in (octave - 1, octave, octave + 1))
-    # A parabola through the scores gains at most half of this.
-    return middle + (2 * middle - low - high) / 4
 
 
 def _refined(left_out, octave):
