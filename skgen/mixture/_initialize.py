@@ -113,10 +113,7 @@ def given_parameters(model, covariance, d):
         precisions = covariance.stacked(precisions, d)
         return weights, means, covariance.factors_of_precisions(precisions)
     except np.linalg.LinAlgError:
-        rule = "None, or symmetric and positive definite"
-        if covariance.blocks:
-            rule += ", with zeros between blocks"
-        given = model.precisions_init
+        rule, given = f"None, or {covariance.rule}", model.precisions_init
         raise invalid_parameter(model, "precisions_init", rule, given) from None
 
 

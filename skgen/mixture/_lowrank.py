@@ -26,7 +26,7 @@ from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
 class LowRank(AbstractCovariance):
     """Low rank plus diagonal covariances: (K, d, r + 1)."""
 
-    dense, whitening = False, "diag"
+    dense, whitening, module = False, "diag", "DiagonalModule"
 
     def n_parameters(self, covariances):
         K, d, columns = covariances.shape
@@ -49,6 +49,12 @@ class LowRank(AbstractCovariance):
 
     def mask(self):
         return None
+
+    def basis_of(self, d):
+        return None
+
+    def nearest(self, covariances):
+        return covariances
 
     def narrowed(self, varying):
         return self

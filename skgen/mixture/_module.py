@@ -34,10 +34,10 @@ class AbstractMixtureModule(LossModule):
     """A mixture of weights (K,), means (K, d) and covariances of one type.
 
     `floor` is the minimum variance of a component in any direction, `mask` (d, d) marks
-    the entries of matrices that are not zero.
+    the entries of matrices that are not zero, `basis` (m, d, d) spans a linear type.
     """
 
-    def __init__(self, weights, means, covariances, floor, mask=None):
+    def __init__(self, weights, means, covariances, floor, mask=None, basis=None):
         super().__init__()
         K, self.d = means.shape
         self.floor = floor
@@ -49,6 +49,8 @@ class AbstractMixtureModule(LossModule):
         self.register_buffer("centre", torch.zeros(self.d))
         if mask is not None:
             self.register_buffer("mask", torch.from_numpy(mask))
+        if basis is not None:
+            self.register_buffer("basis", torch.from_numpy(basis).float())
         self._make(covariances.shape)
         self.reset(weights, means, covariances)
 
@@ -111,6 +113,20 @@ class AbstractMixtureModule(LossModule):
         """
         self._copy(self.apart, np.finfo(np.float32).eps * lost > _CANCELLATION)
         self.narrow = self.apart.nonzero()[:, 0]
+
+    def _centred(self, roots, means, weights):
+        """Set `centre` and `apart` for roots of precisions (K, d, d) or (d, d).
+
+        Return the means (K, d) relative to the centre, each in its own metric.
+        """
+        # The centre of the means, weighted by the precisions.
+        heavy = weights[:, None, None] * (roots @ roots.swapaxes(-1, -2))  # (K, d, d)
+        pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
+        centre = np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
+        offsets = ((means - centre)[:, None, :] @ roots)[:, 0]  # (K, d)
+        self._copy(self.centre, centre)
+        self._set_narrow((offsets**2).sum(axis=1))
+        return offsets
 
     def load_state_dict(self, *arguments, **options):
         """Load parameters and buffers, and update `narrow`."""
@@ -215,22 +231,63 @@ class DenseModule(AbstractMixtureModule):
         for k in np.ndindex(covariances.shape[:-2]):
             raised, _ = floored(covariances[k], self.floor, regular)
             roots[k] = inverse_transpose(np.linalg.cholesky(raised))
-        # The centre of the means, weighted by the precisions.
-        heavy = weights[:, None, None] * (roots @ roots.swapaxes(-1, -2))  # (K, d, d)
-        pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
-        centre = np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
-        offsets = ((means - centre)[:, None, :] @ roots)[:, 0]  # (K, d)
         self._copy(self.roots0, roots)
-        self._copy(self.offsets0, offsets)
-        self._copy(self.centre, centre)
-        self._set_narrow((offsets**2).sum(axis=1))
+        self._copy(self.offsets0, self._centred(roots, means, weights))
+
+
+class LinearModule(AbstractMixtureModule):
+    r"""Precisions :math:`\exp(L)`, where a `basis` spans the matrices `L`.
+
+    `L` has the shape (K, d, d), or (d, d) if all components share one.
+    """
+
+    def _make(self, shape):
+        size = *shape[:-2], len(self.basis)
+        self.changes = torch.nn.Parameter(torch.zeros(size))
+        self.register_buffer("logs0", torch.zeros(size))
+        self.register_buffer("deviations0", torch.zeros(shape))
+
+    @property
+    def shared(self):
+        return self.changes.ndim == 1
+
+    def _logs(self):
+        """Return the logarithms `L` of the precisions."""
+        return torch.tensordot(self.logs0 + self.changes, self.basis, 1)
+
+    def _squared(self, X):
+        logs = self._logs()
+        roots = torch.linalg.matrix_exp(0.5 * logs).expand(len(self.moves), -1, -1)
+        means = (self.means0 - self.centre) + self._moved()
+        offsets = (means[:, None, :] @ roots)[:, 0]  # (K, d)
+        log_dets = 0.5 * torch.diagonal(logs, dim1=-2, dim2=-1).sum(dim=-1)
+        return self._distances(X, roots, offsets), log_dets.expand(len(roots))
+
+    def _moved(self):
+        return (self.moves[:, None, :] @ self.deviations0)[:, 0]
+
+    def _means(self):
+        return self.means0 + self._moved()
+
+    def _covariances(self):
+        return torch.linalg.matrix_exp(-self._logs())
+
+    def _set_covariances(self, covariances, means, weights):
+        values, vectors = np.linalg.eigh(covariances)
+        values = np.maximum(values, self.floor)[..., None, :]
+        logs = (vectors * -np.log(values)) @ vectors.mT
+        deviations = (vectors * np.sqrt(values)) @ vectors.mT
+        basis = self.basis.cpu().double().numpy() / self.d
+        self._copy(self.logs0, np.tensordot(logs, basis, [[-2, -1], [1, 2]]))
+        self._copy(self.deviations0, deviations)
+        self._centred((vectors / np.sqrt(values)) @ vectors.mT, means, weights)
 
 
 class DiagonalModule(AbstractMixtureModule):
-    """Variances `D` by feature, (K, d), or pooled, (K,); or ``A A^T + D`` of low rank.
+    """Variances `D` by feature, (J, d), or pooled, (J,); or ``A A^T + D`` of low rank.
 
-    The latter have the shape (K, d, r + 1): the columns of `A`, then the diagonal of
-    `D`.
+    J is K, or 1 if all components share them. ``A A^T + D`` has the shape
+    (K, d, r + 1): the columns of `A`, then the diagonal of `D`.
     """
 
     def _make(self, shape):
@@ -246,12 +303,17 @@ class DiagonalModule(AbstractMixtureModule):
         """Whether covariances have columns beside a diagonal."""
         return hasattr(self, "loadings")
 
+    @property
+    def shared(self):
+        return len(self.changes) < len(self.moves)
+
     def _by_feature(self, values):
-        """Return values (K, d) or (K,) as (K, d)."""
-        return values if values.ndim == 2 else values[:, None].expand(-1, self.d)
+        """Return values (J, d) or (J,) as (K, d)."""
+        values = values if values.ndim == 2 else values[:, None]
+        return values.expand(self.moves.shape)
 
     def _variances(self):
-        """Return the variances: (K, d), or (K,) if pooled."""
+        """Return the variances: (J, d), or (J,) if pooled."""
         return self.floor + self.variances0 * _positive(self.changes)
 
     def _deviations0(self):
@@ -285,7 +347,8 @@ class DiagonalModule(AbstractMixtureModule):
         # Positive, so that a variance at the floor can still grow.
         above = np.maximum(variances - self.floor, 1e-3 * self.floor + 1e-12)
         self._copy(self.variances0, above)
-        variances = np.broadcast_to(variances.reshape(weights.size, -1), means.shape)
+        by_feature = variances.reshape(len(variances), -1)
+        variances = np.broadcast_to(by_feature, means.shape)
         precisions = weights[:, None] / variances  # (K, d)
         # The centre that minimises the cancellation of narrow components.
         centre = (precisions * means).sum(axis=0) / precisions.sum(axis=0)

@@ -288,9 +288,12 @@ class Pass:
             counts, first, scatter = counts.copy(), first.copy(), scatter.copy()
             counts[self.near] += of_near[:, 0]
             first[self.near] += of_near[:, 1 : 1 + d]
-            if not self.covariance.shared:
+            if not self.covariance.common:
                 second = self.covariance.second_moments(self.backend, of_near, d)
-                scatter[self.near] += second
+                if self.covariance.shared:
+                    scatter += second.sum(axis=0)
+                else:
+                    scatter[self.near] += second
         return Statistics(
             counts,
             first,
@@ -329,7 +332,7 @@ class Collector:
         if pass_.near.size:
             self.sums.append(zeros((covariance.n_features(d), pass_.near.size)))
         self._adds_scatter = (
-            covariance.shared and pass_.near.size and pass_.scatter is None
+            covariance.common and pass_.near.size and pass_.scatter is None
         )
         self._log_likelihood, self._lowest, self._rows = zeros(()), [], []
         self._first = self._end = rows.sample_weight.size  # the rows of the task
@@ -384,10 +387,10 @@ class Collector:
         first[k] += backend.inner(difference, r[:, None])[:, 0]
         if covariance.dense:
             moment = backend.second_moment(difference, r)
-            scatter[0 if covariance.shared else k] += moment
         else:
             squares = backend.math.square(difference)
-            scatter[k] += backend.inner(squares, r[:, None])[:, 0]
+            moment = backend.inner(squares, r[:, None])[:, 0]
+        scatter[0 if covariance.shared else k] += moment
 
     def _waits(self, start, r):
         """Return whether to buffer a chunk; once buffering, chunks fill the buffer."""
@@ -480,7 +483,7 @@ class AbstractProblem(ABC):
         """Return the `Statistics` of all rows under the parameters (E-step)."""
         pass_ = Pass(parameters, self.family, self.backend, loss, moved, self._scatter)
         found = pass_.statistics(self.sums(pass_))
-        if pass_.covariance.shared and pass_.near.size:
+        if pass_.covariance.common and pass_.near.size:
             self._scatter = found.scatter
         return found
 

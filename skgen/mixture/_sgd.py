@@ -17,11 +17,11 @@ from skgen._checks import (
 from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen._whitening import whitening_of
+from skgen.mixture import _module
 from skgen.mixture._base import AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._first_values import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._module import DenseModule, DiagonalModule
 from skgen.neural._model import GradientModel
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
@@ -268,7 +268,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     # -- checks ----------------------------------------------------------------
 
     def _check_own(self):
-        self._check_mixture(ALL_COVARIANCES)
+        self._check_mixture(kind for kind, c in ALL_COVARIANCES.items() if c.module)
         if self.rank is not None and not is_integer(self.rank, 1):
             raise invalid_parameter(
                 self, "rank", "None or an int of at least 1", self.rank
@@ -307,8 +307,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         if factor is not None:
             factor = factor[:, self._varying]
         values = first_values(Z, *options, floor, rng, factor)
-        module = DenseModule if covariance.dense else DiagonalModule
-        return module(*values, floor, covariance.mask())
+        module, d = getattr(_module, covariance.module), self._shift.size
+        return module(*values, floor, covariance.mask(), covariance.basis_of(d))
 
     def _starts_again(self, rows, method):
         some = np.random.RandomState(0)  # so that draws of the fit stay the same
@@ -385,6 +385,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         means[:, self._varying] = moved + self._shift
         covariance, history = self._covariance, self._losses()
         covariances = covariance.stacked(covariances, self._shift.size)
+        covariances = covariance.narrowed(self._varying).nearest(covariances)
         wide = covariance.widened(covariances, self._varying)
         mixture = weights / weights.sum(), means, wide
         return {
