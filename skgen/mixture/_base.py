@@ -35,6 +35,21 @@ from skgen.rows._dask import lazy_on_dask
 # than under one normal density of the rows, by a number of nats per feature.
 _FAR_ROWS, _FAR_NATS = 0.1, 100
 
+# Entries of the docstrings of all mixtures.
+MIXTURE = r"""
+Parameters
+----------
+n_components : int
+    Number of mixture components.
+
+Attributes
+----------
+weights_ : ndarray of shape (n_components,)
+    The weights :math:`\pi_k`.
+means_ : ndarray of shape (n_components, n_features)
+    The means :math:`\mu_k`.
+"""
+
 
 class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     """Abstract base class of the Gaussian mixtures.

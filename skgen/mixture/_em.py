@@ -17,12 +17,13 @@ from skgen._checks import (
     column_names,
     wrong_argument,
 )
+from skgen._docs import documented
 from skgen._threads import one_blas_thread
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
-from skgen.mixture._base import AbstractGaussianMixture, log_density
+from skgen.mixture._base import MIXTURE, AbstractGaussianMixture, log_density
 from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import (
@@ -42,6 +43,7 @@ from skgen.rows._source import distinct_rows
 _ROWS_FOR_FEATURE = 5
 
 
+@documented(MIXTURE)
 class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     r"""Gaussian mixture fitted by expectation-maximisation.
 
@@ -59,9 +61,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     Parameters
     ----------
-    n_components : int, default=1
-        Number of mixture components.
-    covariance_type : {"full", "tied", "diag", "spherical", "block"}, default="full"
+    covariance_type : {"full", "tied", "diag", "spherical", "block"}
         Type of the covariances:
 
         - "full": each component has its own covariance matrix;
@@ -70,29 +70,29 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         - "spherical": each component has its own single variance;
         - "block": each component has its own covariance matrix, in which only features
           of one group of `blocks` are correlated.
-    blocks : list of lists, default=None
+    blocks : list of lists
         Groups of features for "block", as lists of feature names or indices: for
         example ``[[0, 1], [2, 3, 4]]``. A feature in no group is a group of its own.
         Ignored for other covariance types.
-    tol : float, default=1e-3
+    tol : float
         Convergence threshold, in nats per row. As in scikit-learn, one last iteration
         follows after an iteration has increased the mean log-likelihood by less than
         `tol`. While steps are accelerated, a plain EM step must also gain less than
         `tol`. With 0, EM iterates until rounding errors prevent a further increase.
-    reg_covar : float, default=1e-6
+    reg_covar : float
         Minimum variance of a component in any direction, as a fraction of the
         variance of the data in that direction. Where outliers dominate this variance,
         it is limited to 100 times the variance of the central rows. Smaller variances
         are raised to the minimum, which keeps EM monotone [2]_. In scikit-learn, `reg_covar` is an
         absolute number that is added to the variances.
-    max_iter : int, default=100
+    max_iter : int
         Maximum number of iterations over all rows. 0 returns the initial parameters.
-    n_init : int, default=1
+    n_init : int
         Number of initialisations. They compete by successive halving: after a few
         iterations the better half continues. "kmeans" runs up to four
         initialisations for each. Initialisations in which a component collapsed onto
         a few rows rank last.
-    init_params : {"kmeans", "k-means++", "random", "random_from_data"}, default="kmeans"
+    init_params : {"kmeans", "k-means++", "random", "random_from_data"}
         Initialisation method:
 
         - "kmeans": the clusters found by k-means;
@@ -104,20 +104,20 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         All methods take the sample weights into account. They work in whitened
         coordinates ("kmeans" also with features scaled to unit variance) and, if there
         are many rows, on a random sample of the rows.
-    weights_init : array-like of shape (n_components,), default=None
+    weights_init : array-like of shape (n_components,)
         Initial weights, which sum to one. If None, `init_params` is used.
-    means_init : array-like of shape (n_components, n_features), default=None
+    means_init : array-like of shape (n_components, n_features)
         Initial means, in the units of the data. If None, `init_params` is used.
-    precisions_init : array-like, default=None
+    precisions_init : array-like
         Initial precisions (inverses of the covariances), in the units of the data
         and of the shape of `precisions_`. If None, `init_params` is used.
-    warm_start : bool, default=False
+    warm_start : bool
         Whether `fit` continues from the previous solution. `n_init` and
         `init_params` are then ignored, unless the rows are so far from the previous
         solution that the fit starts again, with a warning.
-    random_state : int, RandomState, Generator or None, default=None
+    random_state : int, RandomState, Generator or None
         Seed of the initialisation and of the draws of `sample`.
-    device : str, default="cpu"
+    device : str
         Device that computes the iterations and the densities: "cpu" (NumPy), "cuda",
         "cuda:1", "mps" (PyTorch), or "auto" for the fastest one available. On a GPU,
         float32 rows are iterated in float32, never in TF32; other rows, and all
@@ -127,10 +127,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     Attributes
     ----------
-    weights_ : ndarray of shape (n_components,)
-        The weights :math:`\pi_k`.
-    means_ : ndarray of shape (n_components, n_features)
-        The means :math:`\mu_k`.
     covariances_ : ndarray
         The covariances :math:`\Sigma_k`. The shape depends on `covariance_type`:
         (n_components, n_features, n_features) for "full" and "block", (n_features,
@@ -152,11 +148,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     lower_bounds_ : list of float
         Mean log-likelihood after each iteration, in nats per row. It never decreases
         during `fit`, but may decrease during `partial_fit`.
-    n_features_in_ : int
-        Number of features seen during `fit`.
-    feature_names_in_ : ndarray of shape (n_features,)
-        Names of the features seen during `fit`. Defined only if all feature names
-        of `X` are strings.
 
     See Also
     --------

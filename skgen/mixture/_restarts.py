@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from skgen.mixture._central import ROWS
 from skgen.mixture._initialize import completed, initial_responsibilities
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import Problem, problem_in_memory
@@ -62,10 +63,11 @@ def level_sizes(n, d, K, most=np.inf):
 
 
 def sample_size(table, n, n_components):
-    """Return the number of `n` rows of the largest level."""
+    """Return the number of `n` rows to draw: of the largest level, or a few."""
     d = table.n_features
     most = np.inf if table.in_memory else max(1, _MOST_NUMBERS // d)
-    return (level_sizes(n, d, n_components, most) or [n])[-1]
+    sizes = level_sizes(n, d, n_components, most)
+    return sizes[-1] if sizes else min(n, ROWS) if table.in_memory else n
 
 
 class Levels:

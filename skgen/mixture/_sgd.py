@@ -18,7 +18,7 @@ from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen._whitening import whitening_of
 from skgen.mixture import _module
-from skgen.mixture._base import AbstractGaussianMixture
+from skgen.mixture._base import MIXTURE, AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._first_values import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
@@ -37,7 +37,7 @@ _LATENESS = 9
 _RANK = 10
 
 
-@documented(TRAINING)
+@documented(MIXTURE, TRAINING)
 class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     r"""Gaussian mixture fitted by stochastic gradient descent.
 
@@ -55,8 +55,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     Parameters
     ----------
-    n_components : int
-        Number of mixture components.
     covariance_type : {"full", "tied", "diag", "spherical", "block", "lowrank"}
         Type of the covariances:
 
@@ -113,10 +111,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     Attributes
     ----------
-    weights_ : ndarray of shape (n_components,)
-        The weights :math:`\pi_k`.
-    means_ : ndarray of shape (n_components, n_features)
-        The means :math:`\mu_k`.
     covariances_ : ndarray
         The covariances :math:`\Sigma_k`. The shape depends on `covariance_type`:
         for "lowrank" it is (n_components, n_features, rank + 1), with the columns of

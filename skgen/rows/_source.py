@@ -132,6 +132,11 @@ class ArrayRows(Rows):
     def counted(self, moments):
         return self._n_rows or moments.n_rows, 1.0
 
+    def sample(self, size, moments):
+        if self.in_memory and size >= self.X.shape[0]:
+            return self.X, self.sample_weight
+        return super().sample(size, moments)
+
     def total(self, function):
         def run(task):
             blocks = map(self._block, task)
