@@ -28,7 +28,7 @@ def first_values(X, n_components, covariance, rank, method, floor, rng, factor=N
     K, (n, d) = n_components, X.shape
     low_rank = isinstance(covariance, LowRank)
     estimated = COVARIANCES["diag"] if low_rank else covariance
-    # Modules tell shared variances (1, d) from pooled variances (K,) by the shape.
+    # In modules shared variances have the shape (1, d), pooled variances (K,).
     one = estimated.shared and not (estimated.dense or estimated.pooled)
     if d == 0:  # all features are constant
         shape = (K, 0, rank + 1) if low_rank else covariance.shape(K, 0)
