@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from skgen import SampleDisplay
-from skgen._torch import seeded
 
 _BATCH, _RATE, _EPOCHS = 100, 3e-3, 3
 
@@ -42,7 +41,8 @@ def train_classifier(X, y, seed=0, epochs=_EPOCHS):
     torch.nn.Sequential
     """
     X, y = _pictures(X), torch.from_numpy(y.astype(np.int64))
-    with seeded(seed, torch.device("cpu")):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
         net = nn.Sequential(
             nn.Conv2d(1, 16, 3),
             nn.ReLU(),

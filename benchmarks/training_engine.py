@@ -16,10 +16,11 @@ import torch
 from skorch import NeuralNet
 
 from benchmarks._harness import compare, main
-from skgen._torch import seeded, threads_for
+from skgen._torch import threads_for
 from skgen.neural import GradientModel
 from skgen.neural._build import build_net
 from skgen.neural._net import LossModule
+from skgen.neural._noise import OwnNoise
 
 _RATE = 1e-3
 
@@ -48,7 +49,8 @@ def correlated(n, d):
 
 def layers(*widths):
     """Return linear layers of these widths from one start, ReLU between them."""
-    with seeded(0, torch.device("cpu")):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
         steps = []
         for inside, outside in pairwise(widths):
             steps += [torch.nn.Linear(inside, outside), torch.nn.ReLU()]
@@ -101,11 +103,8 @@ def engine(net, loss, batch_size):
 
 def epoch_of_engine(net, X):
     """Train our net for one epoch, as an estimator does; return the layers."""
-    with (
-        threads_for(net.batch_size * net.n_parameters()),
-        seeded(1, torch.device("cpu")),
-    ):
-        net.train(X, None, 1)
+    with threads_for(net.batch_size * net.n_parameters()):
+        net.train(X, None, 1, OwnNoise(1))
     return net.module_.net
 
 
