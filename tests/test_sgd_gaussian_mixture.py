@@ -21,8 +21,8 @@ from skgen import (
 )
 from skgen.mixture import _module as formulas
 from skgen.mixture._backend import NUMPY
-from skgen.mixture._first_values import first_values, low_rank_of
-from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._lowrank import ALL_COVARIANCES, low_rank_of
+from skgen.mixture._restarts import first_values
 
 every_type = pytest.mark.parametrize("kind", [*TYPES, "lowrank"])
 every_module = pytest.mark.parametrize("kind", [*TYPES, "block", "lowrank"])

@@ -361,12 +361,17 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         """Set the fitted attributes from arguments of `from_parameters`."""
         self._check_parameters()
         name = f"{type(self).__name__}.from_parameters"
-        weights = array_of(name, "weights", weights, (None,))
-        means = array_of(name, "means", means, (weights.size, None))
+
+        def array(argument, value, shape):
+            error = partial(wrong_argument, name, argument)
+            return array_of(value, argument, shape, error)
+
+        weights = array("weights", weights, (None,))
+        means = array("means", means, (weights.size, None))
         K, d = means.shape
         blocks = self._chosen_blocks(None, d)
         covariance = COVARIANCES[self.covariance_type].of(blocks)
-        given = array_of(name, "covariances", covariances, covariance.shape(K, d))
+        given = array("covariances", covariances, covariance.shape(K, d))
         stacked = covariance.stacked(given, d)
         try:
             covariance.factors_of_precisions(stacked)  # the same checks

@@ -1,11 +1,13 @@
 """Initial parameters of mixtures: given by the user, or found by `init_params`."""
 
+from functools import partial
+
 import numpy as np
 from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_array
 
-from skgen._checks import Described, invalid_parameter, refuse_masked, wrong_argument
+from skgen._checks import Described, invalid_parameter, refuse_masked
 from skgen._threads import one_blas_thread
 from skgen.mixture._covariance import Parameters
 
@@ -51,6 +53,17 @@ def given_array(model, name, shape):
     value = getattr(model, name)
     if value is None:
         return None
+    return array_of(value, name, shape, partial(invalid_parameter, model, name), True)
+
+
+def array_of(value, name, shape, error, optional=False):
+    """Return a value as a new float64 array, or raise ``error(rule, got)``.
+
+    None in `shape` is any length.
+    """
+    either = "None or " if optional else ""
+    shown = ", ".join("any" if length is None else str(length) for length in shape)
+    shown = f"({shown}{',' * (len(shape) == 1)})"
     try:
         refuse_masked(name, value)
         array = check_array(
@@ -62,39 +75,17 @@ def given_array(model, name, shape):
             ensure_min_features=0,
         )
     except (TypeError, ValueError):
-        rule = f"None or an array of finite numbers of shape {shape}"
-        raise invalid_parameter(model, name, rule, value) from None
-    if array.shape != shape:
-        rule = f"None or an array of shape {shape}"
-        got = Described(f"shape {array.shape}")
-        raise invalid_parameter(model, name, rule, got)
-    if name == "weights_init" and (
-        (array < 0).any() or not np.isclose(array.sum(), 1.0)
-    ):
-        rule = "nonnegative with sum 1"
-        raise invalid_parameter(model, name, rule, array.tolist())
-    return array
-
-
-def array_of(function, name, value, shape):
-    """Return an argument as a new float64 array; None in `shape` is any length."""
-    shown = ", ".join("any" if length is None else str(length) for length in shape)
-    rule = f"an array of finite numbers of shape ({shown}{',' * (len(shape) == 1)})"
-    try:
-        array = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise wrong_argument(function, name, rule, value) from None
-    fits = array.ndim == len(shape) and array.size
-    if not fits or any(
+        rule = f"{either}an array of finite numbers of shape {shown}"
+        raise error(rule, value) from None
+    if array.ndim != len(shape) or any(
         n not in (None, m) for n, m in zip(shape, array.shape, strict=True)
     ):
         got = Described(f"shape {array.shape}")
-        raise wrong_argument(function, name, rule, got)
-    if not np.isfinite(array).all():
-        raise wrong_argument(function, name, rule, Described("NaN or infinity"))
-    if name == "weights" and ((array < 0).any() or not np.isclose(array.sum(), 1.0)):
-        rule = "nonnegative with sum 1"
-        raise wrong_argument(function, name, rule, array.tolist())
+        raise error(f"{either}an array of shape {shown}", got)
+    if name.startswith("weights") and (
+        (array < 0).any() or not np.isclose(array.sum(), 1.0)
+    ):
+        raise error("nonnegative with sum 1", array.tolist())
     return array
 
 

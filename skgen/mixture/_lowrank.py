@@ -19,6 +19,7 @@ pentads and beyond. Probability Theory and Related Fields 138, 463-493.
 """
 
 import numpy as np
+from sklearn.utils.extmath import randomized_svd
 
 from skgen.mixture._covariance import COVARIANCES, AbstractCovariance
 
@@ -109,3 +110,29 @@ class LowRank(AbstractCovariance):
 
 
 ALL_COVARIANCES = {**COVARIANCES, "lowrank": LowRank()}
+
+
+def low_rank_of(X, r, mean, variances, rank, rng):
+    """Return the low rank plus diagonal covariance of a cluster: (d, r + 1).
+
+    `r` are the weighted responsibilities of the rows (n,).
+    """
+    # Probabilistic PCA (Tipping and Bishop, 1999): the leading directions, less the
+    # mean variance of the others.
+    d = variances.size
+    columns = np.zeros((d, rank + 1))
+    columns[:, -1] = variances
+    rows = r > 0
+    rank = min(rank, int(rows.sum()) - 1, d - 1)
+    if rank < 1:
+        return columns
+    centred = np.sqrt(r[rows, None]) * (X[rows] - mean)  # (m, d)
+    _, roots, directions = randomized_svd(
+        centred, rank, n_iter=2, power_iteration_normalizer="QR", random_state=rng
+    )
+    captured = roots**2 / r.sum()  # (rank,)
+    rest = max((variances.sum() - captured.sum()) / (d - rank), 0.0)
+    loadings = directions.T * np.sqrt(np.maximum(captured - rest, 0.0))  # (d, rank)
+    columns[:, :rank] = loadings
+    columns[:, -1] = np.maximum(variances - (loadings**2).sum(axis=1), 0.1 * variances)
+    return columns

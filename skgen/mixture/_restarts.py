@@ -1,7 +1,8 @@
 """Successive halving of the initialisations, on samples of the rows.
 
 A few iterations on some ten thousand rows are enough to rank the initialisations. The
-best one then converges on the samples, so that few iterations use all rows.
+best one then converges on the samples, so that few iterations use all rows. Gradient
+descent starts from the best one itself.
 """
 
 from dataclasses import replace
@@ -10,8 +11,10 @@ from itertools import pairwise
 import numpy as np
 
 from skgen.mixture._central import ROWS
+from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import completed, initial_responsibilities
 from skgen.mixture._iterations import Run
+from skgen.mixture._lowrank import LowRank, low_rank_of
 from skgen.mixture._pass import Problem, problem_in_memory
 from skgen.rows._source import canonical_rows
 
@@ -39,6 +42,10 @@ _WORTH_TWO = 1e5
 
 # Treat a collapsed component with fewer rows per feature than this as spurious.
 _FEW_ROWS = 10
+
+# Maximum number of rows in the sample for gradient descent: the larger of a total and
+# of a number per component.
+_DESCENT_ROWS, _ROWS_FOR_COMPONENT = 20_000, 400
 
 # Tolerance on a level, as a fraction of `tol`, and maximum number of its iterations.
 _FINER, _MOST_ITERATIONS = 0.3, 200
@@ -210,3 +217,49 @@ def advance(run, problem, tol, most):
         if run.converged or run.stalled:
             break
         run.step(problem, tol)
+
+
+def n_sampled(n_components):
+    """Return the maximum number of rows in the sample for gradient descent."""
+    return max(_DESCENT_ROWS, _ROWS_FOR_COMPONENT * n_components)
+
+
+def first_values(X, n_components, covariance, rank, method, floor, rng, factor=None):
+    """Return weights (K,), means (K, d) and covariances for gradient descent.
+
+    Rows (n, d) are in whitened coordinates, of which none is constant, with the
+    `factor` of `coordinates`. Covariances have their public shape.
+    """
+    K, (n, d) = n_components, X.shape
+    low_rank = isinstance(covariance, LowRank)
+    estimated = COVARIANCES["diag"] if low_rank else covariance
+    # In modules shared variances have the shape (1, d), pooled variances (K,).
+    one = estimated.shared and not (estimated.dense or estimated.pooled)
+    if d == 0:  # all features are constant
+        shape = (K, 0, rank + 1) if low_rank else covariance.shape(K, 0)
+        return np.full(K, 1 / K), np.zeros((K, 0)), np.zeros((1, 0) if one else shape)
+    X, sample_weight = canonical_rows(X, np.ones(n))
+    problem = Problem(X, sample_weight, estimated, floor, np.zeros(d, dtype=bool))
+    starts = list(initial_clusters(problem, K, method, factor, rng))
+    responsibilities = starts[0]
+    if len(starts) > 1:
+        responsibilities = starts[best_start(starts, problem, K)]
+    found = problem.from_responsibilities(responsibilities, K)
+    weights, means, covariances = found.weights, found.means, found.covariances
+    # With fewer distinct rows than components, some components are empty.
+    for k in np.flatnonzero(weights == 0):
+        means[k] = X[rng.randint(X.shape[0])]
+    if not estimated.shared:
+        # Small clusters determine their covariance poorly. Shrink it towards the
+        # average covariance, which counts as d rows, or as 2 rows for variances.
+        average = np.average(covariances, axis=0, weights=weights)
+        counts = (weights * n).reshape(-1, *[1] * average.ndim)
+        more = d if estimated.dense else 2
+        covariances = (counts * covariances + more * average) / (counts + more)
+    if low_rank:
+        r = responsibilities(slice(None)) * sample_weight[:, None]  # (n, K)
+        values = zip(r.T, means, covariances, strict=True)
+        covariances = np.stack([low_rank_of(X, *value, rank, rng) for value in values])
+    weights = np.maximum(weights, 0.5 / max(n, K))
+    covariances = covariance.public(covariances)
+    return weights / weights.sum(), means, covariances[None] if one else covariances

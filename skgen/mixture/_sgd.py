@@ -20,8 +20,8 @@ from skgen._whitening import whitening_of
 from skgen.mixture import _module
 from skgen.mixture._base import MIXTURE, AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
-from skgen.mixture._first_values import first_values, n_sampled
 from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._restarts import first_values, n_sampled
 from skgen.neural._model import GradientModel
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
