@@ -19,6 +19,9 @@ _BINS, _MARGIN = 2**14, 0.5
 # Number of stages of the recursion, which begins at the highest derivative.
 _STAGES = 7
 
+# Exponent from which exp(-x) underflows to 0.
+_NO_TERM = 746.0
+
 
 def scott_factor(n, d):
     """Return ``n ** (-1 / (d + 4))`` for `n` rows of `d` features (Scott, 1992)."""
@@ -59,9 +62,10 @@ def improved_sheather_jones(x, sample_weight, n):
     coefficients = dct(counts / counts.sum())  # (bins,)
     squares = (coefficients[1:] / 2) ** 2
     k2 = np.arange(1.0, _BINS) ** 2
+    powers = [k2**s * squares for s in range(_STAGES + 1)]  # of the derivatives
 
     def excess(t):
-        return t - _next_time(t, n, k2, squares)
+        return t - _next_time(t, n, k2, powers)
 
     # The smallest fixed point: larger ones smooth away all structure.
     times = np.geomspace(1e-12, 0.1, 200)
@@ -73,18 +77,19 @@ def improved_sheather_jones(x, sample_weight, n):
     return None
 
 
-def _next_time(t, n, k2, squares):
+def _next_time(t, n, k2, powers):
     r"""Return :math:`\xi \gamma^{[7]}(t)`, equations 29 and 30 of the paper."""
-    f = _roughness(_STAGES, t, k2, squares)
+    f = _roughness(_STAGES, t, k2, powers)
     for s in range(_STAGES - 1, 1, -1):
         odd = np.prod(np.arange(1.0, 2 * s, 2)) / math.sqrt(2 * math.pi)
         constant = (1 + 0.5 ** (s + 0.5)) / 3
         time = (2 * constant * odd / (n * f)) ** (2 / (3 + 2 * s))
-        f = _roughness(s, time, k2, squares)
+        f = _roughness(s, time, k2, powers)
     return (2 * n * math.sqrt(math.pi) * f) ** (-0.4)
 
 
-def _roughness(s, t, k2, squares):
+def _roughness(s, t, k2, powers):
     """Return the squared norm of the s-th derivative of the density at time `t`."""
-    terms = k2**s * squares * np.exp(-k2 * math.pi**2 * t)
+    n_terms = int(math.sqrt(_NO_TERM / t) / math.pi) + 1
+    terms = powers[s][:n_terms] * np.exp(-k2[:n_terms] * math.pi**2 * t)
     return 2 * math.pi ** (2 * s) * max(terms.sum(), np.finfo(float).tiny)
