@@ -34,7 +34,15 @@ def pytest_configure(config):
     settings.load_profile("skgen")
 
 
+# Pages that start a cluster.
+_PAGES_WITH_PROCESSES = ("large_data.md",)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.path.name in _PAGES_WITH_PROCESSES:
+            item.add_marker(pytest.mark.process)
     if config.getoption("--slow"):
         return
     skipped = pytest.mark.skip(reason="slow: give --slow to run it")
