@@ -4,8 +4,9 @@ The minimum variance is a fraction of the variance of the rows. A few far rows, 
 codes for missing values, can make this variance arbitrarily large. The unit of a
 direction is therefore at most ten standard deviations of the *central* rows: rows moved
 to within ten spreads of each feature, and then of each whitened coordinate. The spread
-is the length of the shortest interval with a quarter of the distinct values, in units
-of a normal density (the shorth of Andrews et al., 1972, Robust Estimates of Location).
+is the length of the shortest interval with half of the distinct values, in units of a
+normal density (the shorth of Andrews et al., 1972, Robust Estimates of Location). With
+a quarter of them, the values at one end of a saturated feature would be the centre.
 Rows without far outliers keep their whitening.
 """
 
@@ -26,7 +27,7 @@ ROWS = 4096
 _WIDEST, _FARTHEST = 10.0, 10.0
 
 # Fraction and minimum number of distinct values in the shortest interval.
-_FRACTION, _LEAST_VALUES = 0.25, 10
+_FRACTION, _LEAST_VALUES = 0.5, 10
 
 # Maximum number of times that whitened coordinates are limited.
 _ROUNDS = 3
