@@ -131,10 +131,8 @@ def known_errors(errors):
 
 def rounding_resolution(moments, dtype=np.float64):
     """Return the standard deviations (d,) up to which features are constant."""
-    resolution, errors = (
-        ROUNDING_STEPS * np.finfo(dtype).eps * moments.magnitudes,
-        _ERRORS.get(),
-    )
+    errors = _ERRORS.get()
+    resolution = ROUNDING_STEPS * np.finfo(dtype).eps * moments.magnitudes
     if errors is None or errors.shape != resolution.shape:
         return resolution
     return np.maximum(resolution, errors)

@@ -219,7 +219,6 @@ class GenerativeModel(
         log_likelihood, weight = self._log_likelihood(X, sample_weight)
         return log_likelihood / weight
 
-    @undisturbed()
     def sample(
         self, n_samples: int = 1, *, random_state: RandomState = None
     ) -> FloatArray:
@@ -243,10 +242,20 @@ class GenerativeModel(
             `set_output` or scikit-learn's option `transform_output` selects pandas or
             polars.
         """
+        return self._sampled(n_samples, random_state)[0]
+
+    @undisturbed()
+    def _sampled(self, n_samples, random_state):
+        """Return samples as `sample` does, and their components or None."""
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample", n_samples, random_state)
-        draws = self._draw(int(n_samples), rng).astype(self._fit_dtype, copy=False)
-        return as_set_output(self, draws)
+        draws, component = self._drawn(int(n_samples), rng)
+        draws = draws.astype(self._fit_dtype, copy=False)
+        return as_set_output(self, draws), component
+
+    def _drawn(self, n_samples, rng):
+        """Return (n_samples, d) draws, and their components where a model has them."""
+        return self._draw(n_samples, rng), None
 
     @lazy_on_dask(lambda model: model._n_latent)
     def transform(self, X: MatrixLike) -> FloatArray:

@@ -20,7 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from sklearn.preprocessing import StandardScaler
 
-from skgen import EMGaussianMixture, dequantize
+from skgen import EMGaussianMixture, GaussianKDE, dequantize
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import INIT_PARAMS, initial_responsibilities
 from skgen.rows._source import canonical_rows
@@ -865,3 +865,19 @@ def test_samples_come_with_their_component():
     np.testing.assert_array_equal(X, mixture.sample(500, random_state=0))
     with pytest.raises(ValueError, match="'return_component' argument of"):
         mixture.sample(2, return_component="yes")
+
+
+@pytest.mark.parametrize("model", [EMGaussianMixture(2), GaussianKDE()], ids=str)
+def test_samples_are_drawn_without_errors_of_underflow(model, monkeypatch):
+    X = np.random.RandomState(0).standard_normal((50, 2))
+    model, states = clone(model).fit(X), []
+    draw = type(model)._drawn
+
+    def drawn(self, n_samples, rng):
+        states.append(np.geterr()["under"])
+        return draw(self, n_samples, rng)
+
+    monkeypatch.setattr(type(model), "_drawn", drawn)
+    with np.errstate(all="raise"):
+        model.sample(3, random_state=0)
+    assert states == ["ignore"]

@@ -13,13 +13,11 @@ from skgen._checks import (
     check_choice,
     check_integer,
     check_nonnegative,
-    generator_of_draws,
     invalid_argument,
     invalid_parameter,
     is_integer,
     rows_to_answer,
 )
-from skgen._interop import as_set_output
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
 from skgen._whitening import DEGENERATE_VARIANCE
@@ -159,9 +157,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             raise invalid_argument(
                 self, "sample", "return_component", rule, return_component
             )
-        rng = generator_of_draws(self, "sample", n_samples, random_state)
-        draws, component = self._drawn(int(n_samples), rng)
-        draws = as_set_output(self, draws.astype(self._fit_dtype, copy=False))
+        draws, component = self._sampled(n_samples, random_state)
         return (draws, component) if return_component else draws
 
     def bic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
