@@ -242,10 +242,10 @@ class GenerativeModel(
             `set_output` or scikit-learn's option `transform_output` selects pandas or
             polars.
         """
-        return self._sampled(n_samples, random_state)[0]
+        return self._sample(n_samples, random_state)[0]
 
     @undisturbed()
-    def _sampled(self, n_samples, random_state):
+    def _sample(self, n_samples, random_state):
         """Return samples as `sample` does, and their components or None."""
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample", n_samples, random_state)

@@ -157,7 +157,7 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             raise invalid_argument(
                 self, "sample", "return_component", rule, return_component
             )
-        draws, component = self._sampled(n_samples, random_state)
+        draws, component = self._sample(n_samples, random_state)
         return (draws, component) if return_component else draws
 
     def bic(self, X: MatrixLike, sample_weight: ArrayLike | None = None) -> float:
