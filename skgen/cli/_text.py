@@ -9,7 +9,7 @@ import warnings
 import zlib
 from collections import Counter
 from io import BytesIO, StringIO
-from itertools import islice, pairwise, zip_longest
+from itertools import dropwhile, islice, pairwise, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,9 @@ pandas = lazy_module("pandas", "Reading a table")
 
 # Entries without a value, in lower case, besides pandas' own.
 _MISSING = {
-    *("", "?", "-", "--", "\N{EN DASH}", "\N{EM DASH}", ".", "..", "*"),
-    *("na", "n/a", "#n/a", "nan", "null", "none", "missing"),
+    *("", "?", "-", "--", "---", "\N{EN DASH}", "\N{EM DASH}", "*", "**"),
+    *(".", "..", "...", "\N{HORIZONTAL ELLIPSIS}", "missing", "none", "nil", "null"),
+    *("na", "n.a.", "n/a", "#n/a", "nan", "(null)", r"\n"),
 }
 
 _DELIMITERS = ",;\t| "  # the blank stands for any number of blanks and tabs
@@ -30,11 +31,7 @@ _DELIMITERS = ",;\t| "  # the blank stands for any number of blanks and tabs
 _SAMPLED = 500  # lines that show the delimiter and the header
 
 # First bytes of texts, of compressed files, and of files that pandas reads.
-_ENCODINGS = {
-    b"\xef\xbb\xbf": "utf-8-sig",
-    b"\xff\xfe": "utf-16",
-    b"\xfe\xff": "utf-16",
-}
+_UTF_16 = b"\xff\xfe", b"\xfe\xff"
 _COMPRESSED = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ": lzma}
 _FORMATS = {
     b"PK\x03\x04": ("a spreadsheet", "read_excel"),
@@ -46,16 +43,22 @@ _FORMATS = {
 # A comment, or the delimiter as Excel writes it above a table.
 _COMMENT = re.compile(r"^[ \t]*(?:#.*|sep=.)$", re.MULTILINE)
 
-# A number with one decimal mark, perhaps with separators of thousands.
-_THOUSANDS = {".": r"[,'\u2019 \xa0\u202f]", ",": r"[.'\u2019 \xa0\u202f]"}
+# A number with a decimal mark and separators of thousands, for re and for pyarrow.
+_THOUSANDS = {mark: f"{other}'\u2019 \xa0\u2009\u202f" for mark, other in (".,", ",.")}
 _NUMBER = {
-    mark: rf"[-+]?(?:(?:\d+|[1-9]\d{{0,2}}(?:{between}\d{{3}})+)(?:[{mark}]\d*)?"
-    rf"|[{mark}]\d+)(?:[eE][-+]?\d+)?"
-    for mark, between in _THOUSANDS.items()
+    mark: "[-+]?(?:(?:[0-9]+|[1-9][0-9]{0,2}(?:"
+    + "|".join(f"(?:[{between}][0-9]{{3}})+" for between in _THOUSANDS[mark])
+    + f"))(?:[{mark}][0-9]*)?|[{mark}][0-9]+)(?:[eE][-+]?[0-9]+)?"
+    for mark in ",."
 }
+_ADDRESS = "(?:(?:25[0-5]|2[0-4][0-9]|1?[0-9]?[0-9])(?:[.]|$)){4}"  # no number
 
-# Any of them, by which the delimiter and the header are found.
-_ANY = re.compile(rf"[-+\u2212]?\s?[$€£¥]?\s?({'|'.join(_NUMBER.values())})\s?[%$€£¥]?")
+# Any number, by which the delimiter and the header are found. (1) and 1- are -1.
+_MONEY = "$\xa2-\xa5\u20a0-\u20cf"
+_UNIT = f"[%\u2030{_MONEY}]"
+_ANY = re.compile(
+    rf"\(?[-+\u2212]?\s?[{_MONEY}]?\s?({'|'.join(_NUMBER.values())})\s?{_UNIT}?[-)]?"
+)
 
 
 def read_frame(path):
@@ -105,43 +108,37 @@ def _from_pandas(path, data, kind, reader, **options):
 def _delimited(path, data):
     """Return what `read_frame` does, for delimited text."""
     text, notes = _decoded(path, data)
-    text, mark, has_header, more = _laid_out(path, text)
-
-    def read(**options):
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pandas.errors.ParserWarning)
-            frame = pandas.read_csv(
-                BytesIO(text.encode()),
-                sep=r"\s+" if mark == " " else mark,
-                header=0 if has_header else None,
-                index_col=False,
-                skipinitialspace=True,
-                na_values=sorted(_MISSING),
-                low_memory=False,
-                **options,
-            )
-        if not has_header:
-            frame.columns = [f"column{j}" for j in frame.columns]
-        return frame
+    text, delimiter, has_header, rows, more = _laid_out(path, text)
+    mark, found = _decimal_mark(rows, delimiter)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas.errors.ParserWarning)
+        frame = pandas.read_csv(
+            BytesIO(text.encode()),
+            sep=r"\s+" if delimiter == " " else delimiter,
+            header=0 if has_header else None,
+            index_col=False,
+            skipinitialspace=True,
+            na_values=sorted(_MISSING),
+            low_memory=False,
+            dtype=str if mark == "," else None,
+        )
+    names = frame.columns
+    frame.columns = names.str.strip() if has_header else [f"column{j}" for j in names]
 
     def place(i):
-        lines = _rows(StringIO(text), mark)
+        lines = _rows(StringIO(text), delimiter)
         return f"line {next(islice(lines, i + has_header, None))[0]}"
 
-    frame, notes = read(), [*notes, *more]
-    if _has_decimal_commas(frame, mark):
-        more = ["numbers have decimal commas"]
-        return read(dtype=str), [*notes, *more], ",", place
-    return frame, notes, ".", place
+    return frame, [*notes, *more, *found], mark, place
 
 
 def _decoded(path, data):
     """Return the text of a file, and a list of notes on its encoding."""
-    encoding, notes = _ENCODINGS.get(data[:3]) or _ENCODINGS.get(data[:2]), []
-    if encoding is None and b"\0" in data[:2]:
+    encoding, notes = "utf-16" if data[:2] in _UTF_16 else "utf-8-sig", []
+    if b"\0" in data[:2]:
         encoding = "utf-16-le" if data[1:2] == b"\0" else "utf-16-be"
     try:
-        text = data.decode(encoding or "utf-8")
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         text = data.decode("cp1252", errors="replace")
         notes = ["not UTF-8, read as Windows-1252 (Latin-1)"]
@@ -159,7 +156,7 @@ def _rows(lines, mark):
 
 
 def _laid_out(path, text):
-    """Return a text, its delimiter, whether it has a header, and notes.
+    """Return a text, its delimiter, if it has a header, its first rows, and notes.
 
     Lines that are not of the table become blank, so that lines keep their numbers.
     """
@@ -176,13 +173,19 @@ def _laid_out(path, text):
     samples = {mark: [*_rows(lines[:_SAMPLED], mark)] for mark in _DELIMITERS}
     mark = max(_DELIMITERS, key=lambda mark: _fit(samples[mark]))
     rows, notes = samples[mark], []
-    width = _width(rows)
-    while len(rows) > 2 and 2 * sum(map(bool, rows[0][1])) < width:
-        (end, title), *rows = rows
+    fit, width = _fit(rows)
+    # Titles are shorter than the header behind them, or than half of the table.
+    full, *body = dropwhile(lambda row: len(row) < width, [row for _, row in rows])
+    least = width if fit and _is_header(full, body) else 0
+    while len(rows) > 2 and (
+        len(title := rows[0][1]) < least or 2 * sum(map(bool, title)) < width
+    ):
+        (end, _), *rows = rows
         lines[:end] = [""] * end
         notes.append(f"left out above the table: {' '.join(title).strip()[:40]!r}")
     (number, names), *others = rows
-    has_header = _is_header(names, [row for _, row in others])
+    body = [row for _, row in others]
+    has_header = _is_header(names, body)
     if not has_header and comment is not None and number > 1:
         names = next((row for _, row in _rows([comment.strip()], mark)), [])
         has_header = len(names) == width and not any(map(_ANY.fullmatch, names))
@@ -190,30 +193,26 @@ def _laid_out(path, text):
             lines[number - 2] = comment.strip()
     if not has_header:
         notes.append("no header: the first line holds numbers and is read as a row")
-        return "\n".join(lines), mark, False, notes
-    if mark in " \t" and all(len(row) == len(names) + 1 for _, row in others):
+        return "\n".join(lines), mark, False, [names, *body], notes
+    if mark in " \t" and all(len(row) == len(names) + 1 for row in body):
         lines[number - 1] = f"row{mark}{lines[number - 1].strip()}"  # as R writes it
-    elif others and any(map(str.strip, others[0][1][len(names) :])):
+    elif body and any(map(str.strip, body[0][len(names) :])):
         raise CommandError(
-            f"the first row of {path} has {count(len(others[0][1]), 'field')}, but its "
+            f"the first row of {path} has {count(len(body[0]), 'field')}, but its "
             f"header has {count(len(names), 'name')}."
         )
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if twice:
         notes.append(f"columns with the same name are numbered: {', '.join(twice)}")
-    return "\n".join(lines), mark, True, notes
-
-
-def _width(rows):
-    """Return the modal number of fields of rows, without the header."""
-    return Counter(len(row) for _, row in rows[1:] or rows).most_common(1)[0][0]
+    return "\n".join(lines), mark, True, body, notes
 
 
 def _fit(rows):
-    """Return how well rows by one delimiter look like a table of numbers."""
+    """Return how well rows look like a table of numbers, and the modal width."""
     if not rows:
         return 0.0, 0
-    width, body = _width(rows), rows[1:] or rows
+    body = rows[1:] or rows  # without the header
+    width = Counter(len(row) for _, row in body).most_common(1)[0][0]
     fields = [field.strip() for _, row in body for field in row if field.strip()]
     numeric = sum(map(bool, map(_ANY.fullmatch, fields))) / max(1, len(fields))
     level = sum(len(row) == width for _, row in body) / len(body)
@@ -226,9 +225,7 @@ def _is_header(first, others):
     """Return whether the first row holds names: text, or numbers that count columns."""
     names, columns = [], []
     for name, *column in zip_longest(first, *others, fillvalue=""):
-        filled = [
-            text.strip() for text in column if text.strip().lower() not in _MISSING
-        ]
+        filled = [t for t in map(str.strip, column) if t.lower() not in _MISSING]
         numbers = [text for text in filled if _ANY.fullmatch(text)]
         if not numbers or 2 * len(numbers) < len(filled) or name.lower() in _MISSING:
             continue
@@ -250,31 +247,43 @@ def _is_header(first, others):
 def _parsed(column, mark):
     """Return the entries as numbers, NaN for text, and whether units were removed."""
     text = column.dropna().astype(str).str.strip().str.replace("\N{MINUS SIGN}", "-")
-    bare = text.str.replace(r"^([-+]?)\s*[$€£¥]\s*", r"\1", regex=True)
-    bare = bare.str.replace(r"\s*[%$€£¥]$", "", regex=True)
-    bare = bare[bare.str.fullmatch(_NUMBER[mark])]
-    plain = bare.str.replace(_THOUSANDS[mark], "", regex=True).str.replace(mark, ".")
+    bare = text.str.replace(r"^\((.+)\)$", r"\1-", regex=True)
+    bare = bare.str.replace(r"^([^-]+)-$", r"-\1", regex=True)
+    bare = bare.str.replace(rf"^([-+]?)\s*[{_MONEY}]\s*", r"\1", regex=True)
+    bare = bare.str.replace(rf"\s*{_UNIT}$", "", regex=True)
+    bare = bare[bare.str.fullmatch(_NUMBER[mark]) & ~bare.str.fullmatch(_ADDRESS).all()]
+    plain = bare.str.replace(f"[{_THOUSANDS[mark]}]", "", regex=True)
+    plain = plain.str.replace(mark, ".")
     has_units = bool((text[bare.index] != bare).any())
     return pandas.to_numeric(plain).astype(float), has_units
 
 
-def _has_decimal_commas(frame, delimiter):
-    """Return whether the numbers of a dataframe, read with points, have commas."""
-    commas, points, least = 0, 0, 1000.0
-    kinds = frame.dtypes.map(lambda dtype: dtype.kind)
-    for _, column in frame.loc[:, kinds == "O"].items():
-        found = [_parsed(column, mark)[0] for mark in ",."]
-        if 2 * max(numbers.size for numbers in found) > column.count():
-            marked = column.astype(str).str.contains(",", regex=False)
-            by_comma, by_point = (numbers[marked[numbers.index]] for numbers in found)
-            commas, points = commas + by_comma.size, points + by_point.size
-            least = min(least, found[1].abs().min())
-    if commas != points or delimiter == "," or commas == 0:
-        return commas > points
-    # All numbers are such as 1,234. Semicolons stand where commas are decimal.
-    if delimiter == ";":
-        return not (frame.loc[:, kinds == "f"] % 1 > 0).any(axis=None)
-    return least >= 1000.0  # none is such as 234
+def _decimal_mark(rows, delimiter):
+    """Return the decimal mark of a table from some of its rows, and a list of notes."""
+    clear, weak, unclear = Counter(), Counter(), []
+    for column in zip_longest(*rows, fillvalue=""):
+        numbers = [n[1] for n in map(_ANY.fullmatch, map(str.strip, column)) if n]
+        # Numbers below 1,000 have no separator, but would have decimals.
+        below = any(re.fullmatch("[-+]?[1-9][0-9]{0,2}", n) for n in numbers)
+        for n in numbers:
+            if not re.search("[.,]", n) or re.fullmatch(_ADDRESS, n):
+                continue
+            marks = [mark for mark in ",." if re.fullmatch(_NUMBER[mark], n)]
+            if len(marks) == 1:
+                clear[marks[0]] += 1
+            elif "," in n or delimiter in ";\t":  # such as 1,234
+                weak["." if "," in n else ","] += below
+                unclear.append(n)
+    lead = clear[","] - clear["."] or weak[","] - weak["."]
+    # Semicolons and tabs stand where commas are decimal.
+    commas = delimiter != "," and any("," in n for n in unclear)
+    mark = "," if lead > 0 or (lead == 0 and commas) else "."
+    notes = ["numbers have decimal commas"] if mark == "," else []
+    if unclear and lead == 0:
+        read = [unclear[0].replace(",", "."), re.sub("[.,]", "", unclear[0])]
+        read, other = read if mark in unclear[0] else read[::-1]
+        notes.append(f"unclear: {unclear[0]} is read as {read}, not as {other}")
+    return mark, notes
 
 
 def numbers_of(column, mark):
