@@ -61,6 +61,21 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+def lock_across_forks():
+    """Return a lock that no thread holds while the process forks.
+
+    In the child, nobody would release it.
+    """
+    lock = threading.RLock()
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lock.acquire,
+            after_in_parent=lock.release,
+            after_in_child=lock.release,
+        )
+    return lock
+
+
 @cache
 def _controller():
     # Finding the libraries takes milliseconds; setting a limit takes microseconds.

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -1413,6 +1414,49 @@ class Halved(nn.Module):
 
     def forward(self, x):
         return self.network(x) / 2
+
+
+class Met(nn.Module):
+    """A decoder whose first forward-mode pass waits for that of another thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = {}
+        self.first_inside, self.both_inside = threading.Event(), threading.Event()
+        self.first_left = threading.Event()
+
+    def forward(self, z):
+        me = threading.get_ident()
+        self.calls[me] = self.calls.get(me, 0) + 1
+        if self.calls[me] == 2:  # after the plain pass
+            if self.first_inside.is_set():
+                self.both_inside.set()
+                self.first_left.wait(30)
+            self.first_inside.set()
+            self.both_inside.wait(0.1)
+        return torch.sin(z)
+
+
+def test_forward_mode_of_one_thread_leaves_the_tangents_of_another():
+    network, found = Met(), []
+    z = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
+
+    def body(second):
+        if second:
+            network.first_inside.wait(30)
+        try:
+            found.append(with_jacobian(network, z, torch.ones_like(z))[1][:, :, 0])
+        finally:
+            network.first_left.set()
+
+    threads = [threading.Thread(target=body, args=(i,)) for i in (False, True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    for slope in found:
+        torch.testing.assert_close(slope, torch.cos(z))
 
 
 def test_the_slope_of_the_cube_is_that_of_autograd(rng):

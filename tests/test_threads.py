@@ -4,6 +4,7 @@ import copy
 import os
 import pickle
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +27,7 @@ from skgen import (
     make_generative_pipeline,
 )
 from skgen._checks import InvalidParameterError
-from skgen._threads import changed, in_parallel, most_threads
+from skgen._threads import changed, in_parallel, lock_across_forks, most_threads
 from skgen._torch import resolved_device, threads_for
 
 
@@ -139,6 +140,29 @@ def test_a_score_within_a_fit_leaves_the_threads_of_the_fit():
             assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")  # of forks with threads
+def test_a_fork_waits_for_a_lock():
+    lock, held = lock_across_forks(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    child = os.fork()
+    if not child:
+        os._exit(not lock.acquire(timeout=5))
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
+    with lock:  # the parent has it back
+        pass
 
 
 # -- forked processes ---------------------------------------------------------------

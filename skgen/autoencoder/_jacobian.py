@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import nn
 
+from skgen._threads import lock_across_forks
+
 _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.Softplus, nn.Sigmoid, nn.ELU)
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
@@ -92,14 +94,20 @@ _RULES = {
 }
 
 
+# PyTorch has one forward mode for all threads: the first thread that leaves it removes
+# the tangents of the others.
+_FORWARD_MODE = lock_across_forks()
+
+
 def _by_forward_mode(network, z, tangents):
     """Return the derivatives (k, n, d) of the outputs along tangents (k, n, k)."""
-    _load_forward_mode()
 
     def along(tangent):
         return torch.func.jvp(network, (z,), (tangent,))[1]
 
-    return torch.func.vmap(along)(tangents)
+    with _FORWARD_MODE:
+        _load_forward_mode()
+        return torch.func.vmap(along)(tangents)
 
 
 @cache
