@@ -211,6 +211,7 @@ def check_values(owner, X, names=None, *, missing=False):
         largest = float(np.fmax.reduce(np.abs(X), axis=None))
         if not largest > LARGEST:
             return
+        X = np.where(np.isnan(X), 0, X)
     what = f"The 'X' argument of {owner}"
     try:
         with config_context(assume_finite=False):

@@ -435,6 +435,32 @@ def test_new_rows_of_density_zero_are_outliers_and_of_the_largest_prior(density)
     assert model.score(far[:1], [1]) == 1
 
 
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianKDE(0.1),
+        EMGaussianMixture(),
+        KernelDensity(bandwidth=0.1),
+        make_generative_pipeline(StandardScaler(), EMGaussianMixture()),
+    ],
+    ids=["kde", "mixture", "scikit-learn", "pipeline"],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_far_from_all_rows_probabilities_are_those_of_the_priors(density, dtype):
+    X = np.tile(rows(20, 2), (2, 1))  # of equal densities in two classes
+    y = np.repeat([0, 1], 20)
+    classifier = GenerativeClassifier(density, priors=[0.2, 0.8]).fit(X, y)
+    far = np.array([[1e4, 0], [1e9, -1e9], [1e18, 1e18], [0, 1e36]], dtype=dtype)
+    if dtype is np.float64:
+        far = np.concatenate([far, [[1e149, 0]]])
+    expected = np.tile([0.2, 0.8], (len(far), 1))
+    probabilities = classifier.predict_proba(far)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-14)
+    np.testing.assert_allclose(classifier.predict_log_proba(far), np.log(probabilities))
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-12)
+    np.testing.assert_array_equal(classifier.predict(far), 1)
+
+
 def test_of_equal_probabilities_the_first_class_is_predicted():
     X = rows(40, 2)
     model = GenerativeClassifier(EMGaussianMixture(), [0.5, 0.5])

@@ -272,9 +272,12 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
 
     def _log_posterior(self, X, method):
         """Return the log-probabilities of the classes: (n, n_classes)."""
-        log_joint = self._log_joint(X, method)
-        with np.errstate(divide="ignore"):
-            log_joint[np.isneginf(log_joint).all(axis=1)] = np.log(self.priors_)
+        log_density, log_priors = self._log_densities(X, method), self._log_priors()
+        log_density[:, np.isneginf(log_priors)] = -np.inf
+        log_density[np.isneginf(log_density).all(axis=1)] = 0.0
+        # Differences first: rounding of far rows' log-densities exceeds the priors.
+        log_density -= log_density.max(axis=1, keepdims=True)
+        log_joint = log_density + log_priors
         return log_joint - logsumexp(log_joint, axis=1, keepdims=True)
 
     def score(
@@ -315,15 +318,18 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         ndarray or Dask array of shape (n_samples,)
             :math:`\log \sum_c \pi_c \, p(x \mid c)` of each row.
         """
-        return logsumexp(self._log_joint(X, "score_samples"), axis=1)
+        log_density = self._log_densities(X, "score_samples")
+        return logsumexp(log_density + self._log_priors(), axis=1)
 
-    def _log_joint(self, X, method):
-        """Return the logarithms of prior times density: (n, n_classes)."""
+    def _log_densities(self, X, method):
+        """Return the log-densities of the classes: (n, n_classes)."""
         X = self._rows(X, method)
+        return np.column_stack([self._scored(each, X) for each in self.estimators_])
+
+    def _log_priors(self):
+        """Return the logarithms of the priors: (n_classes,)."""
         with np.errstate(divide="ignore"):
-            log_priors = np.log(self.priors_)  # (n_classes,)
-        log_density = [self._scored(density, X) for density in self.estimators_]
-        return np.column_stack(log_density) + log_priors
+            return np.log(self.priors_)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Set the output container of `sample`.
