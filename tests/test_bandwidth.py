@@ -401,6 +401,29 @@ def test_the_shape_is_the_most_likely(rng):
     assert GaussianKDE("likelihood").fit(X).loo_score_ == max(scores)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("scale", [1.0, 1e-9])
+@pytest.mark.parametrize(("n", "d"), [(2, 2), (3, 3), (4, 3), (5, 9), (12, 10)])
+def test_few_rows_are_not_confined_to_the_plane_through_them(n, d, scale, weighted):
+    rng = np.random.RandomState(d)
+    X, held_out = scale * rng.standard_normal((2, 200, d))
+    X, weights = X[:n], rng.randint(1, 4, n) if weighted else None
+    # With "full", 12 rows of 10 features had scored 40 nats less.
+    normal = -0.5 * d * (np.log(2 * np.pi) + 1) - d * np.log(scale)  # the best possible
+    score = GaussianKDE("likelihood").fit(X, sample_weight=weights).score(held_out)
+    assert score > normal - 2 * d
+
+
+def test_few_rows_that_span_fewer_dimensions_keep_their_plane():
+    X = rows(12, 2) @ np.random.RandomState(0).standard_normal((2, 6))
+    with pytest.warns(DataDimensionalityWarning, match="4 fewer dimensions"):
+        plane = GaussianKDE("likelihood").fit(X)
+    assert (
+        plane.loo_score_
+        > GaussianKDE("likelihood", covariance_type="diag").fit(X).loo_score_
+    )
+
+
 @pytest.mark.parametrize("octaves", [-2, -1, 1, 2])
 def test_the_factor_may_lie_octaves_away_from_that_of_a_few_rows(octaves):
     X, ones = rows(200, 2), np.ones(200)

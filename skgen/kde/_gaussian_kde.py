@@ -74,8 +74,9 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         Covariance :math:`S` that a rule multiplies: the covariance matrix of the data
         ("full"), the variance of each feature ("diag"), or the mean of these variances
         for every feature ("spherical"). "auto" is "full"; for
-        ``bandwidth="likelihood"`` it is the type with the highest likelihood. Ignored
-        if `bandwidth` is a float or an array.
+        ``bandwidth="likelihood"`` it is the type with the highest likelihood, without
+        "full" if there are fewer than three distinct rows for each dimension that they
+        span. Ignored if `bandwidth` is a float or an array.
     bounds : pair or list of pairs
         Smallest and largest possible value of each feature: a pair
         ``(lower, upper)`` for all features, or a list of a pair or None for each

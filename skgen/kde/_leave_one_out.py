@@ -57,6 +57,11 @@ _DOUBLE, _SINGLE = 2**18, 1e-4
 # itself is less certain by far.
 _ACCURACY = 0.01, 0.05
 
+# Minimum number of distinct rows for each dimension that they span, for the shape
+# "full" to compete. The covariance is estimated from all rows, those left out included:
+# `d` rows lie in a plane, to which "full" would be confined with the best likelihood.
+_ROWS_PER_DIMENSION = 3
+
 # Minimum fraction of copies among the rows for a warning.
 _MANY_COPIES = 0.01
 
@@ -78,18 +83,27 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     """
     # Distinct rows make a weight of 2 equivalent to the same row twice.
     rows, weights = canonical_rows(X, sample_weight)
-    whitenings = []
-    for shape in shapes[: 1 if X.shape[1] == 1 else None]:  # the shapes of one feature
-        with warnings.catch_warnings():
-            if whitenings:  # the first shape has warned
-                warnings.simplefilter("ignore")
-            whitenings.append(
-                estimate_whitening(X, sample_weight, shape, ddof=1, **options)
-            )
-    left_out, octave = _best(_starts(rows, weights, whitenings))
+    shapes = shapes[: 1 if X.shape[1] == 1 else None]  # the shapes of one feature
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the shape that is chosen warns
+        whitenings = {
+            shape: estimate_whitening(X, sample_weight, shape, ddof=1, **options)
+            for shape in shapes
+        }
+    if len(shapes) > 1 and _too_few(rows.shape[0], whitenings["full"]):
+        del whitenings["full"]
+    left_out, octave = _best(_starts(rows, weights, list(whitenings.values())))
+    for shape, whitening in whitenings.items():
+        if whitening is left_out.whitening:
+            estimate_whitening(X, sample_weight, shape, ddof=1, **options)
     _warn(X.shape[0], X.shape[0] - rows.shape[0], octave)
     whitening = left_out.whitening.rescaled(_factor(octave))
     return Choice(whitening, *left_out.score(octave))
+
+
+def _too_few(n, whitening):
+    """Return whether `n` rows are too few for the "full" covariance to compete."""
+    return n < _ROWS_PER_DIMENSION * np.count_nonzero(~whitening.degenerate)
 
 
 def _factor(octave):
