@@ -94,6 +94,19 @@ def test_the_loss_is_the_mean_negative_log_density(kind, rng):
 
 
 @every_module
+@pytest.mark.parametrize("far", [1e6, 1e12, 1e15])
+def test_a_far_component_costs_the_others_no_digits(kind, far, rng):
+    weights, means, covariances = some_values(kind, rng)
+    weights[:] = 0.5, 0.499, 0.001
+    means[2] = far * np.array([1, -0.3, 0, 0])
+    X = 2 * rng.standard_normal((50, D))
+    values = weights, means, covariances
+    expected = -naive_log_density(X, weights, means, dense(kind, covariances)).mean()
+    found = module(kind, values, dtype=torch.float32)(torch.tensor(X).float())
+    assert found.item() == pytest.approx(expected, abs=0.02)
+
+
+@every_module
 def test_gradients_are_those_of_finite_differences(kind, rng):
     made = module(kind, some_values(kind, rng))
     names, start = zip(*made.named_parameters(), strict=True)

@@ -26,6 +26,10 @@ _UNIT = math.log(math.e - 1)
 # Maximum cancellation error of a squared distance computed by a matrix product.
 _CANCELLATION = 0.02
 
+# Maximum distance of the centre from the heaviest component, in its standard deviations.
+# float32 resolves the rows of this component to 1e-4 of them.
+_FARTHEST = 1000.0
+
 # A component with a smaller expected number of rows is empty.
 _LEAST_ROWS = 0.5
 
@@ -123,6 +127,9 @@ class AbstractMixtureModule(LossModule):
         heavy = weights[:, None, None] * (roots @ roots.swapaxes(-1, -2))  # (K, d, d)
         pull = (heavy @ means[:, :, None]).sum(axis=0)[:, 0]  # (d,)
         centre = np.linalg.solve(heavy.sum(axis=0), pull) if pull.size else pull
+        k = weights.argmax()
+        root = roots if roots.ndim == 2 else roots[k]
+        centre = _near(centre, means[k], (centre - means[k]) @ root)
         offsets = ((means - centre)[:, None, :] @ roots)[:, 0]  # (K, d)
         self._copy(self.centre, centre)
         self._set_narrow((offsets**2).sum(axis=1))
@@ -352,11 +359,19 @@ class DiagonalModule(AbstractMixtureModule):
         precisions = weights[:, None] / variances  # (K, d)
         # The centre that minimises the cancellation of narrow components.
         centre = (precisions * means).sum(axis=0) / precisions.sum(axis=0)
+        k = weights.argmax()
+        distances = (centre - means[k]) / np.sqrt(variances[k])
+        centre = _near(centre, means[k], distances)
         self._copy(self.centre, centre)
         self._set_narrow(((means - centre) ** 2 / variances).sum(axis=1))
         if self.low_rank:
             deviations = self._deviations0().cpu().double().numpy()
             self._copy(self.loadings, covariances[:, :, :-1] / deviations[:, :, None])
+
+
+def _near(centre, mean, distances):
+    """Return the centre (d,), or the mean (d,) if an outlier pulls the centre away."""
+    return mean if np.abs(distances).max(initial=0) > _FARTHEST else centre
 
 
 def _positive(change):
