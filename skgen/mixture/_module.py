@@ -26,8 +26,8 @@ _UNIT = math.log(math.e - 1)
 # Maximum cancellation error of a squared distance computed by a matrix product.
 _CANCELLATION = 0.02
 
-# Maximum distance of the centre from the heaviest component, in its standard deviations.
-# float32 resolves the rows of this component to 1e-4 of them.
+# Maximum distance of the centre from the heaviest component, in standard deviations of
+# the component. float32 resolves its rows to 1e-4 of them.
 _FARTHEST = 1000.0
 
 # A component with a smaller expected number of rows is empty.
