@@ -64,7 +64,7 @@ if hasattr(os, "register_at_fork"):
 def lock_across_forks():
     """Return a lock that no thread holds while the process forks.
 
-    In the child, nobody would release it.
+    In the child, the lock would never be released.
     """
     lock = threading.RLock()
     if hasattr(os, "register_at_fork"):

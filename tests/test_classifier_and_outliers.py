@@ -16,6 +16,7 @@ from estimators import (
     name,
     over,
     rows,
+    thorough,
 )
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
@@ -533,6 +534,40 @@ def test_without_a_fraction_far_rows_are_outliers_and_few_others(n_features, n_f
     scaled = DensityOutlierDetector(EMGaussianMixture(), "auto").fit(1e3 * X + 5)
     plain = DensityOutlierDetector(EMGaussianMixture(), "auto").fit(X)
     np.testing.assert_array_equal(scaled.predict(1e3 * X + 5), plain.predict(X))
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        GaussianKDE(),
+        GaussianKDE("likelihood"),
+        GaussianKDE(0.3),
+        EMGaussianMixture(),
+        EMGaussianMixture(3, random_state=0),
+        make_generative_pipeline(StandardScaler(), EMGaussianMixture()),
+        KernelDensity(bandwidth=0.5),
+    ],
+    ids=["scott", "likelihood", "narrow", "normal", "mixture", "pipeline", "sklearn"],
+)
+@pytest.mark.filterwarnings(
+    "ignore:Some components:sklearn.exceptions.ConvergenceWarning"
+)
+@pytest.mark.parametrize(("n", "d"), [(100, 5), (80, 20), thorough(500, 30)])
+def test_without_a_fraction_few_new_rows_are_outliers(density, n, d):
+    # Among rows of the fit, 100 % of new rows were outliers for 20 features.
+    X = np.random.RandomState(0).standard_normal((n + 400, d))
+    model = DensityOutlierDetector(density, "auto").fit(X[:n])
+    assert (model.predict(X[n:]) == -1).mean() < 0.1
+    assert (model.predict(np.full((1, d), 1e3)) == -1).all()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+def test_without_a_fraction_copies_and_order_do_not_matter():
+    X, counts = rows(40, 2), np.random.RandomState(0).randint(0, 3, 40)
+    model = DensityOutlierDetector(GaussianKDE(), "auto")
+    weighted = model.fit(X, sample_weight=counts).offset_
+    repeated = np.random.RandomState(1).permutation(np.repeat(X, counts, axis=0))
+    assert model.fit(repeated).offset_ == pytest.approx(weighted, abs=1e-9)
 
 
 @pytest.mark.parametrize("share", [0, 0.6, -0.1, "scott", True, np.nan, 20, None])
