@@ -25,7 +25,8 @@ def has_times(X):
     """Return whether X holds dates or durations that NumPy or polars would convert."""
     if isinstance(X, (list, tuple)):
         return any(has_times(row) or isinstance(row, _COUNTED_TIMES) for row in X)
-    dtypes = X.dtypes if hasattr(X, "dtypes") else [getattr(X, "dtype", None)]
+    is_frame = hasattr(X, "shape") and hasattr(X, "dtypes")  # not a lazy one of polars
+    dtypes = X.dtypes if is_frame else [getattr(X, "dtype", None)]
     dtypes = np.atleast_1d(np.asarray(dtypes, dtype=object))
     if any(map(_is_time, dtypes)):
         return True
@@ -94,7 +95,7 @@ def list_columns(columns, names=None):
 
 def _columns(X):
     """Yield the label and the values of each column; None and X in one dimension."""
-    if hasattr(X, "columns") and isinstance(getattr(X, "shape", None), tuple):
+    if isinstance(getattr(X, "shape", None), tuple) and hasattr(X, "columns"):
         for j, name in enumerate(X.columns):
             label = repr(str(name)) if isinstance(name, str) else str(name)
             yield label, X.iloc[:, j] if hasattr(X, "iloc") else X[:, j]
@@ -103,8 +104,8 @@ def _columns(X):
     if X.ndim == 2:
         for j in range(X.shape[1]):
             yield str(j), X[:, j]
-    elif X.ndim == 1:
-        yield None, X
+    elif X.ndim <= 1:
+        yield None, X.ravel()
 
 
 def _non_numeric(values):

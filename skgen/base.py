@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.metadata_routing import UNUSED
 from sklearn.utils.validation import check_is_fitted
@@ -45,6 +46,8 @@ from skgen._persistence import Persistent
 from skgen._threads import working_memory
 from skgen._torch import undisturbed
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
+from skgen._warnings import warn_user
+from skgen._whitening import DEGENERATE_VARIANCE
 from skgen.rows import as_rows
 from skgen.rows._dask import DaskRows, frozen, lazy_on_dask
 from skgen.rows._source import counted_sum, is_dask
@@ -54,6 +57,10 @@ REFERENCE = (
     "https://scikit-generative.readthedocs.io/en/stable/reference/"
     "skgen.{estimator_name}.html"
 )
+
+# Rows are far from a model if the density of more than a fraction of them is lower
+# than under one normal density of the rows, by a number of nats per feature.
+_FAR_ROWS, _FAR_NATS = 0.1, 100
 
 
 Model = TypeVar("Model")
@@ -169,6 +176,32 @@ class GenerativeModel(
             )
             self._fit_more(X, sample_weight, generator(self._random_state))
         return self
+
+    def _is_far_from(self, X, method):
+        """Return, and warn, whether rows (m, d) are far from the fitted model."""
+        # A step moves a component by a fraction of the distance, so that all components
+        # would end at the same place. Networks would take inputs far from 0.
+        variances = X.var(axis=0)
+        largest, d = variances.max(), X.shape[1]
+        if not largest > 0:  # equal rows have no normal density
+            return False
+        variances = np.maximum(variances, DEGENERATE_VARIANCE * largest)
+        normal = np.square(X - X.mean(axis=0)) / variances + np.log(variances)
+        normal = -0.5 * (normal.sum(axis=1) + d * np.log(2 * np.pi))  # (m,)
+        lower = self._density_of_last_fit(X) < normal - _FAR_NATS * d
+        if lower.mean() <= _FAR_ROWS:
+            return False
+        name = type(self).__name__
+        warn_user(
+            f"The rows of X are far from the model that {name}.{method} continues, "
+            "which is discarded: the fit starts again from X. Check the units of X.",
+            ConvergenceWarning,
+        )
+        return True
+
+    def _density_of_last_fit(self, X):
+        """Return an approximate log p(x) of (m, d) rows by the last fit: (m,)."""
+        return self._log_density(X)
 
     # -- public methods --------------------------------------------------------
 

@@ -3,7 +3,9 @@
 import math
 import pickle
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from itertools import starmap
 
 import numpy as np
 import pytest
@@ -13,7 +15,11 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
-from sklearn.exceptions import DataDimensionalityWarning, NotFittedError
+from sklearn.exceptions import (
+    ConvergenceWarning,
+    DataDimensionalityWarning,
+    NotFittedError,
+)
 from sklearn.frozen import FrozenEstimator
 from torch import nn
 
@@ -686,6 +692,28 @@ def test_warm_start_goes_on(model):
     assert model.history_[15]["train"] < first
     with pytest.raises(ValueError, match="hidden_layer_sizes"):
         model.set_params(hidden_layer_sizes=(9,)).fit(X)
+
+
+@pytest.mark.parametrize("kind", [VAE, *map(thorough, [AutoEncoder, SWAE, RAE])])
+@pytest.mark.parametrize(
+    ("shift", "scale"),
+    [(1e6, 1.0), *starmap(thorough, [(0, 1e3), (-40, 1), (1e6, 1e3), (1e9, 1)])],
+)
+def test_rows_that_moved_start_again(kind, shift, scale):
+    X, options = plane(40), {**QUICK, "max_epochs": 1}
+    model = kind(2, warm_start=True, **options).fit(X)
+    moved = scale * X + shift
+    with pytest.warns(ConvergenceWarning, match=r"\.fit continues.*starts again"):
+        model.fit(moved)
+    expected = kind(2, **options).fit(moved).noise_variance_
+    np.testing.assert_array_equal(model.noise_variance_, expected)
+    with pytest.warns(ConvergenceWarning, match=r"\.partial_fit con.*starts again"):
+        model.partial_fit(1e3 * moved + 1e7)
+    assert len(model.history_) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        moved = 1e3 * moved + 1e7 + 1e3 * scale
+        model.partial_fit(np.vstack([moved, moved[:1] + 1e9]))  # one far row
 
 
 class Broken(BaseEstimator):

@@ -277,8 +277,27 @@ def test_a_class_of_one_row_is_named(density):
     with pytest.raises(ValueError, match=message + "Leave out classes"):
         GenerativeClassifier(density).fit(X, y)
     # A parameter is wrong for all classes.
-    with pytest.raises(ValueError, match="'reg_covar' parameter of EM"):
+    with pytest.raises(ValueError, match=r"^The 'reg_covar' parameter of EM"):
         GenerativeClassifier(EMGaussianMixture(reg_covar=-1)).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "density",
+    [
+        EMGaussianMixture(5),
+        SGDGaussianMixture(5, max_epochs=1),
+        GaussianMixture(5),
+        make_generative_pipeline(StandardScaler(), EMGaussianMixture(5)),
+        make_generative_pipeline(PCA(3), SGDGaussianMixture(5, max_epochs=1)),
+    ],
+    ids=name,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_class_of_fewer_rows_than_components_is_named(density):
+    y = np.repeat(["mouse", "rat"], [30, 4])
+    message = r"density of class .*rat.* cannot be fitted to its n_samples=4: .*"
+    with pytest.raises(ValueError, match=message + "Leave out classes"):
+        GenerativeClassifier(density).fit(rows(34, 3), y)
 
 
 @pytest.mark.parametrize(

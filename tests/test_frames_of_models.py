@@ -293,6 +293,27 @@ def test_columns_of_sequences_are_named(X, column):
         clone(KDE).fit(X)
 
 
+@pytest.mark.parametrize(
+    ("X", "got"),
+    [
+        (pl.DataFrame({"a": [1.0, 2.0]}).lazy(), "type LazyFrame"),
+        ({"a": [1.0, 2.0]}, "type dict"),
+        (iter([[1.0], [2.0]]), "type list_iterator"),
+        ({1.0, 2.0}, "type set"),
+        ("t.csv", r"text \(for example 't.csv'\)"),
+    ],
+    ids="lazy dict iterator set path".split(),
+)
+@pytest.mark.parametrize("method", ["fit", "score_samples", "transform"])
+@pytest.mark.filterwarnings("ignore:Determining the column names")  # of scikit-learn
+def test_what_is_no_array_is_named(X, got, method):
+    model = clone(KDE).fit([[1.0], [2.0]])
+    with pytest.raises(
+        ValueError, match=f"must hold numbers only. Got .*{got} instead"
+    ):
+        getattr(model, method)(X)
+
+
 def test_rows_of_different_lengths_are_the_error_of_numpy():
     with pytest.raises(ValueError, match=r"^setting an array .* inhomogeneous shape"):
         clone(KDE).fit([[1.0, 2.0], [3.0]])
@@ -367,9 +388,13 @@ def test_masked_blocks_are_refused(tmp_path):
     [
         {"weights_init": np.ma.masked_array([0.5, 0.5], [True, False])},
         {"means_init": masked(np.ones((2, 4)))[:, 2:]},
+        {"weights_init": np.array([1, 0], dtype="timedelta64[s]")},
+        {"means_init": np.ones((2, 2), dtype="datetime64[s]")},
+        {"means_init": [[np.timedelta64(1, "s"), 0], [0, 1]]},
+        {"precisions_init": np.ones((2, 2, 2), dtype="datetime64[ns]")},
     ],
 )
-def test_masked_parameters_are_named(parameters):
+def test_parameters_with_masked_values_or_times_are_named(parameters):
     (name,) = parameters
     with pytest.raises(ValueError, match=f"'{name}' parameter of"):
         EMGaussianMixture(2, **parameters).fit(rows(60, 2))

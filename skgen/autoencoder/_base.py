@@ -164,6 +164,9 @@ class AbstractAutoencoder(
             with torch.no_grad():
                 bias.copy_(torch.from_numpy(np.log(mean / (1 - mean))))
 
+    def _density_of_last_fit(self, X):
+        return self._coordinates.log_normal(X)
+
     def _encoded(self, X):
         return self._coordinates.standardized(X).astype(np.float32)
 

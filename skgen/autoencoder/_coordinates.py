@@ -69,6 +69,16 @@ class Coordinates:
         floor = 0.5 * (constant**2 + np.log(2 * np.pi)).sum(axis=1)
         return self.whitening.log_det - floor
 
+    def log_normal(self, X):
+        """Return the log-density of rows by a normal density with this scaling: (n,).
+
+        Without a scaling, every row has a density of infinity.
+        """
+        if not self.is_normal:
+            return np.full(X.shape[0], np.inf)
+        Z = self.whitening.whiten(X)
+        return self.whitening.log_det - 0.5 * (Z**2 + np.log(2 * np.pi)).sum(axis=1)
+
     @property
     def loss_offset(self):
         """Return the constant that converts a loss to nats in the units of the data."""

@@ -82,8 +82,9 @@ n_iter_no_change : int
     training stops. Only used if `early_stopping` is True.
 warm_start : bool
     If True, `fit` continues to train the networks of the previous fit, with the
-    same scaling of the features. Parameters that define the networks, the loss or
-    the optimiser must not have changed.
+    same scaling of the features, unless the rows are far from it: then `fit` starts
+    again, with a :class:`~sklearn.exceptions.ConvergenceWarning`. Parameters that
+    define the networks, the loss or the optimiser must not have changed.
 random_state : int, RandomState, Generator or None
     Seed or generator of the initial weights, the order of the rows, the noise in
     training and the draws of `sample`. Pass an int for reproducible results.

@@ -20,7 +20,6 @@ from skgen._checks import (
 )
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
-from skgen._whitening import DEGENERATE_VARIANCE
 from skgen.base import GenerativeModel
 from skgen.mixture._backend import LEAST_LOSS, NUMPY, backend_of
 from skgen.mixture._covariance import Parameters
@@ -28,10 +27,6 @@ from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._lowrank import ALL_COVARIANCES
 from skgen.mixture._pass import Joint, Kernel, normalise
 from skgen.rows._dask import lazy_on_dask
-
-# Rows are far from a mixture if the density of more than a fraction of them is lower
-# than under one normal density of the rows, by a number of nats per feature.
-_FAR_ROWS, _FAR_NATS = 0.1, 100
 
 # Entries of the docstrings of all mixtures.
 MIXTURE = r"""
@@ -254,28 +249,6 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
                 f"n_samples = {n_samples}"
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
-
-    def _is_far_from(self, X, method):
-        """Return, and warn, whether rows (m, d) are far from the fitted mixture."""
-        # Each step could only move components by a fraction of the distance, and all of
-        # them would end at the same place.
-        variances = X.var(axis=0)
-        largest, d = variances.max(), X.shape[1]
-        if not largest > 0:  # equal rows have no normal density
-            return False
-        variances = np.maximum(variances, DEGENERATE_VARIANCE * largest)
-        normal = np.square(X - X.mean(axis=0)) / variances + np.log(variances)
-        normal = -0.5 * (normal.sum(axis=1) + d * np.log(2 * np.pi))  # (m,)
-        lower = self._log_density(X) < normal - _FAR_NATS * d
-        if lower.mean() <= _FAR_ROWS:
-            return False
-        name = type(self).__name__
-        warn_user(
-            f"The rows of X are far from the mixture that {name}.{method} continues, "
-            "which is discarded: the fit starts again from X. Check the units of X.",
-            ConvergenceWarning,
-        )
-        return True
 
     def _in_data_units(self, weights, means, covariances, covariance, whitening):
         """Return the fitted attributes of a mixture in whitened coordinates, a dict."""

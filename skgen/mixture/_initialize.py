@@ -7,7 +7,7 @@ from sklearn.cluster import KMeans, kmeans_plusplus
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_array
 
-from skgen._checks import Described, invalid_parameter, refuse_masked
+from skgen._checks import Described, invalid_parameter, numbers_only
 from skgen._threads import one_blas_thread
 from skgen.mixture._covariance import Parameters
 
@@ -65,15 +65,15 @@ def array_of(value, name, shape, error, optional=False):
     shown = ", ".join("any" if length is None else str(length) for length in shape)
     shown = f"({shown}{',' * (len(shape) == 1)})"
     try:
-        refuse_masked(name, value)
-        array = check_array(
+        array = numbers_only(
+            name,
+            check_array,
             value,
-            dtype=np.float64,
             ensure_2d=False,
             allow_nd=True,
             copy=True,
             ensure_min_features=0,
-        )
+        ).astype(np.float64, copy=False)
     except (TypeError, ValueError):
         rule = f"{either}an array of finite numbers of shape {shown}"
         raise error(rule, value) from None

@@ -304,11 +304,6 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         module, d = getattr(_module, covariance.module), self._shift.size
         return module(*values, floor, covariance.mask(), covariance.basis_of(d))
 
-    def _starts_again(self, rows, method):
-        some = np.random.RandomState(0)  # so that draws of the fit stay the same
-        first = super()._starts_again(rows, method)
-        return first or self._is_far_from(rows.sample(ROWS, some), method)
-
     def _set_coordinates(self, rows, sample):
         """Set the whitened, non-constant and centred coordinates of the module."""
         moments = rows.moments

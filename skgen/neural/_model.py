@@ -26,6 +26,9 @@ from skgen.neural._training_rows import RowsInMemory, StreamedRows
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
 
+# Maximum number of rows that show whether a fit continues.
+_COMPARED = 4096
+
 
 class InterruptedFit(FitStopped, KeyboardInterrupt):
     """Ctrl-C ended a fit; the model of the last complete epoch is kept."""
@@ -247,7 +250,10 @@ class GradientModel(GenerativeModel):
 
     def _starts_again(self, rows, method):
         """Return whether a new net is built for rows (n, d)."""
-        return not hasattr(self, "net_")
+        if not hasattr(self, "net_"):
+            return True
+        some = np.random.RandomState(0)  # so that draws of the fit stay the same
+        return self._is_far_from(rows.sample(_COMPARED, some), method)
 
     def _training_rows(self, X, rng):
         """Return rows in memory (n, d), or elsewhere, as `TrainingRows`."""
