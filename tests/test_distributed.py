@@ -2,7 +2,6 @@
 
 import logging
 import pickle
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -26,8 +25,8 @@ PATIENCE = 180
 FITTED = ("weights_", "means_", "covariances_", "lower_bounds_", "lower_bound_")
 
 
-@contextmanager
-def cluster_of_two(directory):
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
     settings = {
         "distributed.comm.timeouts.connect": PATIENCE,
         "distributed.admin.large-graph-warning-threshold": "1 GiB",
@@ -41,18 +40,12 @@ def cluster_of_two(directory):
             processes=True,
             host="127.0.0.1",
             dashboard_address=":0",
-            local_directory=directory,
+            local_directory=str(tmp_path_factory.mktemp("workers")),
             silence_logs=logging.CRITICAL,
         ) as cluster,
         distributed.Client(cluster, timeout=PATIENCE) as client,
     ):
         yield cluster, client
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory):
-    with cluster_of_two(str(tmp_path_factory.mktemp("workers"))) as two:
-        yield two
 
 
 @pytest.fixture
@@ -203,27 +196,29 @@ def test_a_worker_dies_in_the_middle_of_a_task(client, in_memory, tmp_path):
     assert {process.pid for process in workers(client).values()} != before
 
 
+# The last tests of the cluster: in the end it has one worker.
 @pytest.mark.parametrize("restarts", [True, False])
-def test_a_worker_that_holds_rows_is_killed(in_memory, monkeypatch, tmp_path, restarts):
-    with cluster_of_two(str(tmp_path)) as (cluster, client):
-        for nanny in cluster.workers.values():
-            nanny.auto_restart = restarts
-        lazy = client.persist(da.from_array(rows(), chunks=(2_500, 4)))
-        distributed.wait(lazy)
-        held = holding(client)
-        victim = max(held, key=held.get)
-        assert held[victim] > 0
-        process, step, steps = workers(client)[victim], Run.step, []
+def test_a_worker_that_holds_rows_is_killed(
+    two, client, in_memory, monkeypatch, restarts
+):
+    for nanny in two[0].workers.values():
+        nanny.auto_restart = restarts
+    lazy = client.persist(da.from_array(rows(), chunks=(2_500, 4)))
+    distributed.wait(lazy)
+    held = holding(client)
+    victim = max(held, key=held.get)
+    assert held[victim] > 0
+    process, step, steps = workers(client)[victim], Run.step, []
 
-        def deadly(run, problem, tol):
-            if len(steps) == 3:
-                process.kill()
-            steps.append(tol)
-            step(run, problem, tol)
+    def deadly(run, problem, tol):
+        if len(steps) == 3:
+            process.kill()
+        steps.append(tol)
+        step(run, problem, tol)
 
-        monkeypatch.setattr(Run, "step", deadly)
-        check_same(mixture().fit(lazy), in_memory)
-        assert len(steps) > 4
-        assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-        if restarts:
-            client.wait_for_workers(2, timeout=PATIENCE)
+    monkeypatch.setattr(Run, "step", deadly)
+    check_same(mixture().fit(lazy), in_memory)
+    assert len(steps) > 4
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    if restarts:
+        client.wait_for_workers(2, timeout=PATIENCE)

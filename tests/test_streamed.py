@@ -156,8 +156,7 @@ FULL, LOW_RANK, AE, VAE_ = (
 @pytest.mark.thorough
 @pytest.mark.parametrize(
     ("model", "order"),
-    [(model, "random") for model in (FULL, LOW_RANK, AE, VAE_)]
-    + [(model, "sorted") for model in (FULL, LOW_RANK, AE, VAE_)],
+    [(FULL, "random"), *((model, "sorted") for model in (FULL, LOW_RANK, AE, VAE_))],
 )
 def test_the_score_is_close_to_the_score_in_memory(model, order, mapped):
     X, test = plane(6_000), plane(3_000, seed=5)
