@@ -10,7 +10,6 @@ import pytest
 from estimators import (
     CLASSIFIERS,
     DETECTORS,
-    PIPELINES,
     SMALL,
     WRAPPERS,
     name,
@@ -43,6 +42,7 @@ from sklearn.preprocessing import (
     FunctionTransformer,
     MinMaxScaler,
     QuantileTransformer,
+    RobustScaler,
     StandardScaler,
 )
 from sklearn.semi_supervised import SelfTrainingClassifier
@@ -239,17 +239,37 @@ def test_boosting_normalises_the_weights(iris):
     assert boosted.fit(X, y).score(X, y) > 0.9
 
 
+def test_weights_reach_all_steps_of_a_pipeline(iris):
+    X, y = iris
+    weights = np.random.RandomState(0).randint(0, 3, y.size)
+    density = make_generative_pipeline(StandardScaler(), GaussianKDE())
+    model = GenerativeClassifier(density).fit(X, y, sample_weight=weights)
+    repeated = np.repeat(X, weights, axis=0)
+    expected = clone(model).fit(repeated, np.repeat(y, weights)).predict_proba(X)
+    np.testing.assert_allclose(model.predict_proba(X), expected, atol=1e-9)
+    detector = DensityOutlierDetector(density).fit(X, sample_weight=weights)
+    expected = clone(detector).fit(repeated).offset_
+    assert detector.offset_ == pytest.approx(expected)
+    boosted = AdaBoostClassifier(GenerativeClassifier(density), n_estimators=3)
+    assert boosted.fit(X, y).score(X, y) > 0.9
+
+
 @pytest.mark.parametrize(
-    "density",
-    [VAE(1, **SMALL), make_generative_pipeline(PCA(1), GaussianKDE())],
-    ids=name,
+    ("density", "named"),
+    [
+        (VAE(1, **SMALL), "VAE"),
+        (make_generative_pipeline(PCA(1), GaussianKDE()), "PCA"),
+        (make_generative_pipeline(StandardScaler(), VAE(1, **SMALL)), "VAE"),
+        (make_generative_pipeline(make_pipeline(PCA(1)), GaussianKDE()), "PCA"),
+        (make_generative_pipeline(RobustScaler(), GaussianKDE()), "RobustScaler"),
+    ],
 )
-def test_a_density_that_takes_no_weights_is_named(iris, density):
+def test_a_density_that_takes_no_weights_is_named(iris, density, named):
     X, y = iris
     message = (
         r"'sample_weight' argument of GenerativeClassifier.fit must be None, because "
     )
-    with pytest.raises(ValueError, match=message + type(density).__name__):
+    with pytest.raises(ValueError, match=f"{message}{named} takes no weights"):
         GenerativeClassifier(density).fit(X, y, sample_weight=np.ones(y.size))
 
 
@@ -514,7 +534,7 @@ def test_a_detector_counts_a_row_of_weight_two_twice(share):
     assert model.offset_ == pytest.approx(offset, abs=1e-9)
     message = "'sample_weight' argument of DensityOutlierDetector.fit must be None"
     with pytest.raises(ValueError, match=message):
-        DensityOutlierDetector(PIPELINES[0]).fit(X, sample_weight=weights)
+        DensityOutlierDetector(VAE(1)).fit(X, sample_weight=weights)
 
 
 @pytest.mark.parametrize("n", [7, 40])

@@ -1244,8 +1244,58 @@ def test_parameters_of_steps_are_passed_on():
     kde = GaussianKDE().fit(scaler.transform(X), sample_weight=weights)
     expected = kde.score_samples(scaler.transform(X)) - np.log(scaler.scale_).sum()
     np.testing.assert_allclose(model.score_samples(X), expected, atol=1e-12)
-    with pytest.raises(ValueError, match="sample_weight"):
-        model.fit(X, sample_weight=weights)
+    with pytest.raises(ValueError, match=r"'step__parameter' .* Got 'weights' instead"):
+        model.fit(X, weights=weights)
+
+
+WEIGHED = [
+    (StandardScaler(), GaussianKDE()),
+    (StandardScaler(), EMGaussianMixture(2, random_state=0)),
+    (MinMaxScaler(), StandardScaler(), EMGaussianMixture()),
+    ("passthrough", MaxAbsScaler(), GaussianKDE("silverman")),
+    (FunctionTransformer(np.arcsinh), GaussianKDE()),
+    (make_pipeline(MinMaxScaler(), StandardScaler()), GaussianKDE()),
+    (StandardScaler(), make_generative_pipeline(StandardScaler(), GaussianKDE())),
+    (StandardScaler(), make_pipeline(StandardScaler(), EMGaussianMixture())),
+]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("steps", WEIGHED, ids=range(len(WEIGHED)))
+@pytest.mark.parametrize("constant", [False, True])
+def test_weights_count_rows_in_every_step(steps, constant):
+    X = rows(60, 3) * [1.0, 5.0, not constant]
+    weights = np.random.RandomState(1).randint(0, 4, 60)
+    model = make_generative_pipeline(*steps)
+    expected = model.fit(np.repeat(X, weights, axis=0)).score_samples(X)
+    scores = model.fit(X, sample_weight=weights).score_samples(X)
+    np.testing.assert_allclose(scores, expected, rtol=1e-8, atol=1e-8)
+    scores = model.fit(X, np.arange(60), sample_weight=weights).score_samples(X)
+    np.testing.assert_allclose(scores, expected, rtol=1e-8, atol=1e-8)
+    # Of importance weights only the ratios count.
+    first, second = (
+        model.fit(X, sample_weight=scale * (weights + 0.5)).score(X)
+        for scale in (1.0, 1e-9)
+    )
+    assert first == pytest.approx(second, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "named"),
+    [
+        ((PCA(2), GaussianKDE()), r"PCA\(n_components=2\)"),
+        ((StandardScaler(), RobustScaler(), GaussianKDE()), r"RobustScaler\(\)"),
+        ((make_pipeline(StandardScaler(), PCA()), GaussianKDE()), r"PCA\(\)"),
+        ((StandardScaler(), SGDGaussianMixture()), r"SGDGaussianMixture\(\)"),
+        ((make_generative_pipeline(PCA(1), GaussianKDE()),), r"PCA\(n_components=1\)"),
+    ],
+)
+def test_a_step_that_takes_no_weights_is_named(steps, named):
+    model = make_generative_pipeline(*steps)
+    message = f"'sample_weight' argument of .*the step {named} takes no weights"
+    with pytest.raises(ValueError, match=message):
+        model.fit(rows(60, 2), sample_weight=np.ones(60))
 
 
 def test_metadata_are_routed():

@@ -123,20 +123,21 @@ class Rounding:
         return framed_like(codes, np.where(self.constant, values[0], values))
 
 
-def deviations_of(X):
+def deviations_of(X, sample_weight=None):
     """Return the standard deviations of columns (n, k), 0 if constant: (k,)."""
+    weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
     with np.errstate(over="ignore"):
-        return np.sqrt(moments_of(X, np.ones(X.shape[0]), full=False).variances)
+        return np.sqrt(moments_of(X, weights, full=False).variances)
 
 
-def scale_constants(step, codes, constant):
+def scale_constants(step, codes, sample_weight, constant):
     """Change the scale of `constant` (d,) columns of a scaler fitted to codes."""
     # scikit-learn's scalers divide a constant feature by 1, so a density would floor
     # its variance at a fraction of the largest scaled variance. With the scale that is
     # set here, this floor is the floor without a scaler.
     if not constant.any() or constant.all() or getattr(step, "scale_", None) is None:
         return
-    deviations = deviations_of(np.asarray(codes, dtype=np.float64))
+    deviations = deviations_of(np.asarray(codes, dtype=np.float64), sample_weight)
     if isinstance(step, _DIVIDE):
         scaled = (deviations / step.scale_)[~constant].max()
         step.scale_[constant] = deviations.max() / scaled

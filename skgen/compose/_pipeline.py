@@ -24,14 +24,17 @@ from sklearn.utils.validation import (
 
 from skgen._checks import (
     RANDOM_STATE_RULE,
+    Described,
     InvalidParameterError,
     answers_with_nan,
     column_names,
     has_methods,
+    invalid_argument,
     invalid_parameter,
     is_random_state,
     seed_of,
     validated_rows,
+    validated_weight,
 )
 from skgen._columns import non_finite_columns
 from skgen._interop import (
@@ -60,6 +63,8 @@ from skgen.compose._wrapper import (
     fit_within,
     innermost,
     is_continuous,
+    refusing_weights,
+    weights_of,
     without_tie_warnings,
 )
 from skgen.rows._dask import lazy_answers
@@ -190,8 +195,10 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         y : array-like of shape (n_samples,), default=None
             Targets, passed to the `fit` of every step.
         **params : dict
-            Arguments for the `fit` of a step, as ``name__parameter``; if metadata
-            routing is enabled, as scikit-learn routes them.
+            Arguments for the `fit` of a step, as ``name__parameter``, and
+            `sample_weight` of shape (n_samples,) for all steps: a weight of 2 is the
+            row twice, a weight of 0 leaves it out. If metadata routing is enabled,
+            arguments as scikit-learn routes them.
 
         Returns
         -------
@@ -201,9 +208,16 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         Raises
         ------
         ValueError
-            If a parameter or `X` is invalid. The message names the argument.
+            If a parameter or `X` is invalid, or a step takes no weights. The message
+            names the argument.
         """
-        return self._learn(X, y=y, params=params, kind=frame_kind(X))
+        is_routed = get_config()["enable_metadata_routing"]
+        weights = None if is_routed else params.pop("sample_weight", None)
+        if weights is not None and y is not None:  # as for rows of weight 0
+            y = np.asarray(y)
+            y = y[validated_weight(self, weights, y.shape[0]) > 0]
+        more = {"params": params, "is_weighted": weights is not None}
+        return self._learn(X, weights, y=y, kind=frame_kind(X), **more)
 
     def _check_parameters(self):
         rule = "a list of pairs of a name and an estimator"
@@ -256,9 +270,17 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             routed[name][parameter] = value
         return routed
 
-    def _fit(self, X, sample_weight, rng, task, *, y, params, kind):
+    def _fit(self, X, sample_weight, rng, task, *, y, params, is_weighted, kind):
         self._frame_kind = kind
         routed = self._routed(params)
+        if is_weighted:
+            refusing = refusing_weights(self)
+            if refusing is not None:
+                rule = f"None, because the step {refusing!r} takes no weights"
+                got = Described("weights")
+                raise invalid_argument(self, "fit", "sample_weight", rule, got)
+            for name, step in self.steps:
+                routed[name] = {**weights_of(step, sample_weight), **routed[name]}
         cached = check_memory(self.memory).cache(
             fit_within, ignore=["caller", "subtask"]
         )
@@ -279,7 +301,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                 if isinstance(step, PRINCIPAL):
                     step.mean_ = step.mean_ + centre
                 for i, part in enumerate(unnested([step])):
-                    scale_constants(part, codes, rounding.constant)
+                    scale_constants(part, codes, sample_weight, rounding.constant)
                     codes = _settled(part, codes, rounding)
                     parts.append(part)
                     self._check_finite(parts, codes)

@@ -10,6 +10,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skgen._checks import (
@@ -53,6 +54,35 @@ def innermost(step):
     while isinstance(step, Pipeline):
         step = step.steps[-1][1]
     return step
+
+
+# Transformers that ignore how often a row occurs.
+_WITHOUT_COUNTS = FrozenEstimator, FunctionTransformer, MaxAbsScaler, MinMaxScaler
+
+
+def refusing_weights(estimator):
+    """Return the part of an estimator that takes no sample weights, or None."""
+    if isinstance(estimator, (str, *_WITHOUT_COUNTS)) or estimator is None:
+        return None
+    if not hasattr(estimator, "steps"):
+        takes = has_fit_parameter(estimator, "sample_weight")
+        return None if takes else estimator
+    found = (refusing_weights(step) for _, step in estimator.steps)
+    return next((part for part in found if part is not None), None)
+
+
+def weights_of(estimator, sample_weight):
+    """Return the arguments of `fit` that give each part of an estimator its weights."""
+    if isinstance(estimator, Pipeline):
+        return {
+            f"{name}__{argument}": value
+            for name, step in estimator.steps
+            for argument, value in weights_of(step, sample_weight).items()
+        }
+    takes = hasattr(estimator, "steps") or (
+        hasattr(estimator, "fit") and has_fit_parameter(estimator, "sample_weight")
+    )
+    return {"sample_weight": sample_weight} if takes else {}
 
 
 def is_continuous(density):
@@ -118,9 +148,9 @@ class DensityWrapper(
         """Return checked weights (n,), or None if the density is to get none."""
         if sample_weight is None:
             return None
-        if not has_fit_parameter(self.estimator, "sample_weight"):
-            density = type(self.estimator).__name__
-            rule = f"None, because {density} takes no weights"
+        refusing = refusing_weights(self.estimator)
+        if refusing is not None:
+            rule = f"None, because {type(refusing).__name__} takes no weights"
             got = Described("weights")
             raise invalid_argument(self, "fit", "sample_weight", rule, got)
         # Rescaled here, the weights are of one kind in all classes.
