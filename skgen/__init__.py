@@ -19,6 +19,9 @@ Contents of the package:
 ``VAE``                              Variational autoencoder.
 ``RAE``                              Regularised autoencoder.
 ``SWAE``                             Sliced-Wasserstein autoencoder.
+``ClassSupervisedAutoEncoder``       Autoencoder whose codes are shaped by classes.
+``SemiSupervisedSWAE``               Sliced-Wasserstein autoencoder with few labels.
+``SemiSupervisedVAE``                Variational autoencoder with few labels.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.
 ``make_generative_pipeline``         Pipeline whose steps are named automatically.

@@ -165,8 +165,11 @@ class GenerativeModel(
         return np.ascontiguousarray(X, np.float64), sample_weight
 
     @undisturbed()
-    def _learn_more(self, X, sample_weight=None):
-        """Update the fit with a block of unchecked (n, d) rows, or restore it."""
+    def _learn_more(self, X, sample_weight=None, **more):
+        """Update the fit with a block of unchecked (n, d) rows, or restore it.
+
+        `more` is passed to the hook `_fit_more`.
+        """
         with restored_on_error(self):
             self._check_parameters()
             check_random_state_parameter(self)
@@ -174,7 +177,8 @@ class GenerativeModel(
             X, sample_weight = self._rows_to_learn(
                 X, sample_weight, "partial_fit", reset=first
             )
-            self._fit_more(X, sample_weight, generator(self._random_state))
+            rng = generator(self._random_state)
+            self._fit_more(X, sample_weight, rng, **more)
         return self
 
     def _is_far_from(self, X, method):
@@ -283,8 +287,11 @@ class GenerativeModel(
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample", n_samples, random_state)
         draws, component = self._drawn(int(n_samples), rng)
-        draws = draws.astype(self._fit_dtype, copy=False)
-        return as_set_output(self, draws), component
+        return self._as_samples(draws), component
+
+    def _as_samples(self, draws):
+        """Return draws (n, d) in the type and the container of samples."""
+        return as_set_output(self, draws.astype(self._fit_dtype, copy=False))
 
     def _drawn(self, n_samples, rng):
         """Return (n_samples, d) draws, and their components where a model has them."""

@@ -17,11 +17,14 @@ from skgen import (
     SWAE,
     VAE,
     AutoEncoder,
+    ClassSupervisedAutoEncoder,
     DensityOutlierDetector,
     EMGaussianMixture,
     GaussianKDE,
     GenerativeClassifier,
     GenerativePipeline,
+    SemiSupervisedSWAE,
+    SemiSupervisedVAE,
     SGDGaussianMixture,
 )
 
@@ -72,6 +75,40 @@ AUTOENCODERS = [
     SWAE(1, noise_covariance="spherical", **SMALL),
     SWAE(1, prior="ring", batch_size=25, optimizer="adamw", **SMALL),
 ]
+
+
+class WithLabels:
+    """Mixin of a model that gets labels in `fit`: of two classes, and of none."""
+
+    def fit(self, X, y=None):
+        try:
+            first = np.asarray(X, dtype=float)[:, 0]
+        except (TypeError, ValueError, IndexError):  # the model names what is wrong
+            return super().fit(X)
+        upper = np.argsort(np.argsort(first, kind="stable")) >= first.size // 2
+        labels = np.where(upper, "far", "near").astype(object)
+        labels[2::3] = -1
+        return super().fit(X, labels)
+
+
+class LabelledClassSupervised(WithLabels, ClassSupervisedAutoEncoder):
+    pass
+
+
+class LabelledSWAE(WithLabels, SemiSupervisedSWAE):
+    pass
+
+
+class LabelledVAE(WithLabels, SemiSupervisedVAE):
+    pass
+
+
+LABELLED = [
+    LabelledClassSupervised(1, latent_density=EMGaussianMixture(), **SMALL),
+    LabelledSWAE(1, **SMALL),
+    LabelledVAE(1, **SMALL),
+]
+AUTOENCODERS += LABELLED
 PIPELINES = [
     GenerativePipeline(
         [("scale", StandardScaler()), ("kde", GaussianKDE(random_state=0))]
@@ -123,11 +160,19 @@ QUICK_GRADIENT = [
     *(
         cls(1, latent_density=EMGaussianMixture(), **QUICK)
         for cls in dict.fromkeys(map(type, AUTOENCODERS))
-        if cls not in (AutoEncoder, VAE, SWAE)
+        if cls not in (AutoEncoder, VAE, SWAE) and not issubclass(cls, WithLabels)
     ),
 ]
+# Without labels in a fit of a test, these are an AutoEncoder, a SWAE and a VAE.
+# scikit-learn's checks want them to learn its classes.
+QUICK_LABELLED = {**QUICK, "max_epochs": 8, "lr": 0.05, "label_weight": 10.0}
+SEMI_SUPERVISED = [
+    ClassSupervisedAutoEncoder(2, latent_density=EMGaussianMixture(), **QUICK_LABELLED),
+    SemiSupervisedSWAE(2, **QUICK_LABELLED),
+    SemiSupervisedVAE(1, **QUICK_LABELLED),
+]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
-ONE_OF_EACH = [*DENSITIES, CLASSIFIERS[0], DETECTORS[0]]
+ONE_OF_EACH = [*DENSITIES, CLASSIFIERS[0], DETECTORS[0], *SEMI_SUPERVISED]
 
 GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + QUICK_GRADIENT
 MODELS = VARIANTS + QUICK_GRADIENT  # every density of the two tables

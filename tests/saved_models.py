@@ -41,6 +41,11 @@ def models():
         skgen.VAE(1, **TINY),
         skgen.RAE(1, latent_density=skgen.EMGaussianMixture(), **TINY),
         skgen.SWAE(1, prior="uniform", **TINY),
+        skgen.ClassSupervisedAutoEncoder(
+            1, latent_density=skgen.EMGaussianMixture(), **TINY
+        ),
+        skgen.SemiSupervisedSWAE(1, **TINY),
+        skgen.SemiSupervisedVAE(1, **TINY),
         skgen.GenerativePipeline(
             [("scale", StandardScaler()), ("mixture", skgen.EMGaussianMixture())]
         ),

@@ -15,7 +15,16 @@ import polars as pl
 import pytest
 import skops.io
 import torch
-from estimators import MODELS, PIPELINES, SMALL, WRAPPERS, name, rows
+from estimators import (
+    MODELS,
+    PIPELINES,
+    SEMI_SUPERVISED,
+    SMALL,
+    WRAPPERS,
+    WithLabels,
+    name,
+    rows,
+)
 from saved_models import answers
 from sklearn import config_context
 from sklearn.base import clone
@@ -67,7 +76,8 @@ VARIANTS = [
     (SWAE(1, prior=X[:20, :1], **SMALL), X),
     (AutoEncoder(1, latent_density=PIPELINES[0], **SMALL), X),
 ]
-FITS = [(model, X) for model in MODELS + WRAPPERS] + VARIANTS
+PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
+FITS = [(model, X) for model in PUBLIC + WRAPPERS + SEMI_SUPERVISED] + VARIANTS
 
 
 @cache

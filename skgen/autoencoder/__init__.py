@@ -6,7 +6,16 @@ from skgen._lazy import lazy_names
 
 if TYPE_CHECKING:
     from skgen.autoencoder._autoencoder import AutoEncoder as AutoEncoder
+    from skgen.autoencoder._class_supervised import (
+        ClassSupervisedAutoEncoder as ClassSupervisedAutoEncoder,
+    )
     from skgen.autoencoder._rae import RAE as RAE
+    from skgen.autoencoder._semi_supervised_swae import (
+        SemiSupervisedSWAE as SemiSupervisedSWAE,
+    )
+    from skgen.autoencoder._semi_supervised_vae import (
+        SemiSupervisedVAE as SemiSupervisedVAE,
+    )
     from skgen.autoencoder._sliced_wasserstein import (
         sliced_wasserstein_distance as sliced_wasserstein_distance,
     )
@@ -20,7 +29,10 @@ if not TYPE_CHECKING:
         {"sliced_wasserstein_distance": "_sliced_wasserstein"},
         neural={
             "AutoEncoder": "_autoencoder",
+            "ClassSupervisedAutoEncoder": "_class_supervised",
             "RAE": "_rae",
+            "SemiSupervisedSWAE": "_semi_supervised_swae",
+            "SemiSupervisedVAE": "_semi_supervised_vae",
             "SWAE": "_swae",
             "VAE": "_vae",
         },

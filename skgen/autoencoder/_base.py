@@ -98,6 +98,10 @@ class AbstractAutoencoder(
     def _prior_in_training(self, codes):
         """Return the prior, which codes (n, k) may guide; None without one."""
 
+    def _network_sizes(self):
+        """Return the number of inputs of the decoder and of outputs of the encoder."""
+        return self.n_components, self._n_moments * self.n_components
+
     # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
@@ -136,8 +140,7 @@ class AbstractAutoencoder(
             self.__dict__.pop(name, None)
         self._coordinates = Coordinates(self, rows)
         self._fitted_n_components = self.n_components
-        n_encoded = self._n_moments * self.n_components
-        encoder, decoder = build_networks(self, d, self.n_components, n_encoded)
+        encoder, decoder = build_networks(self, d, *self._network_sizes())
         varying = torch.from_numpy(self._coordinates.varying)
         likelihood = self._new_likelihood(self._coordinates.n_varying)
         self._start_at_the_mean(decoder, rows, rng)
@@ -366,9 +369,13 @@ class AbstractAutoencoder(
         """
         check_is_fitted(self)
         rng = generator_of_draws(self, "sample_latent", n_samples, random_state)
-        prior = self._posterior_with_density().prior
-        codes = prior.to_code(prior.draw(int(n_samples), rng)).numpy()
+        codes = self._draw_codes(int(n_samples), rng)
         return codes.astype(self._fit_dtype, copy=False)
+
+    def _draw_codes(self, n_samples, rng):
+        """Return draws (n_samples, k) from the density of codes."""
+        prior = self._posterior_with_density().prior
+        return prior.to_code(prior.draw(n_samples, rng)).numpy()
 
     # -- hooks of GenerativeModel --------------------------------------------------
 
@@ -382,15 +389,19 @@ class AbstractAutoencoder(
 
     def _draw(self, n_samples, rng):
         posterior = self._posterior_with_density()
-        coordinates = self._coordinates
-        varying = np.empty((n_samples, coordinates.n_varying))
+        varying = np.empty((n_samples, self._coordinates.n_varying))
         with self._answering():
             z = posterior.prior.draw(n_samples, rng)
             for rows in gen_batches(n_samples, _DRAWN_AT_ONCE):
                 a = posterior.decode(z[rows])
                 varying[rows] = posterior.module.likelihood.draw(a, rng)
+        return self._with_constants(varying, rng)
+
+    def _with_constants(self, varying, rng):
+        """Return drawn rows (n, d) in the units of the data; varying: (n, d')."""
+        coordinates = self._coordinates
         n_constant = coordinates.varying.size - coordinates.n_varying
-        constant = rng.standard_normal((n_samples, n_constant))
+        constant = rng.standard_normal((varying.shape[0], n_constant))
         return coordinates.restored(varying, constant)
 
     def _posterior_mean(self, X):

@@ -24,10 +24,11 @@ _ITERATIONS, _TOLERANCE, _ROUNDS = 200, 1e-4, 2
 _LEAST_VARIANCE = 1e-6
 
 
-def linear_em(x, z, a, J, likelihood, mean, precision, learns_prior):
+def linear_em(x, z, a, J, likelihood, mean, precision, learns_prior=False):
     """Set the noise variances; return the mean (k,) and precision (k, k) of the prior.
 
     x, a: (n, d) rows and decoder outputs; z: (n, k) latents; J: (n, k, d) Jacobians.
+    A mean that is given can be one for each row: (n, k).
     """
     has_noise = isinstance(likelihood, Gaussian)
     slope, weight = likelihood.slope(x, a), likelihood.information(a)  # (n, d)
@@ -89,41 +90,77 @@ def calibrate(posterior, rows, learns_prior):
     density with the same moments while the noise is fitted.
     """
     likelihood = posterior.module.likelihood
-    k, d = posterior.codes.shape[1], max(posterior.module.width, 1)
     if not (learns_prior or isinstance(likelihood, Gaussian)):
         return
-    one = not isinstance(likelihood, Gaussian) or likelihood.shared
-    entries = _ENTRIES_IF_SHARED if one else _ENTRIES
-    rows = rows[: max(_LEAST_ROWS, 2 * k, entries // (k * d))]
-    x = posterior.module.rows(rows)
     given = posterior.prior
     posterior.prior = given.normal()
     with torch.no_grad():
-        if isinstance(likelihood, Gaussian):
-            # Initialise with the residuals at the encoder's codes.
-            likelihood.set_variance(
-                (x - posterior.module.decode(posterior.module.encode(rows)))
-                .square()
-                .mean(0)
-            )
+        rows = _enough(posterior, rows)
+        _set_initial_variance([(posterior, rows)])
         for _ in range(_ROUNDS):
-            z = posterior.modes(rows, from_encoder_only=True).z[:, 0]
-            a, J = posterior.decode_with_jacobian(z)
-            prior = posterior.prior
             mean, precision = linear_em(
-                x,
-                z,
-                a,
-                J,
+                *_linearised(posterior, rows),
                 likelihood,
-                prior.means[0],
-                prior.precisions[0],
+                posterior.prior.means[0],
+                posterior.prior.precisions[0],
                 learns_prior,
             )
             if learns_prior:
                 posterior.prior = NormalMixture([1.0], mean[None], precision[None])
     if not learns_prior:
         posterior.prior = given
+
+
+def calibrate_classes(posteriors, rows, classes):
+    """Fit the noise variances that the `Posterior` of each class shares.
+
+    rows: (n, d), in random order, of classes (n,). The priors are normal and have one
+    covariance.
+    """
+    likelihood = posteriors[0].module.likelihood
+    if not isinstance(likelihood, Gaussian):
+        return
+    with torch.no_grad():
+        rows = _enough(posteriors[0], rows)
+        classes = classes[: rows.shape[0]]
+        parts = [
+            (posterior, rows[classes == c])
+            for c, posterior in enumerate(posteriors)
+            if (classes == c).any()
+        ]
+        _set_initial_variance(parts)
+        for _ in range(_ROUNDS):
+            linear = zip(*(_linearised(*part) for part in parts), strict=True)
+            means = [p.prior.means.expand(rows.shape[0], -1) for p, rows in parts]
+            precision = posteriors[0].prior.precisions[0]
+            linear_em(*map(torch.cat, linear), likelihood, torch.cat(means), precision)
+
+
+def _enough(posterior, rows):
+    """Return the first of the rows (n, d), enough for the noise variances."""
+    likelihood = posterior.module.likelihood
+    k, d = posterior.codes.shape[1], max(posterior.module.width, 1)
+    one = not isinstance(likelihood, Gaussian) or likelihood.shared
+    entries = _ENTRIES_IF_SHARED if one else _ENTRIES
+    return rows[: max(_LEAST_ROWS, 2 * k, entries // (k * d))]
+
+
+def _set_initial_variance(parts):
+    """Set the noise variances to the residuals at the encoder's codes."""
+    module = parts[0][0].module
+    if isinstance(module.likelihood, Gaussian):
+        residuals = [
+            posterior.module.rows(rows)
+            - posterior.module.decode(posterior.module.encode(rows))
+            for posterior, rows in parts
+        ]
+        module.likelihood.set_variance(torch.cat(residuals).square().mean(0))
+
+
+def _linearised(posterior, rows):
+    """Return x, the modes z, and the decoder's outputs a and Jacobians J at z."""
+    z = posterior.modes(rows, from_encoder_only=True).z[:, 0]
+    return posterior.module.rows(rows), z, *posterior.decode_with_jacobian(z)
 
 
 def posterior_draws(posterior, rows, n_draws, rng):

@@ -17,6 +17,18 @@ _ELEMENTWISE = (nn.ReLU, nn.Tanh, nn.SiLU, nn.GELU, nn.Softplus, nn.Sigmoid, nn.
 _SHAPES = (nn.Flatten, nn.Unflatten, nn.Identity)
 
 
+class WithClass(nn.Module):
+    """Append the indicator of one of `n_classes` classes to codes (n, k)."""
+
+    def __init__(self, code, n_classes):
+        super().__init__()
+        self.after = code, n_classes - 1 - code
+
+    def forward(self, z):
+        one = z.new_ones(z.shape[0], 1)
+        return torch.cat([z, nn.functional.pad(one, self.after)], dim=1)
+
+
 def with_jacobian(network, z, slope):
     """Return outputs a (n, d) and Jacobians J (n, k, d) of a network at z (n, k).
 
@@ -37,7 +49,7 @@ def with_jacobian(network, z, slope):
 
 def is_linear(network):
     """Return whether all layers of a network are known to be affine."""
-    known = (nn.Linear, nn.Identity, nn.Conv2d, nn.ConvTranspose2d, *_SHAPES)
+    known = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, WithClass, *_SHAPES)
     return all(type(layer) in known for layer in _layers(network))
 
 
@@ -85,10 +97,15 @@ def _shape(layer, z, tangents):
     return layer(z), layer(tangents)
 
 
+def _with_class(layer, z, tangents):
+    return layer(z), nn.functional.pad(tangents, (0, sum(layer.after) + 1))
+
+
 _RULES = {
     nn.Linear: _linear,
     nn.Conv2d: _convolution,
     nn.ConvTranspose2d: _transposed_convolution,
+    WithClass: _with_class,
     **dict.fromkeys(_ELEMENTWISE, _elementwise),
     **dict.fromkeys(_SHAPES, _shape),
 }

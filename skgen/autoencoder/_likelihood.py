@@ -105,8 +105,8 @@ class AbstractLikelihood(torch.nn.Module):
         """Return the rows for a training step."""
         return x
 
-    def follow(self, x, a):
-        """Update parameters of the noise from a training batch."""
+    def follow(self, x, a, weight=None):
+        """Update parameters of the noise from a training batch; weight: (n,)."""
 
 
 class Gaussian(AbstractLikelihood):
@@ -128,11 +128,15 @@ class Gaussian(AbstractLikelihood):
             variance = variance.mean().expand(self.variance.shape)
         self.variance.copy_(variance.clamp(min=self.floor))
 
-    def follow(self, x, a):
+    def follow(self, x, a, weight=None):
         if not (self.learned and self.training):
             return
         with torch.no_grad():
-            squares = (x - a).square().flatten(0, -2).mean(0)  # (d,)
+            squares = (x - a).square().flatten(0, -2)
+            if weight is None:
+                squares = squares.mean(0)  # (d,)
+            else:
+                squares = weight @ squares / weight.sum()
             self.n_followed += 1
             # Equal weights for the first batches, exponential weights afterwards.
             share = (1 / self.n_followed).clamp(min=_FOLLOW)

@@ -118,8 +118,48 @@ underestimated by tens of nats; they remain outliers. Scoring a row costs about 
 passes through the decoder for each latent dimension.
 """
 
-# Decorator of an autoencoder that completes its docstring.
+LABELS = r"""
+Parameters
+----------
+label_weight : float
+    Weight of the cross-entropy, the mean of :math:`-\log q(y | x)` over the labelled
+    rows. The other terms of the loss are means over all rows, in nats.
+priors : array-like of shape (n_classes,)
+    Probabilities :math:`\pi_c` of the classes, in the order of `classes_`. None uses
+    :math:`(n_c + 1) / (n + C)`, with :math:`n_c` labelled rows of class c, :math:`n`
+    of all :math:`C` classes.
+classify_by : {"density", "encoder"}
+    What `predict`, `predict_proba` and `predict_log_proba` compute.
+
+    - "density": Bayes' rule on the joint density :math:`p(x, c)` of
+      `predict_joint_log_proba`, which costs a score for each class.
+    - "encoder": the classifier :math:`q(c | x)` that training fits, one pass
+      through the encoder. The two differ where training has not brought
+      :math:`q` close to the posterior of the class, mostly for rows far from the
+      labelled ones.
+
+Attributes
+----------
+classes_ : ndarray of shape (n_classes,)
+    Class labels in sorted order, without -1. Empty if the model was fitted without
+    labels.
+priors_ : ndarray of shape (n_classes,)
+    Probabilities of the classes.
+
+Notes
+-----
+Where fewer than a quarter of the rows have a label, each step draws more labelled
+rows, for the terms of the labels only. Without labels, the model is the unsupervised
+one, with equal results for equal parameters. The densities of all classes are
+integrated separately, so that scores take `n_classes` times as long. `score` is the
+mean log-density, as for all densities; use ``scoring="accuracy"`` in a search.
+A table with the classes -1 and 1 only raises an error, because -1 marks rows without
+a label.
+"""
+
+# Decorators of autoencoders that complete their docstrings.
 with_docs = documented(AUTOENCODER, TRAINING)
+with_label_docs = documented(AUTOENCODER, TRAINING, LABELS)
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
 

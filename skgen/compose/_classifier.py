@@ -7,29 +7,15 @@ from typing import Any, Self
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import check_array, column_or_1d
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from skgen._checks import (
-    Described,
-    generator_of_draws,
-    invalid_argument,
-    invalid_parameter,
-    refuse_masked,
-    seed_of,
-)
+from skgen._bayes import BayesClassifier, checked_labels
+from skgen._checks import invalid_argument, seed_of
 from skgen._interop import as_set_output, draw
-from skgen._torch import undisturbed
-from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
+from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen.compose._wrapper import DensityWrapper
 from skgen.rows._dask import computed, lazy_on_dask
 from skgen.rows._source import is_dask
-
-# Maximum deviation of the sum of the priors from one.
-_SUM_TOLERANCE = 1e-6
 
 _CONTAINERS = "default", "pandas", "polars"
 
@@ -50,7 +36,7 @@ def _naming_class(label, n_rows):
         ) from error
 
 
-class GenerativeClassifier(ClassifierMixin, DensityWrapper):
+class GenerativeClassifier(BayesClassifier, DensityWrapper):
     r"""Classifier that applies Bayes' rule to a density for each class.
 
     .. math:: p(c \mid x) = \frac{\pi_c \, p(x \mid c)}{\sum_k \pi_k \, p(x \mid k)}
@@ -159,28 +145,13 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         if self.priors is not None:
             self._given_priors()
 
-    def _given_priors(self, n_classes=None):
-        """Return the parameter `priors` as an array of shape (n_classes,)."""
-        rule = "None or probabilities that sum to 1, one for each class"
-        if n_classes is not None:
-            rule += f" of {n_classes}"
-        try:
-            priors = np.asarray(self.priors, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise invalid_parameter(self, "priors", rule, self.priors) from None
-        wrong = (
-            priors.ndim != 1
-            or np.ma.is_masked(self.priors)
-            or (n_classes is not None and priors.size != n_classes)
-            or not (priors >= 0).all()
-            or abs(priors.sum() - 1) > _SUM_TOLERANCE
-        )
-        if wrong:
-            raise invalid_parameter(self, "priors", rule, self.priors)
-        return priors / priors.sum()
-
     def _fit(self, X, y, sample_weight):
-        y = self._labels(X, y)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is "
+                "None"
+            )
+        y = checked_labels(self, X, y)
         weights = self._weights(sample_weight, X.shape[0])
         if weights is not None:
             present = weights > 0
@@ -203,83 +174,6 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
                 density = self._fit_density(X[rows], given, task, f"class {label}")
             self.estimators_.append(density)
         task.call_on_fit_task_end(estimator=self, X=X, y=y)
-
-    def _labels(self, X, y):
-        """Return checked class labels: (n,)."""
-        if y is None:
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is "
-                "None"
-            )
-        refuse_masked(f"The 'y' argument of {type(self).__name__}.fit", y)
-        y = column_or_1d(y, warn=True)
-        if y.dtype.kind == "f":
-            y = check_array(y, ensure_2d=False, input_name="y")
-        check_consistent_length(X, y)
-        check_classification_targets(y)
-        return y
-
-    @lazy_on_dask(dtype=lambda model: model.classes_.dtype)
-    def predict(self, X: MatrixLike) -> NDArray[Any]:
-        """Predict the class of each row.
-
-        Parameters
-        ----------
-        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The data.
-
-        Returns
-        -------
-        ndarray or Dask array of shape (n_samples,)
-            Labels of the classes with the highest probability, as returned by
-            `predict_proba`; of equal probabilities, the first class.
-        """
-        probabilities = np.exp(self._log_posterior(X, "predict"))
-        return self.classes_[probabilities.argmax(axis=1)]
-
-    @lazy_on_dask(lambda model: model.classes_.size, lambda model: np.float64)
-    def predict_proba(self, X: MatrixLike) -> FloatArray:
-        """Return the probability of each class for each row.
-
-        Parameters
-        ----------
-        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The data.
-
-        Returns
-        -------
-        ndarray or Dask array of shape (n_samples, n_classes)
-            Probabilities in the order of `classes_`. Where the densities of all classes
-            are zero, the probabilities are the priors.
-        """
-        return np.exp(self._log_posterior(X, "predict_proba"))
-
-    @lazy_on_dask(lambda model: model.classes_.size, lambda model: np.float64)
-    def predict_log_proba(self, X: MatrixLike) -> FloatArray:
-        """Return the log-probability of each class for each row.
-
-        Parameters
-        ----------
-        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
-            The data.
-
-        Returns
-        -------
-        ndarray or Dask array of shape (n_samples, n_classes)
-            Log-probabilities in the order of `classes_`. Where the densities of all
-            classes are zero, they are the logarithms of the priors.
-        """
-        return self._log_posterior(X, "predict_log_proba")
-
-    def _log_posterior(self, X, method):
-        """Return the log-probabilities of the classes: (n, n_classes)."""
-        log_density, log_priors = self._log_densities(X, method), self._log_priors()
-        log_density[:, np.isneginf(log_priors)] = -np.inf
-        log_density[np.isneginf(log_density).all(axis=1)] = 0.0
-        # Differences first: rounding of far rows' log-densities exceeds the priors.
-        log_density -= log_density.max(axis=1, keepdims=True)
-        log_joint = log_density + log_priors
-        return log_joint - logsumexp(log_joint, axis=1, keepdims=True)
 
     def score(
         self, X: MatrixLike, y: ArrayLike, sample_weight: ArrayLike | None = None
@@ -319,18 +213,11 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
         ndarray or Dask array of shape (n_samples,)
             :math:`\log \sum_c \pi_c \, p(x \mid c)` of each row.
         """
-        log_density = self._log_densities(X, "score_samples")
-        return logsumexp(log_density + self._log_priors(), axis=1)
+        return logsumexp(self._log_joint(X, "score_samples"), axis=1)
 
-    def _log_densities(self, X, method):
-        """Return the log-densities of the classes: (n, n_classes)."""
+    def _class_log_densities(self, X, method):
         X = self._rows(X, method)
         return np.column_stack([self._scored(each, X) for each in self.estimators_])
-
-    def _log_priors(self):
-        """Return the logarithms of the priors: (n_classes,)."""
-        with np.errstate(divide="ignore"):
-            return np.log(self.priors_)
 
     def set_output(self, *, transform: str | None = None) -> Self:
         """Set the output container of `sample`.
@@ -359,47 +246,8 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
             self._sklearn_output_config = {"transform": transform}
         return self
 
-    @undisturbed()
-    def sample(
-        self,
-        n_samples: int | None = None,
-        y: ArrayLike | None = None,
-        *,
-        random_state: RandomState = None,
-    ) -> FloatArray:
-        """Draw samples from all classes, or from given classes.
-
-        Parameters
-        ----------
-        n_samples : int, default=None
-            Number of samples. None draws one sample for each label in `y`, or a single
-            sample without `y`.
-        y : label or array-like of shape (n_samples,), default=None
-            Class of all samples, or the class of each sample. None draws the classes
-            with the probabilities `priors_`.
-        random_state : int, RandomState, Generator or None, default=None
-            Seed of the samples. None uses the `random_state` of the density.
-
-        Returns
-        -------
-        ndarray or dataframe of shape (n_samples, n_features)
-            Samples without their class labels: to obtain labelled samples, pass the
-            labels as `y`. They are a dataframe if the classifier was fitted to one and
-            `set_output` or scikit-learn's option `transform_output` selects pandas or
-            polars.
-        """
-        check_is_fitted(self)
-        refuse_masked(f"The 'y' argument of {type(self).__name__}.sample", y)
-        labels = None if y is None else np.asarray(y)
-        if n_samples is None:
-            n_samples = 1 if labels is None or labels.ndim == 0 else labels.size
-        rng = generator_of_draws(self, "sample", n_samples, random_state)
-        n_samples = int(n_samples)
-        if labels is None:
-            codes = rng.choice(self.classes_.size, size=n_samples, p=self.priors_)
-        else:
-            codes = self._codes_of(labels, n_samples)
-        X = np.empty((n_samples, self.n_features_in_))
+    def _samples_of(self, codes, rng):
+        X = np.empty((codes.size, self.n_features_in_))
         for c, density in enumerate(self.estimators_):
             rows = codes == c
             if rows.any():
@@ -410,20 +258,3 @@ class GenerativeClassifier(ClassifierMixin, DensityWrapper):
     @property
     def _random_state(self):
         return seed_of(self.estimator)
-
-    def _codes_of(self, labels, n_samples):
-        """Return the indices of the classes to draw: (n_samples,)."""
-        if labels.ndim == 0:
-            labels = np.repeat(labels, n_samples)
-        if labels.shape != (n_samples,):
-            rule = f"a class, or an array of n_samples={n_samples} classes"
-            got = Described(f"an array of shape {labels.shape}")
-            raise invalid_argument(self, "sample", "y", rule, got)
-        codes = np.searchsorted(self.classes_, labels)
-        codes = codes.clip(max=self.classes_.size - 1)
-        unknown = self.classes_[codes] != labels
-        if np.any(unknown):
-            rule = f"of the classes {self.classes_.tolist()}"
-            got = labels[unknown][0] if np.ndim(unknown) else labels[0]
-            raise invalid_argument(self, "sample", "y", rule, got.item())
-        return codes

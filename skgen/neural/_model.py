@@ -219,8 +219,8 @@ class GradientModel(GenerativeModel):
 
     _fits_out_of_core = True
 
-    def _fit(self, X, sample_weight, rng, task):
-        rows = self._training_rows(X, rng)
+    def _fit(self, X, sample_weight, rng, task, labels=None):
+        rows = self._training_rows(X, rng, labels)
         self._average = None
         if self.warm_start and hasattr(self, "net_"):
             self._check_continues("fit")
@@ -234,8 +234,8 @@ class GradientModel(GenerativeModel):
             self._adopt(self._finish(every, held_out is not None, rng, task))
         self._warn()
 
-    def _fit_more(self, X, sample_weight, rng):
-        rows = RowsInMemory(X, self._whitening_type == "full")
+    def _fit_more(self, X, sample_weight, rng, labels=None):
+        rows = RowsInMemory(X, self._whitening_type == "full", labels=labels)
         if hasattr(self, "net_"):
             self._check_continues("partial_fit")
         if self._starts_again(rows, "partial_fit"):
@@ -255,11 +255,14 @@ class GradientModel(GenerativeModel):
         some = np.random.RandomState(0)  # so that draws of the fit stay the same
         return self._is_far_from(rows.sample(_COMPARED, some), method)
 
-    def _training_rows(self, X, rng):
-        """Return rows in memory (n, d), or elsewhere, as `TrainingRows`."""
+    def _training_rows(self, X, rng, labels):
+        """Return rows in memory (n, d), or elsewhere, as `TrainingRows`.
+
+        labels: (n,) numbers of rows in memory, or None.
+        """
         full = self._whitening_type == "full"
         if isinstance(X, np.ndarray):
-            return RowsInMemory(X, full, *self._split(X.shape[0], rng))
+            return RowsInMemory(X, full, *self._split(X.shape[0], rng), labels)
         moments = X.moments(full=full)
         n_effective = moments.weight / row_weight(*moments.weight_sums)
         if not np.isclose(n_effective, moments.n_rows, rtol=1e-10, atol=0):
@@ -355,6 +358,7 @@ class GradientModel(GenerativeModel):
         net.batch_size = self._resolved_batch(rows.shape[0], net.streams_)
         seed = (torch_seed(rng) + net.n_steps_) % 2**31
         net.module_.generator = torch.Generator(device).manual_seed(seed)
+        net.module_.begin(rows)
         with (
             one_blas_thread(),
             threads_for(net.batch_size * net.n_parameters()),
@@ -366,6 +370,7 @@ class GradientModel(GenerativeModel):
                 net.train(rows, held_out, epochs, OwnNoise(seed))
             finally:
                 net.module_.generator = None
+                net.module_.begin(None)
 
     @contextmanager
     def _recovering(self):

@@ -35,6 +35,9 @@ class LossModule(torch.nn.Module):
     # Source of noise in training: one for each net, so that threads do not share it.
     generator = None
 
+    def begin(self, rows):
+        """Prepare for training on rows (n, d) or a `Stream`; None ends it."""
+
     def maintain(self, rows, n_rows):
         """Adjust the module between two steps, after a batch `rows` of `n_rows`."""
 

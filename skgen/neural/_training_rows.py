@@ -53,10 +53,13 @@ class TrainingRows(ABC):
 
 
 class RowsInMemory(TrainingRows):
-    """Rows X (n, d), of which the first `n_training` in the given order train."""
+    """Rows X (n, d), of which the first `n_training` in the given order train.
 
-    def __init__(self, X, full, order=None, n_training=None):
-        self._X, self._full = X, full
+    labels: (n,) numbers that are a last column of the rows for the net, or None.
+    """
+
+    def __init__(self, X, full, order=None, n_training=None, labels=None):
+        self._X, self._full, self._labels = X, full, labels
         self._order = np.arange(X.shape[0]) if order is None else order
         self._n_training = X.shape[0] if n_training is None else n_training
 
@@ -79,7 +82,10 @@ class RowsInMemory(TrainingRows):
 
     def placed(self, encode, device):
         n, order = self._n_training, torch.from_numpy(self._order)
-        rows = placed(torch.from_numpy(encode(self._X))[order], device)
+        rows = encode(self._X)
+        if self._labels is not None:
+            rows = np.column_stack([rows, self._labels.astype(rows.dtype)])
+        rows = placed(torch.from_numpy(rows)[order], device)
         return rows[:n], rows[n:] if n < self.shape[0] else None, rows
 
 

@@ -1,0 +1,538 @@
+"""Base class of the autoencoders that learn from rows of which some are labelled."""
+
+from __future__ import annotations
+
+import skgen._needs_torch  # noqa: F401
+
+# isort: split
+
+import math
+import numbers
+from abc import abstractmethod
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy.special import logsumexp
+from sklearn.utils import column_or_1d, gen_batches
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from skgen._bayes import BayesClassifier, checked_labels
+from skgen._checks import (
+    Described,
+    check_choice,
+    check_nonnegative,
+    generator,
+    invalid_argument,
+    refuse_masked,
+    rows_to_answer,
+    validated_rows,
+)
+from skgen._interop import as_set_output
+from skgen._torch import undisturbed
+from skgen._typing import ArrayLike, FloatArray, MatrixLike
+from skgen._warnings import warn_user
+from skgen.autoencoder._base import _DRAWN_AT_ONCE, AbstractAutoencoder, _check_two_rows
+from skgen.autoencoder._calibration import normal_density_of
+from skgen.autoencoder._class_posteriors import ClassPosteriors
+from skgen.autoencoder._latent_density import MOST_ROWS
+from skgen.autoencoder._networks import AutoencoderModule
+from skgen.base import GenerativeModel
+
+# Labelled rows of a batch, as a fraction of its rows. Where fewer rows have labels,
+# each step draws this number of labelled rows for the terms of the labels.
+_LABELLED = 0.25
+
+_UNLABELLED = -1
+
+
+def log_of(priors):
+    """Return finite logarithms of the probabilities of the classes (C,), a tensor."""
+    return torch.from_numpy(np.log(np.maximum(priors, 1e-12))).float()
+
+
+class LabelledModule(AutoencoderModule):
+    """Abstract loss of rows (n, d + 1), whose last column is the class code or -1."""
+
+    pool = None  # labelled training rows (m, d + 1), where they are few
+
+    def __init__(self, *networks, priors, **parameters):
+        super().__init__(*networks, **parameters)
+        self.register_buffer("log_priors", log_of(priors))  # (C,)
+        self.register_buffer("share", torch.ones(()))  # of labelled rows in training
+
+    @abstractmethod
+    def log_class_probabilities(self, x):
+        """Return log q(c | x): (n, C) of rows (n, d)."""
+
+    def given_class(self, c):
+        """Return the module given class c, with its encoder and decoder."""
+        return self
+
+    def begin(self, rows):
+        self.pool = None
+        if rows is None:
+            return
+        labelled = rows[:, -1] >= 0
+        self.share.fill_(labelled.float().mean())
+        if 0 < self.share < _LABELLED:
+            self.pool = rows[labelled]
+
+    def batch(self, x):
+        """Return rows (m, d) and class codes (m,) for a step on rows (n, d + 1).
+
+        The first n are the rows of the batch. Further ones, in training only, are
+        labelled rows for the terms of the labels.
+        """
+        if self.training and self.pool is not None:
+            n_more = math.ceil(_LABELLED * x.shape[0])
+            chosen = torch.empty(n_more, dtype=torch.long, device=x.device)
+            chosen.random_(self.pool.shape[0], generator=self.generator)
+            x = torch.cat([x, self.pool[chosen]])
+        return x[:, :-1], x[:, -1].long()
+
+    def cross_entropy(self, log_q, y, n):
+        """Return the mean of -log q(y | x) over labelled rows, in a batch of n rows.
+
+        log_q: (m, C), y: (m,), where further rows follow the first n.
+        """
+        losses = -log_q.gather(1, y.clamp(min=0)[:, None])[:, 0]
+        known = (y >= 0).to(losses.dtype)
+        # Without further rows, the expected number: sums over batches are then the
+        # sum over all rows.
+        n_labelled = n * self.share if y.numel() == n else known.sum()
+        return (losses * known).sum() / n_labelled.clamp(min=1e-9)
+
+
+class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
+    """Abstract autoencoder that learns from rows of which some are labelled.
+
+    Without labels, it is the unsupervised model with the same parameters.
+    """
+
+    priors: ArrayLike | None
+    label_weight: float
+    classify_by: str
+    priors_: FloatArray
+    classes_: Any
+
+    def _set_labelled(self, values):
+        """Set the parameters of labels, given `locals()` of a constructor."""
+        self.label_weight, self.priors = values["label_weight"], values["priors"]
+        self.classify_by = values["classify_by"]
+
+    # -- hooks -----------------------------------------------------------------
+
+    @abstractmethod
+    def _unsupervised_module(self, *networks, **parameters):
+        """Return the module of the model without labels."""
+
+    @abstractmethod
+    def _labelled_module(self, *networks, **parameters):
+        """Return the `LabelledModule` to train."""
+
+    def _class_priors(self):
+        """Return the prior of codes of each class; None if it is fitted afterwards."""
+
+    @abstractmethod
+    def _fitted_posteriors(self, module, x, y, rng):
+        """Return `ClassPosteriors` and the fitted densities of codes, or None.
+
+        x: (n, d) scaled rows in random order; y: (n,) class codes.
+        """
+
+    # -- fitting ---------------------------------------------------------------
+
+    def fit(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:
+        """Fit the model to rows, of which some or all have a class label.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Training data. Without labels, also a Dask array, a Dask dataframe or a
+            function that returns an iterator over blocks of rows.
+        y : array-like of shape (n_samples,), default=None
+            Class labels of any type that can be sorted. -1 marks a row without a
+            label; strings need an object array for it. If None or all -1, the model is
+            the unsupervised one, and `predict` raises an error.
+
+        Returns
+        -------
+        self : object
+            The fitted model. If fitting fails, the model of an earlier `fit` is kept.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, `X` or `y` is invalid, if the only values of `y` are -1
+            and 1, or if the model needs more rows.
+        FloatingPointError
+            If the loss becomes NaN. The model of the last complete epoch is kept, as
+            it is after a KeyboardInterrupt.
+        """
+        return self._learn(X, y=y)
+
+    def partial_fit(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> Self:
+        """Update the model with one more batch of a stream of rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The next rows. The first rows of an unfitted model determine the scaling of
+            the features and the initial parameters, so there must be enough of them.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, as in `fit`.
+        classes : array-like of shape (n_classes,), default=None
+            All classes of the stream, for the first call. None takes the classes of
+            the first labels.
+
+        Returns
+        -------
+        self : object
+            The model after one pass over `X`.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, `X` or `y` is invalid, if a class is new after the first
+            call, or if the model needs more rows.
+        FloatingPointError
+            If the loss becomes NaN. The model before the call is kept.
+        """
+        return self._learn_more(X, y=y, classes=classes)
+
+    def score(
+        self,
+        X: MatrixLike,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Return the mean log-density of the data, in nats per row.
+
+        Use ``scoring="accuracy"`` in a search for the accuracy of `predict`.
+
+        Parameters
+        ----------
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
+            The data. Scores of training data are too high: use held-out data to
+            compare models.
+        y : array-like of shape (n_samples,), default=None
+            Ignored.
+        sample_weight : array-like or Dask array of shape (n_samples,), default=None
+            Weight of each row; only ratios matter. None gives every row a weight of 1.
+
+        Returns
+        -------
+        float
+            Weighted mean of ``score_samples(X)``, which is over all classes.
+        """
+        return GenerativeModel.score(self, X, None, sample_weight)
+
+    def _fit(self, X, sample_weight, rng, task, y=None):
+        continues = self.warm_start and hasattr(self, "net_")
+        labels = self._class_codes(X, y, "fit", continues)
+        super()._fit(X, sample_weight, rng, task, labels)
+
+    def _fit_more(self, X, sample_weight, rng, y=None, classes=None):
+        continues = hasattr(self, "net_")
+        labels = self._class_codes(X, y, "partial_fit", continues, classes)
+        super()._fit_more(X, sample_weight, rng, labels)
+
+    def _class_codes(self, X, y, method, continues, classes=None):
+        """Set the classes and their priors; return the labels for the net, or None.
+
+        If the fit `continues`, the classes stay.
+        """
+        labels, labelled = self._split_labels(X, y, method)
+        if not continues:
+            self._set_classes(labels, classes)
+        if not (continues and method == "partial_fit"):
+            self._class_counts = np.zeros(self.classes_.size)
+        n_classes = self.classes_.size
+        if not n_classes:
+            self.priors_ = np.empty(0)
+            if labels.size:
+                rule = "None or -1, as it was in the first call"
+                raise invalid_argument(self, method, "y", rule, Described("labels"))
+            return None
+        codes = np.full(X.shape[0], _UNLABELLED)
+        if labels.size:
+            found = self._codes_of(labels, labels.size, method)
+            new = np.bincount(found, minlength=n_classes)
+            self._class_counts = self._class_counts + new
+            codes[labelled] = self._places[found]
+        n = self._class_counts.sum()
+        self.priors_ = (
+            (self._class_counts + 1) / (n + n_classes)
+            if self.priors is None
+            else self._given_priors(n_classes)
+        )
+        if continues:
+            self.net_.module_.log_priors.copy_(log_of(self._placed_priors))
+        return codes
+
+    def _set_classes(self, labels, classes):
+        """Set the classes: `classes`, or the labels (m,) if None."""
+        if classes is None:
+            self.classes_ = np.unique(labels)
+        else:
+            self.classes_ = np.unique(checked_labels(self, classes, classes))
+        # The networks have the classes in the order of their first rows, so that other
+        # names of the classes change nothing.
+        _, first = np.unique(np.append(labels, self.classes_), return_index=True)
+        self._places = np.argsort(np.argsort(first))
+
+    @property
+    def _placed_priors(self):
+        """Return the probabilities of the classes in the order of the networks."""
+        return self.priors_[np.argsort(self._places)]
+
+    def _split_labels(self, X, y, method):
+        """Return the labels (m,) of labelled rows, and whether each row is labelled."""
+        if y is None:
+            return np.empty(0), None
+        if not isinstance(X, np.ndarray):
+            rule = "None where X is out of core"
+            raise invalid_argument(self, method, "y", rule, Described("labels"))
+        refuse_masked(f"The 'y' argument of {type(self).__name__}.{method}", y)
+        if isinstance(y, (list, tuple)):  # whose numbers would become strings
+            y = np.array(y, dtype=object)
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(X, y)
+        if y.dtype.kind in "US" and (y == "-1").any():
+            rule = (
+                "an object array where strings are classes, with the integer -1 for "
+                "rows without a label"
+            )
+            raise invalid_argument(self, method, "y", rule, Described("the text '-1'"))
+        if y.dtype.kind == "O":
+            known = [not (isinstance(v, numbers.Number) and v == -1) for v in y]
+            labelled = np.array(known, dtype=bool)
+        elif y.dtype.kind in "iuf":
+            labelled = y != _UNLABELLED
+        else:
+            labelled = np.ones(y.size, dtype=bool)
+        labels = y[labelled]
+        if labels.dtype.kind == "O":
+            is_text = {isinstance(label, str) for label in labels.tolist()}
+            if len(is_text) == 2:
+                rule = "of strings only, but for -1, or of numbers only"
+                raise invalid_argument(self, method, "y", rule, Described("both"))
+            labels = np.array(labels.tolist())
+        if not labels.size:
+            return np.empty(0), labelled
+        labels = checked_labels(self, labels, labels)
+        if labels.size < y.size and labels.dtype.kind in "iuf" and (labels == 1).all():
+            rule = (
+                "of at least two classes besides -1, which marks rows without a label; "
+                "if -1 is a class, recode it, for example as 0"
+            )
+            got = Described("no values but -1 and 1")
+            raise invalid_argument(self, method, "y", rule, got)
+        return labels, labelled
+
+    def _check_own(self):
+        super()._check_own()
+        check_nonnegative(self, "label_weight")
+        check_choice(self, "classify_by", ("density", "encoder"))
+        if self.priors is not None:
+            self._given_priors()
+
+    def _loss_module(self, *networks, **parameters):
+        if not self.classes_.size:
+            return self._unsupervised_module(*networks, **parameters)
+        return self._labelled_module(
+            *networks,
+            priors=self._placed_priors,
+            label_weight=self.label_weight,
+            **parameters,
+        )
+
+    def _warn(self):
+        super()._warn()
+        if self.classes_.size == 1:
+            label = self.classes_.tolist()[0]
+            warn_user(
+                f"All labels that {type(self).__name__}.fit received are {label!r}. "
+                "The model predicts this class for every row."
+            )
+
+    # -- the density after training ----------------------------------------------
+
+    def _adopted(self):
+        answer, n_classes = super()._adopted(), self.classes_.size
+        if n_classes:
+            none = [None] * n_classes
+            module = answer["_inference"].module
+            answer["_inference"] = ClassPosteriors(module, none, none)
+        return answer
+
+    def _mid_fit(self):
+        if not self.classes_.size:
+            return super()._mid_fit()
+        codes = np.random.RandomState(0).standard_normal((1000, self._n_latent))
+        n_classes = self.classes_.size
+        priors = self._class_priors() or [normal_density_of(codes)] * n_classes
+        posteriors = ClassPosteriors(self._twin(), priors, [codes] * n_classes)
+        return {**self._adopted(), "_inference": posteriors}
+
+    def _with_density(self, rows, n_training, rng):
+        if not self.classes_.size:
+            return super()._with_density(rows, n_training, rng)
+        order = torch.from_numpy(rng.permutation(n_training))
+        few = rows[order[:MOST_ROWS]]
+        with self._answering():
+            x, y = few[:, :-1], few[:, -1].long()
+            posteriors, density = self._fitted_posteriors(self._twin(), x, y, rng)
+        answer = {"_inference": posteriors, "latent_density_": density}
+        if self._coordinates.is_normal:
+            variance = posteriors.module.likelihood.variance.numpy()
+            answer["noise_variance_"] = self._coordinates.noise_variance(variance)
+        return answer
+
+    @undisturbed()
+    def fit_latent_density(self, X: MatrixLike, y: ArrayLike | None = None) -> Self:
+        """Refit the noise variances and the density of codes, with the same networks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Rows to encode, usually the training rows. At least 2 are needed.
+        y : array-like of shape (n_samples,), default=None
+            Class labels, as in `fit`; None or -1 for rows without a label.
+
+        Returns
+        -------
+        self : object
+            The model with the new density.
+
+        Raises
+        ------
+        ValueError
+            If a parameter, `X` or `y` is invalid, or if the density cannot be fitted
+            to the codes. The previous noise and density are then kept.
+        NotFittedError
+            If the model is not fitted.
+        """
+        if not getattr(self, "classes_", np.empty(0)).size:
+            return super().fit_latent_density(X)
+        check_is_fitted(self)
+        self._check_parameters()
+        X = validated_rows(self, X).astype(np.float64)
+        _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
+        labels, labelled = self._split_labels(X, y, "fit_latent_density")
+        codes = np.full(X.shape[0], float(_UNLABELLED))
+        if labels.size:
+            found = self._codes_of(labels, labels.size, "fit_latent_density")
+            codes[labelled] = self._places[found]
+        rows = np.column_stack([self._coordinates.standardized(X), codes])
+        rng = generator(self.random_state)
+        self._adopt(self._with_density(torch.tensor(rows), X.shape[0], rng))
+        return self
+
+    # -- answers -----------------------------------------------------------------
+
+    def _class_log_densities(self, X, method):
+        self._check_classes(method)
+        return self._by_chunks(self._log_given, rows_to_answer(self, X, method))
+
+    def _log_posterior(self, X, method):
+        self._check_classes(method)
+        if self.classify_by == "density":
+            return super()._log_posterior(X, method)
+        return self._by_chunks(self._log_encoded, rows_to_answer(self, X, method))
+
+    def _log_given(self, X):
+        """Return log p(x | c): (n, C) of checked rows (n, d)."""
+        posteriors = self._posterior_with_density()
+        for prior in posteriors.priors:
+            self._check_importance_samples(prior)
+        U = torch.tensor(self._coordinates.standardized(X))
+        with self._answering():
+            answer = posteriors.log_densities(U, self.n_importance_samples).numpy()
+        return (answer + self._coordinates.log_rest(X)[:, None])[:, self._places]
+
+    def _log_encoded(self, X):
+        """Return log q(c | x): (n, C) of checked rows (n, d)."""
+        U = torch.tensor(self._coordinates.standardized(X))
+        with self._answering():
+            answer = self._inference.module.log_class_probabilities(U).numpy()
+        return answer[:, self._places]
+
+    def _log_density(self, X):
+        if not self.classes_.size:
+            return super()._log_density(X)
+        return logsumexp(self._log_given(X) + self._log_priors(), axis=1)
+
+    def _samples_of(self, codes, rng):
+        if not self.classes_.size:
+            return self._as_samples(super()._draw(codes.size, rng))
+        return self._as_samples(self._draw_of(codes, rng))
+
+    def _drawn_classes(self, n_samples, rng):
+        if not self.classes_.size:
+            return np.zeros(n_samples, dtype=np.intp)
+        return super()._drawn_classes(n_samples, rng)
+
+    def _draw_of(self, classes, rng):
+        """Return draws (n, d) of class codes (n,)."""
+        posteriors, classes = self._posterior_with_density(), self._places[classes]
+        varying = np.empty((classes.size, self._coordinates.n_varying))
+        with self._answering():
+            z = posteriors.draw_codes(classes, rng)
+            for rows in gen_batches(classes.size, _DRAWN_AT_ONCE):
+                a = posteriors.decode(z[rows], classes[rows])
+                varying[rows] = posteriors.module.likelihood.draw(a, rng)
+        return self._with_constants(varying, rng)
+
+    def _draw_codes(self, n_samples, rng):
+        if not self.classes_.size:
+            return super()._draw_codes(n_samples, rng)
+        classes = self._drawn_classes(n_samples, rng)
+        posteriors = self._posterior_with_density()
+        return posteriors.draw_codes(self._places[classes], rng).numpy()
+
+    def inverse_transform(
+        self, Z: MatrixLike, y: ArrayLike | None = None
+    ) -> FloatArray:
+        r"""Return the conditional mean of the data given latents, and classes.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_samples, n_components)
+            Latents, as returned by `transform`. Without `y`, also a Dask collection.
+        y : label or array-like of shape (n_samples,), default=None
+            Class of all latents, or the class of each latent, for a model whose
+            decoder depends on the class, `SemiSupervisedVAE`. None averages over the
+            classes with the probabilities `priors_`.
+
+        Returns
+        -------
+        ndarray, dataframe or Dask array of shape (n_samples, n_features)
+            Mean of :math:`p(x | z, c)`, or of :math:`p(x | z)` without `y`.
+        """
+        if y is None:
+            return super().inverse_transform(Z)
+        self._check_classes("inverse_transform")
+        latents, Z = Z, self._validated_latents(Z)
+        classes = self._codes_of(np.asarray(y), Z.shape[0], "inverse_transform")
+        means = self._means_given(Z.astype(np.float64), classes)
+        return as_set_output(self, means.astype(Z.dtype, copy=False), like=latents)
+
+    def _means_given(self, Z, classes):
+        """Return E[x | z, c]: (n, d) of latents Z (n, k) and class codes (n,)."""
+        posteriors = self._inference
+        with self._answering():
+            a = posteriors.decode(torch.tensor(Z), self._places[classes])
+            mean = posteriors.module.likelihood.mean(a).numpy()
+        return self._coordinates.restored(mean)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = False
+        return tags
