@@ -4,11 +4,18 @@ import warnings
 
 import numpy as np
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from processes import warning_lines
+from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning, UndefinedMetricWarning
 
-from skgen import EMGaussianMixture, dequantize
+from skgen import (
+    EMGaussianMixture,
+    GaussianKDE,
+    SGDGaussianMixture,
+    dequantize,
+    make_generative_pipeline,
+)
 
 SEARCH = """
 from sklearn.datasets import load_wine
@@ -121,3 +128,161 @@ def test_a_high_reg_covar_is_no_collapse(covariance_type, rng):
     if covariance_type != "tied":
         (warning,) = caught(X, **params, reg_covar=1e-3)
         assert "collapsed" in str(warning.message)
+
+
+# -- the advice of every warning -------------------------------------------------------
+
+RNG = np.random.RandomState(0)
+NORMAL = RNG.standard_normal((300, 2))
+HELD_OUT = RNG.standard_normal((2000, 2))
+OUTLIERS = np.concatenate([NORMAL, np.full((3, 2), 9999.0)])
+TIED = np.round(NORMAL)
+NEARLY_COPIES = np.concatenate(
+    [NORMAL, NORMAL * (1 + 1e-12 * RNG.standard_normal((300, 1)))]
+)
+CONSTANT = np.column_stack([NORMAL, np.full(300, 3.0)])
+SMALL = RNG.standard_normal((40, 8))
+
+# Difference of the scores of these held-out rows between densities that are alike.
+SLACK = 0.05
+
+
+def em(n_components=2, **params):
+    return EMGaussianMixture(n_components, **{"random_state": 0} | params)
+
+
+def sgd(n_components=2, **params):
+    return SGDGaussianMixture(n_components, **{"random_state": 0} | params)
+
+
+def likelihood(**params):
+    return GaussianKDE("likelihood", **params)
+
+
+# Words of the warning, the fit that warns, and the fits that the advice leads to. The
+# last entry has held-out rows of the true density.
+ADVICE = {
+    "max_iter": (
+        "Increase max_iter",
+        (em(3, max_iter=2, tol=1e-6), NORMAL),
+        [(em(3, max_iter=500, tol=1e-6), NORMAL), (em(3, max_iter=2, tol=1.0), NORMAL)],
+        HELD_OUT,
+    ),
+    "max_epochs": (
+        "Increase max_epochs",
+        (sgd(1, max_epochs=2), NORMAL),
+        [(sgd(1, max_epochs=50), NORMAL)],
+        HELD_OUT,
+    ),
+    "re-initialised": (
+        "became empty and were re-initialised",
+        (em(max_iter=300, **FAR_START), CLUSTERS),
+        [(em(), CLUSTERS)],
+        CLUSTERS,
+    ),
+    "empty": (
+        "are empty",
+        (em(**FAR_START | {"means_init": [[0.5, 0.5], [1e7, 1e7]]}), SQUARE),
+        [(em(), SQUARE)],
+        SQUARE,
+    ),
+    "outliers": (
+        "collapsed",
+        (em(), OUTLIERS),
+        [(em(), NORMAL)],
+        HELD_OUT,
+    ),
+    "outliers-diag": (
+        "collapsed",
+        (em(covariance_type="diag"), OUTLIERS),
+        [(em(covariance_type="diag"), NORMAL)],
+        HELD_OUT,
+    ),
+    "outliers-sgd": (
+        "Leave out outliers",
+        (sgd(4, covariance_type="diag"), OUTLIERS[:-2]),
+        [(sgd(4, covariance_type="diag"), NORMAL)],
+        HELD_OUT,
+    ),
+    "too many components": (
+        "collapsed",
+        (em(8), SMALL),
+        [(em(1), SMALL), (em(8, covariance_type="tied"), SMALL)],
+        RNG.standard_normal((2000, 8)),
+    ),
+    "ties": (
+        "skgen.dequantize",
+        (em(8), TIED),
+        [(em(8), dequantize(TIED, random_state=0))],
+        HELD_OUT,
+    ),
+    "ties-sgd": (
+        "skgen.dequantize",
+        (sgd(4), TIED),
+        [(sgd(4), dequantize(TIED, random_state=0))],
+        HELD_OUT,
+    ),
+    "ties-kde": (
+        "skgen.dequantize",
+        (GaussianKDE(0.01), TIED),
+        [(GaussianKDE(0.01), dequantize(TIED, random_state=0))],
+        HELD_OUT,
+    ),
+    "near copies": (
+        "Round X so that copies are equal",
+        (likelihood(), NEARLY_COPIES),
+        [(likelihood(), NEARLY_COPIES.round(9)), (GaussianKDE(0.4), NEARLY_COPIES)],
+        HELD_OUT,
+    ),
+    "constant": (
+        "Leave constant features out",
+        (em(1), CONSTANT),
+        [(em(1), NORMAL)],
+        HELD_OUT,
+    ),
+    "constant-kde": (
+        "Leave constant features out",
+        (GaussianKDE(), CONSTANT),
+        [(GaussianKDE(), NORMAL)],
+        HELD_OUT,
+    ),
+    "constant-pipeline": (
+        "Leave constant features out",
+        (make_generative_pipeline(em(1)), CONSTANT),
+        [(make_generative_pipeline(em(1)), NORMAL)],
+        HELD_OUT,
+    ),
+}
+
+
+def outcome(model, X, held_out):
+    """Return the score of held-out rows, and the text of the warnings of a fit."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        model.fit(X)
+    texts = "\n".join(str(warning.message) for warning in shown)
+    if X is not CONSTANT:
+        return model.score(held_out), texts
+    # The score of the other features alone, without the density at the constant.
+    density = norm(0, 1e-3 * X.std(axis=0).max()).logpdf(0)
+    held_out = np.column_stack([held_out, np.full(len(held_out), 3.0)])
+    return model.score(held_out) - density, texts
+
+
+@pytest.mark.parametrize(
+    "case", [thorough(case) if case == "ties-sgd" else case for case in ADVICE]
+)
+def test_who_follows_the_advice_of_a_warning_scores_no_worse(case):
+    words, before, remedies, held_out = ADVICE[case]
+    score, texts = outcome(*before, held_out)
+    assert words in texts
+    for model, X in remedies:
+        better, texts = outcome(model, X, held_out)
+        assert words not in texts
+        assert better > score - SLACK
+
+
+def test_fewer_components_are_no_advice_for_outliers():
+    score, texts = outcome(em(), OUTLIERS, HELD_OUT)
+    assert "If there are none, use fewer components" in texts
+    assert outcome(em(1), OUTLIERS, HELD_OUT)[0] < score - 1

@@ -183,8 +183,9 @@ def _warn(n, n_copies, octave):
     if octave > _LAST - 1:
         warn_user(
             "The leave-one-out likelihood increases down to the smallest bandwidth of "
-            "the search: rows are copies of each other except for rounding. Add noise "
-            "with skgen.dequantize, or set the bandwidth to a number.",
+            "the search: rows are copies of each other except for rounding, or some "
+            "rows are very far from the others. Round X so that copies are equal, "
+            "leave out outliers, or set the bandwidth to a number.",
             UndefinedMetricWarning,
         )
     elif n_copies > _MANY_COPIES * n:

@@ -277,12 +277,13 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
         if self.reg_covar == 0:
             least = "the minimum that rounding allows (reg_covar=0)"
         # A higher `reg_covar` is no remedy: it raises more components to the minimum.
+        # Outliers would widen the others of fewer components.
         warn_user(
             f"{'All' if at_floor.all() else 'Some'} components of "
             f"{type(self).__name__} collapsed (see covariances_): their variance in "
             f"some direction was raised to {least}. Leave out outliers and codes of "
-            "missing values, or use fewer components, a simpler covariance_type, or "
-            "skgen.dequantize if columns are tied.",
+            "missing values. If there are none, use fewer components, a simpler "
+            "covariance_type, or skgen.dequantize if columns are tied.",
             ConvergenceWarning,
             kind="collapsed components",
         )

@@ -587,10 +587,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 not (run.converged or run.stalled) and run.bounds
             ),
             f"Some components of {name} became empty and were re-initialised at the "
-            "rows with the lowest density. Use fewer components or another "
-            "initialisation.": run.reseeded,
+            "rows with the lowest density. Leave out outliers, or try another "
+            "initialisation. If the warning stays, use fewer components.": run.reseeded,
             f"Some components of {name} are empty, with a weight of 0 (see weights_). "
-            "Use fewer components or another initialisation.": run.abandoned,
+            "Try another initialisation. If the warning stays, use fewer components.": (
+                run.abandoned
+            ),
         }
         self._warn_of(messages, run.at_floor)
 

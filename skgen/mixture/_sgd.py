@@ -397,9 +397,11 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         messages = {
             f"{name} did not converge within max_epochs epochs: the loss was still "
             "decreasing, or the lowest learning rate was not reached. Increase "
-            "max_epochs or tol.": not self.converged_ and not self.net_.stopped_,
+            "max_epochs.": not self.converged_ and not self.net_.stopped_,
             f"Some components of {name} became empty and were re-initialised at rows "
-            "of low density. net_.module_.revived marks them. Use fewer components or "
-            "another initialisation.": bool(module.revived.any()),
+            "of low density. net_.module_.revived marks them. Leave out outliers, or try "
+            "another initialisation. If the warning stays, use fewer components.": bool(
+                module.revived.any()
+            ),
         }
         self._warn_of(messages, at_floor)
