@@ -108,6 +108,12 @@ def test_a_higher_reg_covar_silences_the_warning_of_rounding():
     tables = (np.round(rng.standard_normal((19, 4)), 1) for rng in seeds)
     X = next(X for X in tables if stops(X, 0.0))
     assert not stops(X, 1e-6)
+    params = {"n_components": 3, "random_state": 0}
+    scores = [
+        outcome(EMGaussianMixture(reg_covar=c, **params), X, rows(200, 4))[0]
+        for c in (0.0, 1e-6)
+    ]
+    assert scores[1] > scores[0] - SLACK
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
@@ -280,6 +286,19 @@ def test_who_follows_the_advice_of_a_warning_scores_no_worse(case):
         better, texts = outcome(model, X, held_out)
         assert words not in texts
         assert better > score - SLACK
+
+
+@pytest.mark.parametrize("make", [em, sgd])
+def test_rows_in_the_units_of_the_mixture_continue_it(make):
+    X = NORMAL[:100]
+    mixture = make(1, warm_start=True)
+    score, _ = outcome(mixture, X, HELD_OUT)
+    _, texts = outcome(mixture, 1e6 * X, HELD_OUT)
+    assert "Check the units of X" in texts
+    outcome(mixture, X, HELD_OUT)
+    again, texts = outcome(mixture, X, HELD_OUT)
+    assert "units" not in texts
+    assert again > score - SLACK
 
 
 def test_fewer_components_are_no_advice_for_outliers():
