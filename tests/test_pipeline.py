@@ -446,15 +446,26 @@ def test_eigenvectors_of_rounding_gain_nothing(offset, whiten, seed):
         assert model.score(X) == pytest.approx(expected, abs=1.5)
 
 
+def nested_pca(k):
+    return make_pipeline("passthrough", make_pipeline(PCA(k)))
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
-@pytest.mark.parametrize("pca", [PCA, IncrementalPCA])
+@pytest.mark.parametrize("pca", [PCA, IncrementalPCA, nested_pca])
 @pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("offset", [1e7, 1e8, 1e10, 1e12])
 @pytest.mark.parametrize("library", [None, pd.DataFrame])
-def test_components_far_from_the_origin_lose_no_digits(pca, k, offset, library):
+@pytest.mark.parametrize("together", [False, True])
+def test_components_far_from_the_origin_lose_no_digits(
+    pca, k, offset, library, together
+):
     X = collinear(200) + offset
-    model = make_generative_pipeline(pca(k), EMGaussianMixture())
-    if k == 3:  # one of them is rounding errors
+    steps = pca(k), EMGaussianMixture()
+    model = make_generative_pipeline(*([make_pipeline(*steps)] if together else steps))
+    if k == 3 and together:
+        with pytest.raises(ValueError, match="Reduce the number of components"):
+            model.fit(X).score(X)
+    elif k == 3:  # one of them is rounding errors
         expected = EMGaussianMixture().fit(X).score(X)
         assert model.fit(X).score(X) == pytest.approx(expected, abs=1.5)
     X += np.round(0.3 * np.random.RandomState(1).standard_normal(X.shape), 3)

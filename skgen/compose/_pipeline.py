@@ -292,14 +292,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         for name, step in self.steps[:-1]:
             subtask = task.subcontext(task_name=f"fit {name}")
             if not is_passthrough(step):
-                rows, centre = _spared(step, codes), 0.0
-                if isinstance(step, PRINCIPAL):  # its solvers square the rows
-                    values = np.asarray(codes, dtype=np.float64)
-                    centre = values.mean(axis=0)
-                    rows = framed_like(codes, values - centre)
-                step = cached(clone(step), rows, y, routed[name], self, subtask)
-                if isinstance(step, PRINCIPAL):
-                    step.mean_ = step.mean_ + centre
+                more = y, routed[name], self, subtask
+                step = _fitted(cached, step, codes, *more)
                 for i, part in enumerate(unnested([step])):
                     scale_constants(part, codes, sample_weight, rounding.constant)
                     codes = _settled(part, codes, rounding)
@@ -343,7 +337,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         name, density = self.steps[-1]
         subtask = task.subcontext(task_name=f"fit {name}")
         with without_tie_warnings():  # the columns of X were checked
-            density = fit_within(clone(density), codes, y, routed[name], self, subtask)
+            more = y, routed[name], self, subtask
+            density = _fitted(fit_within, density, codes, *more)
         self.steps_.append((name, density))
 
     def _settle(self):
@@ -725,6 +720,21 @@ def unnested(steps):
 def is_passthrough(step):
     """Return whether a step is a placeholder for no transformer."""
     return step is None or (isinstance(step, str) and step == "passthrough")
+
+
+def _fitted(fit, step, codes, *more):
+    """Return a clone of a step that ``fit(step, rows, *more)`` fits to codes (n, k)."""
+    rows, centre = _spared(step, codes), 0.0
+    # The solvers of principal components square the rows, which are centred before.
+    if isinstance(next(unnested([step]), None), PRINCIPAL):
+        values = np.asarray(codes, dtype=np.float64)
+        centre = values.mean(axis=0)
+        rows = framed_like(codes, values - centre)
+    step = fit(clone(step), rows, *more)
+    first = next(unnested([step]), None)
+    if isinstance(first, PRINCIPAL):
+        first.mean_ = first.mean_ + centre
+    return step
 
 
 def _settled(step, codes, rounding):
