@@ -193,7 +193,10 @@ class GenerativeModel(
         normal = np.square(X - X.mean(axis=0)) / variances + np.log(variances)
         normal = -0.5 * (normal.sum(axis=1) + d * np.log(2 * np.pi))  # (m,)
         lower = self._density_of_last_fit(X) < normal - _FAR_NATS * d
-        if lower.mean() <= _FAR_ROWS:
+        # The rows of a block can be few, or alike.
+        if lower.mean() <= _FAR_ROWS and not (
+            method == "fit" and self._is_too_wide_for(X)
+        ):
             return False
         name = type(self).__name__
         warn_user(
@@ -202,6 +205,10 @@ class GenerativeModel(
             ConvergenceWarning,
         )
         return True
+
+    def _is_too_wide_for(self, X):
+        """Return whether the model is too wide to be continued for rows (m, d)."""
+        return False
 
     def _density_of_last_fit(self, X):
         """Return an approximate log p(x) of (m, d) rows by the last fit: (m,)."""

@@ -170,6 +170,9 @@ class AbstractAutoencoder(
     def _density_of_last_fit(self, X):
         return self._coordinates.log_normal(X)
 
+    def _is_too_wide_for(self, X):
+        return self._coordinates.is_normal and super()._is_too_wide_for(X)
+
     def _encoded(self, X):
         return self._coordinates.standardized(X).astype(np.float32)
 

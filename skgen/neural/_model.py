@@ -29,6 +29,10 @@ _LEAST_HELD_OUT = 5
 # Maximum number of rows that show whether a fit continues.
 _COMPARED = 4096
 
+# Largest variance of rows, in units of the variance of the first fit, for which a fit
+# starts again: gradient descent does not reach a scale a hundred times smaller.
+_NARROW = 1e-4
+
 
 class InterruptedFit(FitStopped, KeyboardInterrupt):
     """Ctrl-C ended a fit; the model of the last complete epoch is kept."""
@@ -254,6 +258,10 @@ class GradientModel(GenerativeModel):
             return True
         some = np.random.RandomState(0)  # so that draws of the fit stay the same
         return self._is_far_from(rows.sample(_COMPARED, some), method)
+
+    def _is_too_wide_for(self, X):
+        # Coordinates, and minima of variances in them, are those of the first fit.
+        return 0 < self._encoded(X).var(axis=0).max(initial=0) < _NARROW
 
     def _training_rows(self, X, rng, labels):
         """Return rows in memory (n, d), or elsewhere, as `TrainingRows`.
