@@ -260,7 +260,7 @@ class GradientModel(GenerativeModel):
         return self._is_far_from(rows.sample(_COMPARED, some), method)
 
     def _is_too_wide_for(self, X):
-        # Coordinates, and minima of variances in them, are those of the first fit.
+        # The first fit has set the coordinates, and with them the minimum variances.
         return 0 < self._encoded(X).var(axis=0).max(initial=0) < _NARROW
 
     def _training_rows(self, X, rng, labels):
