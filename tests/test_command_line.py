@@ -796,6 +796,24 @@ def test_text_in_a_numeric_column_is_one_line_with_its_place(tmp_path, capsys):
     assert "'many' in line 20." in fails(capsys, tmp_path / "t.csv")
 
 
+@pytest.mark.parametrize(
+    "above",
+    [
+        ["a,b"],
+        ["a,b", ""],
+        ["a,b", ","],
+        ["", "a,b", ",", ",", "   "],
+        [",", "a,b", '"",'],
+        ["# logger", "a,b", ",", '"1.5","2', '3"'],
+        ["a,b", '"', '",1.5'],
+    ],
+)
+def test_the_line_of_an_error_counts_all_lines_above(tmp_path, above, capsys):
+    lines = [*above, *BODY, "x,1.5"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert f"'x' in line {len(lines)}." in fails(capsys, tmp_path / "t.csv")
+
+
 def test_one_row_is_one_line(tmp_path, capsys):
     message = fails(capsys, table(tmp_path / "t.csv", n=1))
     assert "at least 4 rows" in message

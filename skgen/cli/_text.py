@@ -127,7 +127,7 @@ def _delimited(path, data):
 
     def place(i):
         lines = _rows(StringIO(text), delimiter)
-        return f"line {next(islice(lines, i + has_header, None))[0]}"
+        return f"line {list(islice(lines, i + has_header + 1))[-1][0]}"
 
     return frame, [*notes, *more, *found], mark, place
 
@@ -148,11 +148,11 @@ def _decoded(path, data):
 
 
 def _rows(lines, mark):
-    """Yield the last line number and the fields of each row that is not blank."""
+    """Yield the last line number and the fields of each row, as pandas counts them."""
     if mark == " ":
         lines = (line.replace("\t", " ").rstrip() for line in lines)
     reader = csv.reader(lines, delimiter=mark, skipinitialspace=True)
-    return ((reader.line_num, row) for row in reader if any(map(str.strip, row)))
+    return ((reader.line_num, row) for row in reader if row[1:] or "".join(row).strip())
 
 
 def _laid_out(path, text):
@@ -182,7 +182,8 @@ def _laid_out(path, text):
     ):
         (end, _), *rows = rows
         lines[:end] = [""] * end
-        notes.append(f"left out above the table: {' '.join(title).strip()[:40]!r}")
+        title = " ".join(title).strip()[:40]
+        notes += [f"left out above the table: {title!r}"] * bool(title)
     (number, names), *others = rows
     body = [row for _, row in others]
     has_header = _is_header(names, body)
@@ -247,8 +248,7 @@ def _is_header(first, others):
 def _parsed(column, mark):
     """Return the entries as numbers, NaN for text, and whether units were removed."""
     text = column.dropna().astype(str).str.strip().str.replace("\N{MINUS SIGN}", "-")
-    bare = text.str.replace(r"^\((.+)\)$", r"\1-", regex=True)
-    bare = bare.str.replace(r"^([^-]+)-$", r"-\1", regex=True)
+    bare = text.str.replace(r"^\((.+)\)$|^([^-]+)-$", r"-\1\2", regex=True)
     bare = bare.str.replace(rf"^([-+]?)\s*[{_MONEY}]\s*", r"\1", regex=True)
     bare = bare.str.replace(rf"\s*{_UNIT}$", "", regex=True)
     bare = bare[bare.str.fullmatch(_NUMBER[mark]) & ~bare.str.fullmatch(_ADDRESS).all()]
