@@ -294,6 +294,14 @@ def test_pickle_and_copy_take_the_attributes_as_they_are(monkeypatch):
     assert_same(model, copy.deepcopy(model), X)
 
 
+@pytest.mark.parametrize(("rtol", "error"), [(0.0, 0.0), (1e-13, 1.25e-14)])
+def test_a_kernel_density_keeps_the_accuracy_of_its_fit(rtol, error):
+    kde = GaussianKDE(algorithm="exact", rtol=rtol).fit(X).set_params(rtol=0.5)
+    assert kde._sum.error == pytest.approx(error)
+    for again in (copied(kde), pickle.loads(pickle.dumps(kde)), copy.deepcopy(kde)):
+        assert again._sum.error == kde._sum.error
+
+
 @pytest.mark.parametrize("frame", [pd.DataFrame, pl.DataFrame])
 def test_parameters_that_are_dataframes_are_saved_as_arrays(frame):
     prior = frame(X[:20, :1], columns=["z"]) if frame is pd.DataFrame else frame(X[:20])
