@@ -120,7 +120,7 @@ def _delimited(path, data):
             skipinitialspace=True,
             na_values=sorted(_MISSING),
             low_memory=False,
-            dtype=str if mark == "," else None,
+            decimal=mark,
         )
     names = frame.columns
     frame.columns = names.str.strip() if has_header else [f"column{j}" for j in names]
