@@ -19,7 +19,8 @@ from skgen.autoencoder._calibration import (
     posterior_draws,
 )
 from skgen.autoencoder._class_posteriors import ClassPosteriors
-from skgen.autoencoder._labelled import LabelledAutoencoder, LabelledModule
+from skgen.autoencoder._labelled import LabelledAutoencoder
+from skgen.autoencoder._labelled_module import LabelledModule
 from skgen.autoencoder._latent_density import LEAST_DRAWS
 from skgen.autoencoder._parameters import (
     Density,

@@ -17,7 +17,8 @@ from skgen._checks import check_integer, check_nonnegative
 from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._calibration import calibrate_classes
 from skgen.autoencoder._class_posteriors import ClassPosteriors
-from skgen.autoencoder._labelled import LabelledAutoencoder, LabelledModule
+from skgen.autoencoder._labelled import LabelledAutoencoder
+from skgen.autoencoder._labelled_module import LabelledModule
 from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_label_docs
 from skgen.autoencoder._prior import NormalMixture, standard_normal
 from skgen.autoencoder._sliced_wasserstein import (
