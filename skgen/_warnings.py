@@ -6,6 +6,8 @@ import functools
 import sys
 import threading
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import threadpoolctl
@@ -47,12 +49,31 @@ _SHOWN_ONCE = {
 }
 
 
+# Categories and first words of the warnings that are not shown in this context.
+_QUIET: ContextVar[tuple] = ContextVar("quiet", default=())
+
+
+@contextmanager
+def quiet(category=Warning, words=""):
+    """Do not show warnings of skgen in the body that begin with some words."""
+    # Python's filters belong to the process. Threads that change and restore them at
+    # the same time leave changed filters behind.
+    token = _QUIET.set((*_QUIET.get(), (category, words)))
+    try:
+        yield
+    finally:
+        _QUIET.reset(token)
+
+
 def warn_user(message, category=UserWarning, *, kind=None):
     """Warn at the innermost line of the stack outside of these libraries.
 
     Filters apply as to every warning. Warnings of the same `kind` count as equal even
     if their messages name other columns or numbers.
     """
+    for hidden, words in _QUIET.get():
+        if issubclass(category, hidden) and message.startswith(words):
+            return
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         frame, level = frame.f_back, level + 1

@@ -2,15 +2,26 @@
 
 import subprocess
 import sys
+import threading
 import warnings
+from contextlib import ExitStack
+from pathlib import Path
 
 import numpy as np
 import pytest
-from estimators import rows
+from estimators import rows, thorough
 from processes import warning_lines
 
-from skgen import EMGaussianMixture, _warnings
-from skgen._warnings import warn_user
+from skgen import (
+    AutoEncoder,
+    DensityOutlierDetector,
+    EMGaussianMixture,
+    GaussianKDE,
+    GenerativeClassifier,
+    _warnings,
+)
+from skgen._warnings import quiet, warn_user
+from skgen.compose._constant import _without_warnings
 
 SEARCH = """
 from sklearn.datasets import load_digits, load_wine
@@ -129,3 +140,63 @@ def test_components_that_collapse_are_one_warning_in_a_search():
             EMGaussianMixture(n_components, random_state=0).fit(X)
     texts = [str(warning.message) for warning in caught]
     assert sum("collapsed" in text for text in texts) == 1
+
+
+# -- filters of the process ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GaussianKDE("likelihood"),
+        EMGaussianMixture(2, random_state=0),
+        thorough(AutoEncoder(1, max_epochs=1, random_state=0)),
+        DensityOutlierDetector(EMGaussianMixture(), "auto"),
+        GenerativeClassifier(GaussianKDE()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_fits_do_not_change_the_filters_of_the_process(model, monkeypatch):
+    # Threads that change and restore them at the same time leave "ignore" behind.
+    callers, enter = [], warnings.catch_warnings.__enter__
+
+    def noted(context):
+        callers.append(Path(sys._getframe(1).f_code.co_filename).parts[-3:])
+        return enter(context)
+
+    monkeypatch.setattr(warnings.catch_warnings, "__enter__", noted)
+    model.fit(rows(60, 2), np.arange(60) % 2)
+    ours = [parts for parts in callers if "skgen" in parts]
+    # PyTorch's forward mode is loaded once.
+    assert [parts for parts in ours if parts[-1] != "_jacobian.py"] == []
+
+
+def test_bodies_without_warnings_may_overlap():
+    before, first, second = list(warnings.filters), ExitStack(), ExitStack()
+    first.enter_context(_without_warnings())
+    second.enter_context(_without_warnings())
+    first.close()
+    warnings.warn("of a transformer", stacklevel=1)
+    second.close()
+    assert list(warnings.filters) == before
+
+
+def test_quiet_holds_for_words_and_for_its_thread():
+    with quiet(UserWarning, "of a"):
+        warn_user("of a model")
+        with pytest.raises(UserWarning, match="of the"):
+            warn_user("of the model")
+        failed = []
+
+        def body():
+            try:
+                warn_user("of a model")
+            except UserWarning:
+                failed.append(True)
+
+        thread = threading.Thread(target=body)
+        thread.start()
+        thread.join()
+        assert failed
+    with pytest.raises(UserWarning, match="of a"):
+        warn_user("of a model")

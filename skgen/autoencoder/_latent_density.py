@@ -2,13 +2,13 @@
 
 import inspect
 import math
-import warnings
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 
 from skgen._interop import normal_components
+from skgen._warnings import quiet
 from skgen.autoencoder._prior import AnyDensity, NormalMixture, RoundMixture
 from skgen.mixture import EMGaussianMixture
 
@@ -54,10 +54,8 @@ def _chosen_mixture(draws, seed):
     codes = draws.reshape(-1, k)
     held_out, training = codes[: n_held_out * m], codes[n_held_out * m :]
     best, highest = 1, -math.inf
-    with warnings.catch_warnings():
-        # Mixtures with too many components for the rows lose the comparison.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        warnings.simplefilter("ignore", DataDimensionalityWarning)
+    # Mixtures with too many components for the rows lose the comparison.
+    with quiet(ConvergenceWarning), quiet(DataDimensionalityWarning):
         for n_components in _COMPONENTS if n_held_out else ():
             if n_components * (k + 1) > n - n_held_out:
                 break

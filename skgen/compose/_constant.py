@@ -22,6 +22,7 @@ from sklearn.preprocessing import (
 )
 
 from skgen._interop import framed_like
+from skgen._threads import changed
 from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
 from skgen.compose._changes import PRINCIPAL, whitening_scales
 from skgen.rows._moments import moments_of
@@ -34,6 +35,19 @@ _N_PERTURBED, _N_FOR_A_COLUMN = 1000, 2
 
 # Standard deviation of the floor, relative to the largest standard deviation.
 _FLOOR = math.sqrt(DEGENERATE_VARIANCE)
+
+
+def _without_warnings():
+    """Return a context without warnings, also of other packages."""
+
+    def change():
+        context = warnings.catch_warnings()
+        context.__enter__()
+        warnings.simplefilter("ignore")
+        return context
+
+    # Python's filters are of the process.
+    return changed("warnings", change, lambda context: context.__exit__())
 
 
 class Rounding:
@@ -66,8 +80,7 @@ class Rounding:
         enlarged = fitted_to_errors and self.varies
         self._rows = transform(step, self._rows)
         try:
-            with warnings.catch_warnings(), np.errstate(all="ignore"):
-                warnings.simplefilter("ignore")
+            with _without_warnings(), np.errstate(all="ignore"):
                 self._perturbed = transform(step, self._perturbed)
         except Exception:  # such as unknown categories for an encoder
             self._perturbed = self._rows

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skgen._checks import invalid_parameter, is_real, present
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
+from skgen._warnings import quiet
 from skgen.compose._wrapper import DensityWrapper
 from skgen.rows._dask import lazy_on_dask
 
@@ -152,8 +152,7 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         log_density = self._scored(self.estimator_, X)
         for i, part in enumerate(parts):
             some = None if weights is None else weights[~part]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the fit to all rows has warned
+            with quiet():  # the fit to all rows has warned
                 density = self._fit_density(X[~part], some, task, f"fit-part-{i}")
             log_density[part] = self._scored(density, X[part])
         self.offset_ = self._threshold(log_density, weights)

@@ -1,8 +1,7 @@
 """Base class of estimators that hold densities."""
 
-import warnings
 from abc import ABC, abstractmethod
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
@@ -28,6 +27,7 @@ from skgen._dequantize import TIES, warn_about_ties
 from skgen._interop import frame_kind, framed, log_density_of
 from skgen._persistence import Persistent
 from skgen._torch import undisturbed
+from skgen._warnings import quiet
 from skgen.base import DocumentationLinkMixin, restored_on_error
 
 
@@ -90,12 +90,9 @@ def is_continuous(density):
     return getattr(innermost(density), "_is_continuous", True)
 
 
-@contextmanager
 def without_tie_warnings():
     """Silence warnings of densities about ties in data that were checked before."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", TIES, UndefinedMetricWarning)
-        yield
+    return quiet(UndefinedMetricWarning, TIES)
 
 
 class DensityWrapper(

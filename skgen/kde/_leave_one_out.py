@@ -15,14 +15,13 @@ the likelihood of all rows, if transforms sum their kernels or few kernels reach
 """
 
 import math
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from sklearn.exceptions import UndefinedMetricWarning
 
-from skgen._warnings import warn_user
+from skgen._warnings import quiet, warn_user
 from skgen._whitening import DiagonalWhitening, FullWhitening, estimate_whitening
 from skgen.kde._fourier import NotTransformed, kernels_per_query, tolerated_sum
 from skgen.kde._kernel_sum import KernelSum
@@ -84,8 +83,7 @@ def choose_by_likelihood(X, sample_weight, shapes, **options):
     # Distinct rows make a weight of 2 equivalent to the same row twice.
     rows, weights = canonical_rows(X, sample_weight)
     shapes = shapes[: 1 if X.shape[1] == 1 else None]  # the shapes of one feature
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the shape that is chosen warns
+    with quiet():  # the shape that is chosen warns
         whitenings = {
             shape: estimate_whitening(X, sample_weight, shape, ddof=1, **options)
             for shape in shapes

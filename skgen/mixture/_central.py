@@ -10,12 +10,12 @@ a quarter of them, the values at one end of a saturated feature would be the cen
 Rows without far outliers keep their whitening.
 """
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtri
 
+from skgen._warnings import quiet
 from skgen._whitening import DiagonalWhitening, FullWhitening, estimate_whitening
 from skgen.rows._moments import moments_of
 
@@ -85,8 +85,7 @@ def _central(Z, sample_weight):
     """Return the full whitening of the central rows of (m, r) rows."""
     if Z.shape[0] < 2:
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         for _ in range(_ROUNDS):
             whitening = estimate_whitening(Z, sample_weight, "full")
             Y = whitening.whiten(Z)
