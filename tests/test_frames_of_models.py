@@ -9,18 +9,21 @@ import pytest
 from estimators import rows
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.preprocessing import StandardScaler
 
 from skgen import (
     SWAE,
     VAE,
     AutoEncoder,
     DensityDisplay,
+    DensityOutlierDetector,
     EMGaussianMixture,
     GaussianKDE,
     GenerativeClassifier,
     GenerativePipeline,
     SGDGaussianMixture,
     dequantize,
+    make_generative_pipeline,
 )
 
 SMALL = {"hidden_layer_sizes": (4,), "max_epochs": 3, "random_state": 0}
@@ -317,6 +320,46 @@ def test_what_is_no_array_is_named(X, got, method):
 def test_rows_of_different_lengths_are_the_error_of_numpy():
     with pytest.raises(ValueError, match=r"^setting an array .* inhomogeneous shape"):
         clone(KDE).fit([[1.0, 2.0], [3.0]])
+
+
+def read_only(X):
+    X = X.copy()
+    X.flags.writeable = False
+    return X
+
+
+LAYOUTS = {
+    "columns": np.asfortranarray,
+    "strided": lambda X: np.repeat(np.repeat(X, 2, 0), 2, 1)[::2, ::2],
+    "backwards": lambda X: X[::-1, ::-1].copy()[::-1, ::-1],
+    "read only": read_only,
+    "big-endian": lambda X: X.astype(">f8"),
+    "long": lambda X: X.astype(np.longdouble),
+    "objects": lambda X: X.astype(object),
+    "strings": lambda X: X.astype(str),
+    "lists": np.ndarray.tolist,
+    "nullable": lambda X: pd.DataFrame(X).astype("Float64").rename(columns=str),
+    "the same name for groups": lambda X: pd.DataFrame(X, columns=[["u", "u"], [0, 1]]),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "model",
+    [
+        KDE,
+        EMGaussianMixture(2, random_state=0),
+        make_generative_pipeline(StandardScaler(), KDE),
+        DensityOutlierDetector(KDE),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_the_layout_of_rows_changes_no_answer(layout, model):
+    X = rows(60, 2)
+    expected = clone(model).fit(X).score_samples(X)
+    again = LAYOUTS[layout](X)
+    scores = clone(model).fit(again).score_samples(again)
+    np.testing.assert_allclose(scores, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_a_dataframe_of_booleans_is_dequantised():

@@ -4,8 +4,19 @@ import warnings
 
 import numpy as np
 import pytest
-from estimators import rows
+from estimators import rows, thorough
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
 
+from skgen import (
+    DensityOutlierDetector,
+    EMGaussianMixture,
+    GaussianKDE,
+    GenerativeClassifier,
+    SGDGaussianMixture,
+    make_generative_pipeline,
+)
 from skgen._whitening import DEGENERATE_VARIANCE, estimate_whitening
 from skgen.rows._moments import moments_of
 
@@ -151,3 +162,37 @@ def test_single_precision_is_rounded_sooner():
     ones = np.ones(100)
     assert not estimate_whitening(X, ones, "diag").degenerate[1]
     assert estimate_whitening(X, ones, "diag", dtype=np.float32).degenerate[1]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        GaussianKDE(),
+        EMGaussianMixture(),
+        EMGaussianMixture(covariance_type="tied"),
+        EMGaussianMixture(covariance_type="block", blocks=[[0, 1]]),
+        thorough(SGDGaussianMixture(max_epochs=30, random_state=0)),
+        make_generative_pipeline(StandardScaler(), PCA(), EMGaussianMixture()),
+        GenerativeClassifier(EMGaussianMixture()),
+        DensityOutlierDetector(GaussianKDE()),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+@pytest.mark.parametrize(
+    ("unit", "gap", "span"),
+    [(1, 30, 3e7), (1e3, 30, 3e7), (1e6, 1, 9e4), (1e9, 1, 9e4), (1 / 86400, 9, 3e7)],
+    ids="seconds milliseconds microseconds nanoseconds days".split(),
+)
+def test_start_and_end_times_have_the_density_of_their_difference(
+    model, unit, gap, span, rng
+):
+    start = np.round(1.7e9 + rng.uniform(0, span, size=200))
+    times = np.column_stack([start, start + gap + rng.normal(0, gap / 6, size=200)])
+    times *= unit
+    # A map with a determinant of one.
+    apart = np.column_stack([times[:, 0] - times[0, 0], times[:, 1] - times[:, 0]])
+    found, expected = (clone(model).fit(X, np.arange(200) % 2) for X in (times, apart))
+    classifies = hasattr(model, "predict_proba") and hasattr(model, "priors")
+    answer = "predict_proba" if classifies else "score_samples"
+    found, expected = getattr(found, answer)(times), getattr(expected, answer)(apart)
+    np.testing.assert_allclose(found, expected, atol=0.02)
