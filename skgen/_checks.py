@@ -278,6 +278,7 @@ def validated_weight(model, sample_weight, n_samples, *, some=True):
     elif np.isscalar(sample_weight):
         sample_weight = [sample_weight]  # text or a wrong shape: raises below
     what = f"The 'sample_weight' argument of {type(model).__name__}"
+    half = getattr(sample_weight, "dtype", None) == np.float16
     weights = numbers_only(
         what,
         check_array,
@@ -286,7 +287,8 @@ def validated_weight(model, sample_weight, n_samples, *, some=True):
         input_name="sample_weight",
         estimator=model,
     )
-    weights = _whole_up_to_rounding(weights)
+    step = np.finfo(np.float16 if half else weights.dtype).eps
+    weights = _whole_up_to_rounding(weights.astype(np.float64), step)
     with np.errstate(over="ignore"):
         total = weights.sum()
     if weights.shape != (n_samples,):
@@ -306,17 +308,18 @@ def validated_weight(model, sample_weight, n_samples, *, some=True):
 _ROUNDINGS = 4
 
 
-def _whole_up_to_rounding(weights):
-    """Return weights (n,) as float64; whole numbers lose their rounding errors."""
-    step = np.finfo(weights.dtype).eps
-    exact = weights.astype(np.float64)
-    nearest = np.rint(exact)
-    error = np.minimum(_ROUNDINGS * step * exact, 2.0**-10)
-    exact = np.where(np.abs(exact - nearest) <= error, nearest, exact)
-    if weights.dtype == np.float64:
-        return exact
+def _whole_up_to_rounding(weights, step):
+    """Return float64 weights (n,); whole numbers lose their rounding errors.
+
+    `step` is the relative precision of the data type that the weights had.
+    """
+    nearest = np.rint(weights)
+    error = np.minimum(_ROUNDINGS * step * weights, 2.0**-10)
+    weights = np.where(np.abs(weights - nearest) <= error, nearest, weights)
+    if step == np.finfo(np.float64).eps:
+        return weights
     # From 1 / step on, all numbers of the type are whole, so that these count nothing.
-    return np.where(exact >= 1 / step, np.nextafter(exact, np.inf), exact)
+    return np.where(weights >= 1 / step, np.nextafter(weights, np.inf), weights)
 
 
 def row_counts(sample_weight):
@@ -327,6 +330,12 @@ def row_counts(sample_weight):
     (1965), (sum w)^2 / sum w^2.
     """
     return in_rows(sample_weight, row_weight(*weight_sums(sample_weight)))
+
+
+def effective_counts(sample_weight):
+    """Return importance weights (n,) in numbers of rows, also if they are whole."""
+    _, mean, _ = weight_sums(sample_weight)
+    return in_rows(sample_weight, mean)
 
 
 def in_rows(sample_weight, one):

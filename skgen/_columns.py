@@ -8,6 +8,9 @@ from datetime import date, time, timedelta
 import numpy as np
 from sklearn.utils import gen_batches
 
+# A column is constant if its standard deviation is at most this many rounding steps.
+ROUNDING_STEPS = 8
+
 # Number of columns that a message names.
 _NAMED = 5
 

@@ -13,7 +13,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.utils import check_array
 
 from skgen._checks import checked_generator, numbers_only
-from skgen._columns import list_columns
+from skgen._columns import ROUNDING_STEPS, list_columns
 from skgen._interop import framed_like
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
@@ -176,14 +176,18 @@ def _typical_step(values, counts):
 def tied_columns(X):
     """Return the columns of (n, d) rows with fewer than half of their values distinct.
 
-    Only a few thousand rows are searched. Constant columns are left out.
+    Only a few thousand rows are searched. Columns that are constant up to rounding
+    errors are left out.
     """
     rows = X[:: max(1, -(-X.shape[0] // _SEARCHED_ROWS))]
     if X.shape[1] > 1:
         # Repeated rows, as in a bootstrap sample, are not ties within a column.
         rows = np.unique(rows, axis=0)
-    n_distinct = 1 + (np.diff(np.sort(rows, axis=0), axis=0) > 0).sum(axis=0)  # (d,)
-    return np.flatnonzero((n_distinct > 1) & (n_distinct < rows.shape[0] / 2))
+    rows = np.sort(rows, axis=0)
+    n_distinct = 1 + (np.diff(rows, axis=0) > 0).sum(axis=0)  # (d,)
+    span = rows[-1].astype(np.float64) - rows[0]
+    error = ROUNDING_STEPS * np.finfo(X.dtype).eps * np.abs(rows[[0, -1]]).max(axis=0)
+    return np.flatnonzero((span > error) & (n_distinct < rows.shape[0] / 2))
 
 
 def warn_about_ties(X, names=None):

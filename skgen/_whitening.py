@@ -14,6 +14,7 @@ direction every model is the same normal density with the variance
 so scores stay comparable.
 """
 
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from functools import partial
 import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
-from skgen._columns import list_columns
+from skgen._columns import ROUNDING_STEPS, list_columns
 from skgen._warnings import warn_user
 from skgen.rows._moments import moments_of, projected_moments
 
@@ -32,9 +33,6 @@ DEGENERATE_VARIANCE = 1e-6
 
 # Eigenvalues of a correlation above this fraction of the largest one are accurate.
 _ACCURATE = 1e-8
-
-# A feature is constant if its standard deviation is at most this many rounding steps.
-ROUNDING_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -140,7 +138,19 @@ def rounding_resolution(moments, dtype=np.float64):
 
 def constant_features(moments, dtype):
     """Return which features are constant up to rounding errors: (d,)."""
-    return moments.variances <= rounding_resolution(moments, dtype) ** 2
+    resolution = rounding_resolution(moments, dtype)
+    return are_constant(np.sqrt(moments.variances), resolution)
+
+
+def are_constant(deviations, resolution):
+    """Return which features with these standard deviations are constant: (d,).
+
+    They vary by rounding errors alone, `resolution` (d,), which the floor covers: in
+    single precision, the error of a time in seconds since 1970 is a minute.
+    """
+    constant = deviations <= resolution
+    reference = deviations[~constant].max(initial=0.0) or 1.0
+    return constant & (deviations <= math.sqrt(DEGENERATE_VARIANCE) * reference)
 
 
 def estimate_whitening(X, sample_weight, covariance_type, **options):

@@ -188,7 +188,7 @@ def test_copies_do_not_drive_the_bandwidth_to_zero():
 
 def test_copies_but_for_rounding_are_told_of():
     X = rows(200, 2)
-    X = np.concatenate([X, X * (1 + 1e-15)])
+    X = np.concatenate([X, X * (1 + 1e-14)])
     with pytest.warns(UndefinedMetricWarning, match="except for rounding"):
         kde = GaussianKDE("likelihood").fit(X)
     assert np.all(kde.bandwidth_ > 1e-6)

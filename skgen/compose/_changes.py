@@ -36,10 +36,10 @@ from sklearn.preprocessing import (
 )
 
 from skgen._checks import InvalidParameterError, wrong_argument
-from skgen._columns import label_of
+from skgen._columns import ROUNDING_STEPS, label_of
 from skgen._typing import ArrayLike
 from skgen._warnings import warn_user
-from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
+from skgen._whitening import DEGENERATE_VARIANCE
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Change:
     # (step, X, errors): correct the attributes of a step that was fitted to rows X, of
     # which the columns have rounding errors.
     settle: Callable = lambda step, X, errors: None
+    # Whether `invert` returns the training rows. Transformers of users may clip them.
+    is_invertible: bool = True
 
 
 # -- scalers -----------------------------------------------------------------------
@@ -420,6 +422,7 @@ _CHANGES = {
             invert=principal_mean,
             noise=principal_noise,
             settle=set_noise_variance,
+            is_invertible=False,
         ),
     ),
 }
@@ -434,11 +437,11 @@ def change_of(step):
         if cls is FunctionTransformer:
             # Its arguments can change the function.
             known = step.func is None or not step.kw_args
-            unknown = Change(None, invert=function_inverse)
+            unknown = Change(None, invert=function_inverse, is_invertible=False)
             return _FUNCTIONS.get(step.func, unknown) if known else unknown
         if cls in _CHANGES:
             return _CHANGES[cls]
-    return Change(None)
+    return Change(None, is_invertible=False)
 
 
 def unknown_log_det(step, pipeline, d, k):
@@ -552,6 +555,7 @@ def register_log_det(
         _CHANGES[transformer] = Change(
             lambda step, X, Y: np.asarray(log_det(step, X), dtype=np.float64),
             bounds if callable(bounds) else lambda step: pair,
+            is_invertible=False,
         )
     else:
         pair = () if bounds is None else _pair(bounds)

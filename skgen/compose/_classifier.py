@@ -10,7 +10,7 @@ from scipy.special import logsumexp
 from sklearn.metrics import accuracy_score
 
 from skgen._bayes import BayesClassifier, checked_labels
-from skgen._checks import invalid_argument, seed_of
+from skgen._checks import effective_counts, invalid_argument, seed_of
 from skgen._interop import as_set_output, draw
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen.compose._wrapper import DensityWrapper
@@ -164,12 +164,16 @@ class GenerativeClassifier(BayesClassifier, DensityWrapper):
             if self.priors is None
             else self._given_priors(n_classes)
         )
+        # Importance weights of one class may all be whole numbers, but count no rows.
+        importance = weights is not None and bool((weights != np.rint(weights)).any())
         task = self._init_callback_context(max_subtasks=n_classes)
         task.call_on_fit_task_begin(estimator=self, X=X, y=y)
         self.estimators_ = []
         for c, label in enumerate(self.classes_.tolist()):
             rows = codes == c
             given = None if weights is None else weights[rows]
+            if importance:
+                given = effective_counts(given)
             with _naming_class(label, int(rows.sum())):
                 density = self._fit_density(X[rows], given, task, f"class {label}")
             self.estimators_.append(density)

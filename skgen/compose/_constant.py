@@ -21,10 +21,11 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 
+from skgen._columns import ROUNDING_STEPS
 from skgen._interop import framed_like
 from skgen._threads import changed
-from skgen._whitening import DEGENERATE_VARIANCE, ROUNDING_STEPS
-from skgen.compose._changes import PRINCIPAL, whitening_scales
+from skgen._whitening import DEGENERATE_VARIANCE, are_constant
+from skgen.compose._changes import PRINCIPAL, change_of, whitening_scales
 from skgen.rows._moments import moments_of
 
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
@@ -32,6 +33,9 @@ SCALERS = *_DIVIDE, MinMaxScaler
 
 # Minimum number of rows that are perturbed if there are more: in all, and by column.
 _N_PERTURBED, _N_FOR_A_COLUMN = 1000, 2
+
+# Maximum error of rows that a transformer and its inverse return, in deviations.
+MOST_LOST = 1e-3
 
 # Standard deviation of the floor, relative to the largest standard deviation.
 _FLOOR = math.sqrt(DEGENERATE_VARIANCE)
@@ -55,7 +59,8 @@ class Rounding:
 
     `errors` (k,) are the rounding errors of the columns, `constant` (k,) marks those
     that vary by these alone, and `varies` whether any is not exactly constant.
-    `divided_by` is the name of a step that divides rounding errors by their size.
+    `divided_by` is the name of a step that divides rounding errors by their size, and
+    `lost` are the columns whose values the last step did not keep.
     """
 
     def __init__(self, X, dtype):
@@ -70,6 +75,11 @@ class Rounding:
         self.errors = self._differences()  # (k,)
         self.varies = False
         self.divided_by = None
+        deviations = deviations_of(rows)
+        # Errors that the floor does not cover are the only variation of such a column.
+        wide = (deviations <= self.errors) & ~are_constant(deviations, self.errors)
+        self._perturbed[:, wide] = rows[:, wide]
+        self.errors[wide] = 0.0
         self._rows = self.made_constant(rows)
 
     def follow(self, step, transform, fitted_to_errors=False):
@@ -78,7 +88,8 @@ class Rounding:
         `fitted_to_errors` if columns of rounding errors were not made constant before.
         """
         enlarged = fitted_to_errors and self.varies
-        self._rows = transform(step, self._rows)
+        before, self._rows = self._rows, transform(step, self._rows)
+        self.lost = lost_columns(step, before, self._rows, self.errors)
         try:
             with _without_warnings(), np.errstate(all="ignore"):
                 self._perturbed = transform(step, self._perturbed)
@@ -126,14 +137,17 @@ class Rounding:
         `codes` are the output of the last step for all rows. Set `constant`.
         """
         values = np.asarray(codes, dtype=np.float64)
-        self.constant = deviations_of(self._rows) <= self.errors
-        # A few of all rows may vary in a column in which the perturbed rows do not.
-        self.constant[self.constant] = (
-            deviations_of(values[:, self.constant]) <= self.errors[self.constant]
-        )
+        # Lower bounds of the deviations, of which the perturbed rows are a part.
+        deviations = deviations_of(self._rows)
+        deviations *= math.sqrt(self._rows.shape[0] / values.shape[0])
+        self.constant = deviations <= self.errors
+        if not self.constant.any():
+            return codes
+        moments = moments_of(values, np.ones(values.shape[0]), full=False)
+        self.constant = are_constant(np.sqrt(moments.variances), self.errors)
         if (values[:, self.constant] == values[0, self.constant]).all():
             return codes
-        return framed_like(codes, np.where(self.constant, values[0], values))
+        return framed_like(codes, np.where(self.constant, moments.mean, values))
 
 
 def deviations_of(X, sample_weight=None):
@@ -141,6 +155,27 @@ def deviations_of(X, sample_weight=None):
     weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
     with np.errstate(over="ignore"):
         return np.sqrt(moments_of(X, weights, full=False).variances)
+
+
+def lost_columns(step, X, Y, errors):
+    """Return the columns of rows X (n, d) that do not come back from the output Y.
+
+    Columns that vary by rounding `errors` (d,) need not come back.
+    """
+    change = change_of(step)
+    if not change.is_invertible:
+        return np.empty(0, dtype=int)
+    try:
+        with _without_warnings(), np.errstate(all="ignore"):
+            apart = np.abs(np.asarray(change.invert(step, Y), dtype=np.float64) - X)
+    except Exception:  # no inverse
+        return np.empty(0, dtype=int)
+    deviations = deviations_of(X)
+    rounding = ROUNDING_STEPS * np.finfo(np.float64).eps * np.abs(X).max(axis=0)
+    most = np.maximum(MOST_LOST * deviations, rounding)
+    # A few rows may be lost in the tails of a function.
+    kept = np.median(apart, axis=0) <= most
+    return np.flatnonzero(~kept & (deviations > errors))
 
 
 def scale_constants(step, codes, sample_weight, constant):

@@ -36,7 +36,7 @@ from skgen._checks import (
     validated_rows,
     validated_weight,
 )
-from skgen._columns import non_finite_columns
+from skgen._columns import label_of, non_finite_columns
 from skgen._interop import (
     as_set_output,
     draw,
@@ -57,7 +57,7 @@ from skgen.compose._changes import (
     unknown_log_det,
     warn_without_noise,
 )
-from skgen.compose._constant import SCALERS, Rounding, scale_constants
+from skgen.compose._constant import MOST_LOST, SCALERS, Rounding, scale_constants
 from skgen.compose._truncation import mass_inside, within
 from skgen.compose._wrapper import (
     fit_within,
@@ -301,6 +301,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     self._check_finite(parts, codes)
                     unscaled = not isinstance(part, SCALERS)
                     rounding.follow(part, self._transformed, i > 0 and unscaled)
+                    self._check_kept(parts, rounding.lost)
                     codes = rounding.made_constant(codes)
             self.steps_.append((name, step))
         with known_errors(rounding.errors):
@@ -310,6 +311,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         for i, part in enumerate(within_last):
             codes = _settled(part, codes, rounding)
             rounding.follow(part, self._transformed, fitted_to_errors=i > 0)
+            self._check_kept([*parts, *within_last[: i + 1]], rounding.lost)
         if within_last and rounding.varies:
             rounding.divided_by = rounding.divided_by or type(density).__name__
         self._scaled_rounding = rounding.divided_by
@@ -331,6 +333,18 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             f"{parts[-1]!r}, fitted to n_samples={codes.shape[0]}, returns "
             f"{'NaN' if nan else 'infinity'} in {where} of its output."
         )
+
+    def _check_kept(self, parts, lost):
+        """Raise if the last of some transformers has `lost` the values of columns."""
+        if lost.size:
+            names = self._names_after(parts[:-1])
+            raise ValueError(
+                f"{parts[-1]!r} loses column {label_of(lost[0], names)}: its inverse "
+                f"transform does not return the training rows to {MOST_LOST:.1%} of "
+                "their standard deviation. Either its output differs by rounding "
+                "errors only, or the inverse is another function. Scale the column "
+                "first, for example with StandardScaler."
+            )
 
     def _fit_last(self, codes, y, task, routed):
         """Fit the density to the transformed rows (n, k)."""

@@ -74,6 +74,10 @@ _TRIMMED = 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 3e-2
 _COST_OF_ROW = {1: 50, 2: 250, 3: 900}
 _COST_OF_NODE = 80
 
+# Threads of SciPy's transforms: a fork in any thread of the process shuts down the pool
+# of SciPy, and transforms that use the pool fail.
+_WORKERS = 1
+
 # The transform is chosen if it is estimated to be this many times cheaper.
 _WORTH_IT = 2.0
 
@@ -145,11 +149,11 @@ class FourierSum:
             plan = _plan(1, grid.shape, grid.positions(points[near]))
             spread = plan.execute(weights[near] + 0j).real.reshape(grid.shape)
         # The grid to interpolate: convolved, and corrected for spreading.
-        spectrum = fft.rfftn(spread, workers=most_threads())
+        spectrum = fft.rfftn(spread, workers=_WORKERS)
         for axis in range(spread.ndim):
             frequencies = _frequencies(spread.shape, axis)
             spectrum *= _transform_of_kernel(frequencies, spread.ndim)
-        self.values = fft.irfftn(spectrum, spread.shape, workers=most_threads())
+        self.values = fft.irfftn(spectrum, spread.shape, workers=_WORKERS)
 
     def __call__(self, queries):
         """Return the sums (m,) at (m, d) queries in the box."""
@@ -164,10 +168,10 @@ class FourierSum:
     def _slopes(self):
         """Return the grid of the derivative along each axis."""
         shape, grids = self.grid.shape, []
-        spectrum = fft.rfftn(self.values, workers=most_threads())
+        spectrum = fft.rfftn(self.values, workers=_WORKERS)
         for axis in range(len(shape)):
             slopes = 1j * _frequencies(shape, axis) / STEP
-            grids.append(fft.irfftn(spectrum * slopes, shape, workers=most_threads()))
+            grids.append(fft.irfftn(spectrum * slopes, shape, workers=_WORKERS))
         return grids
 
     def _interpolated(self, grids, queries):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from skgen._checks import column_names, invalid_parameter
+from skgen._columns import ROUNDING_STEPS
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
@@ -120,9 +121,11 @@ def fitted_kernel(model, X, sample_weight, dtype):
     _check_weights(model, X, sample_weight)
     auto = model.covariance_type == "auto"
     options = {"dtype": dtype, "names": column_names(model)}
+    if model.bandwidth in ("likelihood", "isj"):  # which leave copies out
+        moments = moments_of(X, sample_weight, full=False)
+        constant = constant_features(moments, dtype)
+        X = np.where(constant, X[0], without_rounding_errors(X, moments, dtype))
     if model.bandwidth == "likelihood":
-        constant = constant_features(moments_of(X, sample_weight, full=False), dtype)
-        X = np.where(constant, X[0], X)  # rows that differ by rounding are copies
         if not constant.all():
             shapes = SHAPES if auto else [model.covariance_type]
             choice = choose_by_likelihood(X, sample_weight, shapes, **options)
@@ -131,6 +134,30 @@ def fitted_kernel(model, X, sample_weight, dtype):
     whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
     factor = rule_factor(model.bandwidth, X, sample_weight, whitening)
     return Kernel(whitening.rescaled(factor), True), None
+
+
+# Features with a smaller standard deviation, in rounding errors, are left as they are.
+_RESOLVED = 1e3
+
+
+def without_rounding_errors(X, moments, dtype):
+    """Return rows (n, d) in which values of a feature that differ by rounding agree."""
+    relative = ROUNDING_STEPS * np.finfo(dtype).eps
+    resolved = np.sqrt(moments.variances) > _RESOLVED * relative * moments.magnitudes
+    merged = X.copy()
+    for j in np.flatnonzero(resolved):
+        x = X[:, j]
+        order = np.argsort(x, kind="stable")
+        x = x[order]
+        error = relative * np.abs(x)  # (n,)
+        new = np.append(True, np.diff(x) > np.maximum(error[1:], error[:-1]))
+        # Many dense rows are a chain of such values, which is cut into short pieces.
+        first = x[new][np.cumsum(new) - 1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            piece = np.nan_to_num(np.floor((x - first) / error), posinf=0)
+        new[1:] |= np.diff(piece) != 0
+        merged[order, j] = x[new][np.cumsum(new) - 1]
+    return merged
 
 
 # Least number of rows beyond the first whose covariance rounding does not distort.

@@ -217,7 +217,8 @@ def counted_sum(X, sample_weight, *, function):
     """Return the `weighted_sum`, sum of squares and number of fractional weights."""
     fractional = np.count_nonzero(sample_weight != np.rint(sample_weight))
     # Where there is no wider type, squares of weights above 1e154 overflow.
-    squares = np.square(sample_weight, dtype=np.longdouble).sum()
+    sample_weight = sample_weight.astype(np.longdouble)
+    squares = np.square(sample_weight).sum()
     sums = weighted_sum(X, sample_weight, function=function)
     return np.array([*sums, squares, fractional])
 
