@@ -1,5 +1,6 @@
 """Modules and public names that are imported on first use (PEP 562)."""
 
+import functools
 import sys
 from importlib import import_module
 from importlib.util import find_spec
@@ -21,6 +22,19 @@ _NAMES = {"torch": "PyTorch and skorch", "skorch": "PyTorch and skorch"}
 # Modules of the public names of each package, and the names that need PyTorch.
 _PUBLIC: dict[str, dict[str, str]] = {}
 _NEURAL: set[str] = set()
+
+
+class cached_property(functools.cached_property):  # noqa: N801 (as in functools)
+    """The `cached_property` of Python 3.12, without the lock of Python 3.11.
+
+    In a process that is forked while another thread has the lock, it stays locked.
+    """
+
+    def __get__(self, instance, owner=None):
+        if instance is None:
+            return self
+        value = instance.__dict__[self.attrname] = self.func(instance)
+        return value
 
 
 def missing_package(package, what):

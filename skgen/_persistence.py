@@ -10,7 +10,6 @@ import hashlib
 import inspect
 import json
 import sys
-from functools import cached_property
 from importlib import import_module
 from types import FunctionType
 
@@ -20,7 +19,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 import skgen
 from skgen._interop import frame_kind
-from skgen._lazy import lazy_module
+from skgen._lazy import cached_property, lazy_module
 from skgen._torch import undisturbed
 
 _torch_values = lazy_module("skgen.neural._packing", "This file")

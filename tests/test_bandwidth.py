@@ -17,8 +17,10 @@ from skgen._whitening import DiagonalWhitening, estimate_whitening
 from skgen.kde import _fourier, _kernel_sum, _leave_one_out
 from skgen.kde._bandwidth import improved_sheather_jones
 from skgen.kde._fourier import ToleratedSum
+from skgen.kde._kernel import without_rounding_errors
 from skgen.kde._kernel_sum import KernelSum
 from skgen.kde._leave_one_out import SHAPES, LeftOut, choose_by_likelihood
+from skgen.rows._moments import moments_of
 from skgen.rows._source import canonical_rows
 
 
@@ -193,6 +195,35 @@ def test_copies_but_for_rounding_are_told_of():
         kde = GaussianKDE("likelihood").fit(X)
     assert np.all(kde.bandwidth_ > 1e-6)
     assert np.isfinite(kde.score(rows(20, 2, seed=1)))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.UndefinedMetricWarning")
+@pytest.mark.parametrize("rule", ["likelihood", "isj"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("scale", [1.0, 1e-9, 1e9])
+def test_copies_up_to_rounding_are_copies(rule, dtype, scale):
+    x = (scale * rows(100, 1)).astype(dtype)
+    steps = np.random.RandomState(0).randint(-2, 3, size=x.shape).astype(dtype)
+    converted = np.concatenate([x, x + steps * np.spacing(x)])  # to units and back
+    assert np.unique(converted).size > 150
+    expected = GaussianKDE(rule).fit(np.concatenate([x, x])).bandwidth_
+    found = GaussianKDE(rule).fit(converted).bandwidth_
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
+def test_dense_rows_are_no_copies():
+    # A chain of values, each within rounding errors of the next one.
+    x = np.float32(1) + np.arange(3000, dtype=np.float32) * np.spacing(np.float32(1))
+    X = np.concatenate([x, 5 * x, -x])[:, None].astype(np.float64)
+    moments = moments_of(X, np.ones(X.shape[0]), full=False)
+    merged = without_rounding_errors(X, moments, np.float32)
+    limit = 8 * np.finfo(np.float32).eps * np.abs(X)
+    assert (np.abs(merged - X) <= limit).all()
+    assert np.unique(merged).size > X.shape[0] / 20
+    distinct = rows(5000, 2)
+    moments = moments_of(distinct, np.ones(5000), full=False)
+    found = without_rounding_errors(distinct, moments, np.float64)
+    np.testing.assert_array_equal(found, distinct)
 
 
 @pytest.mark.parametrize("seed", [0, thorough(1), thorough(2)])

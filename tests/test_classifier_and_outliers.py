@@ -46,6 +46,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.semi_supervised import SelfTrainingClassifier
+from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import has_fit_parameter
 
 from skgen import (
@@ -231,6 +232,20 @@ def test_only_ratios_of_importance_weights_count(iris, density, scale):
         found.append((model.predict_proba(X), detector.offset_))
     np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6, atol=1e-12)
     assert found[0][1] == pytest.approx(found[1][1])
+
+
+@pytest.mark.parametrize("scale", [1, 1 / 3, np.pi, 1e-9, 1e30])
+@pytest.mark.parametrize("rule", ["scott", "silverman", "isj", "likelihood"])
+def test_weights_that_balance_classes_count_no_rows(rule, scale):
+    # They are 3 and 0.75, or 2 and 0.5 effective rows: whole numbers in one class.
+    y = np.repeat([0, 1, 2], [25, 100, 100])
+    X = rows(225, 1) + 4 * y[:, None]
+    weights = scale * compute_sample_weight("balanced", y)
+    balanced = GenerativeClassifier(GaussianKDE(rule)).fit(X, y, sample_weight=weights)
+    np.testing.assert_allclose(balanced.priors_, 1 / 3)
+    for label, density in enumerate(balanced.estimators_):
+        expected = GaussianKDE(rule).fit(X[y == label]).bandwidth_
+        np.testing.assert_allclose(density.bandwidth_, expected, rtol=1e-9)
 
 
 def test_boosting_normalises_the_weights(iris):

@@ -338,6 +338,20 @@ def test_importance_weights_are_those_of_scipy(n_features, dtype, rule, rng):
             np.testing.assert_allclose(kde.score_samples(X[:9]), expected, rtol=rtol)
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_large_weights_of_low_precision_count_no_rows(dtype, rng):
+    # All numbers of these sizes are whole.
+    X, lowest = rows(300, 1), 2 / np.finfo(dtype).eps
+    weights = (lowest * rng.uniform(1, 10, size=300)).astype(dtype)
+    scipy = gaussian_kde(X.T, weights=weights.astype(np.float64))
+    kde = GaussianKDE().fit(X, sample_weight=weights)
+    np.testing.assert_allclose(kde.covariance_, scipy.covariance, rtol=1e-6)
+    counts = rng.randint(1, 3, size=300)
+    expected = GaussianKDE().fit(np.repeat(X, counts, axis=0)).covariance_
+    kde = GaussianKDE().fit(X, sample_weight=counts.astype(dtype))
+    np.testing.assert_allclose(kde.covariance_, expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("smallest", [0, 1e-300])
 def test_weights_in_rows_are_positive_where_weights_are(smallest):
     counts = row_counts(np.array([smallest, 0.3, 0.6, 1e20]))

@@ -485,6 +485,24 @@ def test_a_bad_tolerance_is_named(rtol):
         GaussianKDE(rtol=rtol).fit(rows(9, 1))
 
 
+@pytest.mark.parametrize("d", [1, 2, 3])
+def test_transforms_use_no_pool_that_a_fork_shuts_down(d, monkeypatch):
+    # A fork in any thread, while another thread transforms, had made it fail.
+    monkeypatch.setattr(_fourier, "most_threads", lambda: 4)
+    workers = []
+    for name in ("rfftn", "irfftn"):
+        function = getattr(_fourier.fft, name)
+
+        def spy(*arguments, function=function, **options):
+            workers.append(options.get("workers"))
+            return function(*arguments, **options)
+
+        monkeypatch.setattr(_fourier.fft, name, spy)
+    kde = GaussianKDE(0.5, algorithm="fourier").fit(rows(50, d))
+    kde.transform(rows(5, d))
+    assert workers == [1] * (3 + d)
+
+
 @pytest.mark.parametrize("algorithm", ["fft", None, 1])
 def test_a_bad_algorithm_is_named(algorithm):
     message = "The 'algorithm' parameter of GaussianKDE must be one of 'auto', 'exact'"

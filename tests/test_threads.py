@@ -1,6 +1,7 @@
 """Threads and devices: what is taken, and that it is given back."""
 
 import copy
+import functools
 import os
 import pickle
 import threading
@@ -17,17 +18,28 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from skgen import (
+    RAE,
+    SWAE,
     VAE,
     AutoEncoder,
+    DensityOutlierDetector,
     EMGaussianMixture,
     GaussianKDE,
+    GenerativeClassifier,
     SGDGaussianMixture,
     _threads,
     _torch,
     make_generative_pipeline,
 )
 from skgen._checks import InvalidParameterError
-from skgen._threads import changed, in_parallel, lock_across_forks, most_threads
+from skgen._lazy import cached_property
+from skgen._threads import (
+    changed,
+    in_parallel,
+    lock_across_forks,
+    most_threads,
+    unforked,
+)
 from skgen._torch import resolved_device, threads_for
 
 
@@ -199,26 +211,157 @@ few = {"max_epochs": 1, "random_state": 0}
             SGDGaussianMixture(3, **few),
             VAE(2, batch_size=1000, hidden_layer_sizes=(200, 200), **few),
             AutoEncoder(2, **few),
+            RAE(2, **few),
+            SWAE(2, **few),
             make_generative_pipeline(StandardScaler(), VAE(1, **few)),
+            DensityOutlierDetector(EMGaussianMixture(2, random_state=0)),
+            GenerativeClassifier(SGDGaussianMixture(2, **few)),
         )
     ],
 )
 def test_a_forked_child_fits_and_scores(model, two_threads):
-    X = rows(1000, 3)
-    model = clone(model).fit(X)
+    X, y = rows(1000, 3), np.arange(1000) % 2
+    model = clone(model).fit(X, y)
     expected = model.score_samples(X[:20])
     # With this sum, the thread has a pool of PyTorch's.
     torch.ones(10**6).add(1).sum()
 
     def child():
         copied = pickle.loads(pickle.dumps(copy.deepcopy(model)))
-        for one in (model, copied, clone(model).fit(X)):
-            one.sample(10)
+        for one in (model, copied, clone(model).fit(X, y)):
+            if hasattr(one, "sample"):
+                one.sample(10)
             found = one.score_samples(X[:20])
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
     assert in_fork(child, generations=2) == 0
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.thorough
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "model",
+    [
+        GaussianKDE(algorithm="fourier"),
+        EMGaussianMixture(3, max_iter=2, random_state=0),
+        VAE(2, batch_size=1000, hidden_layer_sizes=(200, 200), **few),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_any_thread_may_fork_while_others_fit(model, two_threads):
+    X = rows(1000, 3)
+    model = clone(model).fit(X)
+    expected, statuses = model.score_samples(X[:20]), []
+    done, errors = threading.Event(), []
+
+    def answer():
+        refitted = clone(model).fit(X)
+        for one in (model, refitted):
+            found = one.score_samples(X[:20])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+    def child():
+        answer()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        thread.join()
+
+    def fork():
+        torch.ones(10**6).add(1).sum()  # a pool of this thread
+        statuses.extend(in_fork(child) for _ in range(3))
+        done.set()
+
+    def keep_busy():
+        try:
+            while not done.is_set():
+                answer()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=target) for target in (fork, keep_busy)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0, 0, 0]
+    assert not errors
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
+def test_a_fork_waits_for_bodies_that_hold_locks():
+    entered, leave, statuses, order = threading.Event(), threading.Event(), [], []
+
+    def first():
+        with unforked():
+            entered.set()
+            leave.wait(30)
+            order.append("first")
+
+    def child():
+        assert order == ["first"]
+        with unforked():  # not after the bodies of threads that are not here
+            pass
+
+    def fork():
+        statuses.append(in_fork(child))
+        order.append("fork")
+
+    def second():
+        while not _threads._FORKING:
+            pass
+        waits.set()
+        with unforked():
+            order.append("second")
+
+    waits = threading.Event()
+    threads = [threading.Thread(target=target) for target in (first, fork, second)]
+    threads[0].start()
+    entered.wait(30)
+    for thread in threads[1:]:
+        thread.start()
+    waits.wait(30)
+    assert order == []
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert statuses == [0]
+    assert sorted(order[1:]) == ["fork", "second"]
+    with unforked():
+        assert in_fork(lambda: None) == 0  # its own body
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore")
+def test_a_cached_property_leaves_no_lock_to_a_child():
+    computing, leave = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, waits):
+            self.waits = waits
+
+        @cached_property
+        def value(self):
+            if self.waits:
+                computing.set()
+                leave.wait(30)
+            return object()
+
+    assert isinstance(vars(Slow)["value"], functools.cached_property)
+    thread = threading.Thread(target=lambda: Slow(True).value)
+    thread.start()
+    computing.wait(30)
+    status = in_fork(lambda: Slow(False).value, seconds=20)
+    leave.set()
+    thread.join()
+    assert status == 0
+    one = Slow(False)
+    assert one.value is one.value
 
 
 @pytest.mark.process

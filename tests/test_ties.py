@@ -140,6 +140,17 @@ def test_fitting_tied_columns_warns_and_names_the_remedy(model, rng):
     model.fit(dequantize(X, random_state=0))  # warnings are errors
 
 
+@pytest.mark.parametrize("value", [0.3, 14.62, 1e8 + 0.1])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rounding_errors_of_a_constant_are_no_ties(value, dtype, rng):
+    # Noise of one grid step would change nothing.
+    X = np.full((200, 2), value, dtype)
+    X[:, 0] += rng.randint(-2, 3, size=200).astype(dtype) * np.spacing(dtype(value))
+    assert np.unique(X[:, 0]).size == 5
+    X[:, 1] = rng.standard_normal(200)
+    assert tied_columns(X).size == 0
+
+
 def test_long_lists_of_columns_are_cut():
     assert list_columns(range(3)) == "[0, 1, 2]"
     assert list_columns([0, 2], ["a", "b", "c"]) == "[a, c]"

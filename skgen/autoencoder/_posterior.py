@@ -10,10 +10,10 @@ the last bit at most.
 """
 
 import math
-from functools import cached_property
 
 import torch
 
+from skgen._lazy import cached_property
 from skgen.autoencoder._importance import Points, Proposal, with_control
 from skgen.autoencoder._jacobian import is_linear, widest, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian

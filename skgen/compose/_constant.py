@@ -59,8 +59,7 @@ class Rounding:
 
     `errors` (k,) are the rounding errors of the columns, `constant` (k,) marks those
     that vary by these alone, and `varies` whether any is not exactly constant.
-    `divided_by` is the name of a step that divides rounding errors by their size, and
-    `lost` are the columns whose values the last step did not keep.
+    `divided_by` is the name of a step that divides rounding errors by their size.
     """
 
     def __init__(self, X, dtype):
@@ -89,6 +88,7 @@ class Rounding:
         """
         enlarged = fitted_to_errors and self.varies
         before, self._rows = self._rows, transform(step, self._rows)
+        # Columns of which the step does not keep the values.
         self.lost = lost_columns(step, before, self._rows, self.errors)
         try:
             with _without_warnings(), np.errstate(all="ignore"):

@@ -208,8 +208,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         Raises
         ------
         ValueError
-            If a parameter or `X` is invalid, or a step takes no weights. The message
-            names the argument.
+            If a parameter or `X` is invalid, a step takes no weights, or a transformer
+            loses the values of a column. The message names the argument or the column.
         """
         is_routed = get_config()["enable_metadata_routing"]
         weights = None if is_routed else params.pop("sample_weight", None)

@@ -14,14 +14,14 @@ than the error divided by the tolerance, in tails and gaps, are computed exactly
 
 import logging
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import numpy as np
 from numpy.polynomial import Chebyshev
 from scipy import fft
 
-from skgen._lazy import is_installed, lazy_module
-from skgen._threads import most_threads, working_memory
+from skgen._lazy import cached_property, is_installed, lazy_module
+from skgen._threads import most_threads, unforked, working_memory
 from skgen.kde._kernel_sum import fill_in
 
 finufft = lazy_module("finufft", "algorithm='fourier'")
@@ -147,7 +147,7 @@ class FourierSum:
         spread = np.zeros(grid.shape)
         if near.any():
             plan = _plan(1, grid.shape, grid.positions(points[near]))
-            spread = plan.execute(weights[near] + 0j).real.reshape(grid.shape)
+            spread = _executed(plan, weights[near]).reshape(grid.shape)
         # The grid to interpolate: convolved, and corrected for spreading.
         spectrum = fft.rfftn(spread, workers=_WORKERS)
         for axis in range(spread.ndim):
@@ -190,7 +190,7 @@ class FourierSum:
                 first[j], size = 0, n
             window.append(np.arange(first[j], first[j] + size) % n)
         plan = _plan(2, tuple(map(len, window)), positions - first)
-        return [plan.execute(grid[np.ix_(*window)] + 0j).real for grid in grids]
+        return [_executed(plan, grid[np.ix_(*window)]) for grid in grids]
 
 
 def _frequencies(shape, axis):
@@ -217,11 +217,11 @@ def _transform_of_spreading(d):
     n, per_step = 32, 64
     reach = 10 * per_step
     offsets = np.arange(-reach, reach + 1) / per_step
-    impulse = np.zeros((n,) * d, dtype=complex)
+    impulse = np.zeros((n,) * d)
     impulse[(n // 2,) * d] = 1.0
     positions = np.full((offsets.size, d), n / 2)
     positions[:, 0] += offsets
-    values = _plan(2, impulse.shape, positions).execute(impulse).real
+    values = _executed(_plan(2, impulse.shape, positions), impulse)
     values /= values[reach] ** ((d - 1) / d) * per_step  # one of d factors
     # The kernel is at most 16 steps wide. Its transform oscillates no faster than a
     # cosine of eight times the frequency, for which a degree of 64 is enough.
@@ -235,10 +235,18 @@ def _transform_of_spreading(d):
 def _plan(kind, shape, positions):
     """Return a plan to spread (kind 1) or interpolate (kind 2) at (n, d) positions."""
     n_threads = most_threads() if positions.shape[0] >= _POINTS_FOR_THREADS else 1
-    plan = finufft.Plan(kind, shape, nthreads=n_threads, **_SPREADING)
     columns = zip(positions.T, shape, strict=True)
-    plan.setpts(*[(u - 0.5 * n) * (2 * np.pi / n) for u, n in columns])
+    angles = [(u - 0.5 * n) * (2 * np.pi / n) for u, n in columns]
+    with unforked():
+        plan = finufft.Plan(kind, shape, nthreads=n_threads, **_SPREADING)
+        plan.setpts(*angles)
     return plan
+
+
+def _executed(plan, values):
+    """Return the real numbers that a plan makes of values."""
+    with unforked():  # finufft has a lock for all threads
+        return plan.execute(values + 0j).real
 
 
 class ToleratedSum:

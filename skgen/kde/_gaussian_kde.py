@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -16,6 +15,7 @@ from skgen._checks import (
     invalid_parameter,
 )
 from skgen._docs import documented
+from skgen._lazy import cached_property
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen.base import GenerativeModel, WeightedFitMixin

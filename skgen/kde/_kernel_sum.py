@@ -12,12 +12,11 @@ relative to a running maximum.
 
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from skgen._lazy import lazy_module
+from skgen._lazy import cached_property, lazy_module
 from skgen._threads import in_parallel, working_memory
 from skgen._torch import resolved_device
 
