@@ -41,57 +41,12 @@ def changed(owner, change, restore):
                 restore(_CHANGED.pop(owner)[0])
 
 
-# Threads in `unforked`, one entry for each body, and threads that are about to fork.
-_UNFORKED: list = []
-_FORKING: list = []
-_turn = threading.Condition(_LOCK)
-
-
-@contextmanager
-def unforked():
-    """Let forks by other threads wait for the body, which should be short.
-
-    A library may hold a lock in the body. A child process would wait for it forever.
-    """
-    me = threading.get_ident()
-    with _LOCK:
-        while _FORKING:
-            _turn.wait()
-        _UNFORKED.append(me)
-    try:
-        yield
-    finally:
-        with _LOCK:
-            _UNFORKED.remove(me)
-            _turn.notify_all()
-
-
-def _before_fork():
-    """Wait for threads in the body of `unforked`, and let no other one begin."""
-    me = threading.get_ident()
-    _LOCK.acquire()
-    _FORKING.append(me)
-    while any(thread != me for thread in _UNFORKED):
-        _turn.wait()
-
-
-def _after_fork_in_parent():
-    """Let threads begin bodies of `unforked`."""
-    _FORKING.remove(threading.get_ident())
-    _turn.notify_all()
-    _LOCK.release()
-
-
 def _after_fork():
     """Restore in a child process what threads of the parent have changed."""
-    global _turn
-    _turn = threading.Condition(_LOCK)  # the threads that waited do not exist
-    _FORKING.clear()
     _LOCK.release()
     _here.is_forked = True
     _controller.cache_clear()
     me = threading.get_ident()
-    _UNFORKED[:] = [thread for thread in _UNFORKED if thread == me]
     for owner, (_, restore, threads) in list(_CHANGED.items()):
         threads[:] = [thread for thread in threads if thread == me]
         if not threads:
@@ -100,8 +55,8 @@ def _after_fork():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
+        before=_LOCK.acquire,
+        after_in_parent=_LOCK.release,
         after_in_child=_after_fork,
     )
 

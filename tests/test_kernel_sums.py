@@ -16,6 +16,7 @@ from scipy.special import logsumexp
 from sklearn import config_context
 
 from skgen import GaussianKDE
+from skgen._threads import lock_across_forks
 from skgen.kde import _fourier, _gaussian_kde, _kernel_sum
 from skgen.kde._bandwidth import scott_factor
 from skgen.kde._fourier import REACH, FourierSum, Grid, absolute_error
@@ -501,6 +502,38 @@ def test_transforms_use_no_pool_that_a_fork_shuts_down(d, monkeypatch):
     kde = GaussianKDE(0.5, algorithm="fourier").fit(rows(50, d))
     kde.transform(rows(5, d))
     assert workers == [1] * (3 + d)
+
+
+def test_the_library_of_transforms_runs_under_a_lock_across_forks(monkeypatch):
+    # It has a lock of its own, which a child of another thread never gets.
+    finufft = pytest.importorskip("finufft")
+    lock, depths = _fourier._FINUFFT, []
+    assert type(lock) is type(lock_across_forks())
+
+    class Held:
+        depth = 0
+
+        def __enter__(self):
+            Held.depth += 1
+
+        def __exit__(self, *error):
+            Held.depth -= 1
+
+    def watched(method):
+        def call(*arguments, **options):
+            depths.append(Held.depth)
+            return method(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(_fourier, "_FINUFFT", Held())
+    for name in ("__init__", "setpts", "execute"):
+        monkeypatch.setattr(finufft.Plan, name, watched(getattr(finufft.Plan, name)))
+    kde = GaussianKDE(0.5, algorithm="fourier").fit(rows(50, 2))
+    kde.score_samples(rows(5, 2))
+    assert len(depths) >= 6
+    assert set(depths) == {1}
+    assert Held.depth == 0
 
 
 @pytest.mark.parametrize("algorithm", ["fft", None, 1])

@@ -38,7 +38,6 @@ from skgen._threads import (
     in_parallel,
     lock_across_forks,
     most_threads,
-    unforked,
 )
 from skgen._torch import resolved_device, threads_for
 
@@ -288,51 +287,6 @@ def test_any_thread_may_fork_while_others_fit(model, two_threads):
         thread.join()
     assert statuses == [0, 0, 0]
     assert not errors
-
-
-@pytest.mark.process
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore")
-def test_a_fork_waits_for_bodies_that_hold_locks():
-    entered, leave, statuses, order = threading.Event(), threading.Event(), [], []
-
-    def first():
-        with unforked():
-            entered.set()
-            leave.wait(30)
-            order.append("first")
-
-    def child():
-        assert order == ["first"]
-        with unforked():  # not after the bodies of threads that are not here
-            pass
-
-    def fork():
-        statuses.append(in_fork(child))
-        order.append("fork")
-
-    def second():
-        while not _threads._FORKING:
-            pass
-        waits.set()
-        with unforked():
-            order.append("second")
-
-    waits = threading.Event()
-    threads = [threading.Thread(target=target) for target in (first, fork, second)]
-    threads[0].start()
-    entered.wait(30)
-    for thread in threads[1:]:
-        thread.start()
-    waits.wait(30)
-    assert order == []
-    leave.set()
-    for thread in threads:
-        thread.join()
-    assert statuses == [0]
-    assert sorted(order[1:]) == ["fork", "second"]
-    with unforked():
-        assert in_fork(lambda: None) == 0  # its own body
 
 
 @pytest.mark.process

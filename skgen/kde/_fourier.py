@@ -21,7 +21,7 @@ from numpy.polynomial import Chebyshev
 from scipy import fft
 
 from skgen._lazy import cached_property, is_installed, lazy_module
-from skgen._threads import most_threads, unforked, working_memory
+from skgen._threads import lock_across_forks, most_threads, working_memory
 from skgen.kde._kernel_sum import fill_in
 
 finufft = lazy_module("finufft", "algorithm='fourier'")
@@ -77,6 +77,10 @@ _COST_OF_NODE = 80
 # Threads of SciPy's transforms: a fork in any thread of the process shuts down the pool
 # of SciPy, and transforms that use the pool fail.
 _WORKERS = 1
+
+# finufft has a lock for all threads. A child that is forked while another thread has it
+# would wait for it forever.
+_FINUFFT = lock_across_forks()
 
 # The transform is chosen if it is estimated to be this many times cheaper.
 _WORTH_IT = 2.0
@@ -237,7 +241,7 @@ def _plan(kind, shape, positions):
     n_threads = most_threads() if positions.shape[0] >= _POINTS_FOR_THREADS else 1
     columns = zip(positions.T, shape, strict=True)
     angles = [(u - 0.5 * n) * (2 * np.pi / n) for u, n in columns]
-    with unforked():
+    with _FINUFFT:
         plan = finufft.Plan(kind, shape, nthreads=n_threads, **_SPREADING)
         plan.setpts(*angles)
     return plan
@@ -245,7 +249,7 @@ def _plan(kind, shape, positions):
 
 def _executed(plan, values):
     """Return the real numbers that a plan makes of values."""
-    with unforked():  # finufft has a lock for all threads
+    with _FINUFFT:
         return plan.execute(values + 0j).real
 
 
