@@ -16,7 +16,13 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.callback import ProgressBar
 from sklearn.compose import ColumnTransformer
-from sklearn.decomposition import PCA, FactorAnalysis, IncrementalPCA, TruncatedSVD
+from sklearn.decomposition import (
+    PCA,
+    FactorAnalysis,
+    IncrementalPCA,
+    SparsePCA,
+    TruncatedSVD,
+)
 from sklearn.exceptions import DataDimensionalityWarning, UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.mixture import BayesianGaussianMixture, GaussianMixture
@@ -760,6 +766,12 @@ def test_a_column_whose_values_are_lost_is_named(step, prices, nested):
         model.fit(X)
 
 
+def test_a_step_without_columns_is_named():
+    model = make_generative_pipeline(PCA(0), EMGaussianMixture())
+    with pytest.raises(ValueError, match=r"PCA\(n_components=0\) returns no columns"):
+        model.fit(rows(40, 2))
+
+
 def test_scaled_columns_keep_their_values():
     # As the error advises.
     X = PRICES[:, None]
@@ -1019,6 +1031,7 @@ def test_discrete_values_have_no_density(step):
         (PolynomialFeatures(2), "6 columns for 2"),
         (TruncatedSVD(1), "1 columns for 2"),
         (FactorAnalysis(1), "1 columns for 2"),
+        (SparsePCA(1, max_iter=2), "1 columns for 2"),
         (ColumnTransformer([("one", OneHotEncoder(), [0])]), "columns for 2"),
         (Normalizer(), "loses a dimension"),
     ],

@@ -322,6 +322,10 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
     def _check_finite(self, parts, codes):
         """Raise unless the (n, k) output of the last of some transformers is finite."""
         values = np.asarray(codes, dtype=np.float64)
+        if not values.size:
+            raise ValueError(
+                f"{parts[-1]!r} returns no columns, which have no density."
+            )
         if np.isfinite(values).all():
             return
         names = self._names_after(parts)
@@ -387,7 +391,8 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         for i, step in enumerate(steps):
             change = change_of(step)
             if change.log_det is None:
-                k = self._transformed(step, X[:1]).shape[1]
+                # (Some transformers fail for a single row.)
+                k = self._transformed(step, np.repeat(X[:1], 2, axis=0)).shape[1]
                 raise unknown_log_det(step, type(self).__name__, X.shape[1], k)
             with np.errstate(divide="ignore", invalid="ignore"):
                 Y = self._transformed(step, X)
