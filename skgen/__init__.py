@@ -22,6 +22,8 @@ Contents of the package:
 ``ClassSupervisedAutoEncoder``       Autoencoder whose codes are shaped by classes.
 ``SemiSupervisedSWAE``               Sliced-Wasserstein autoencoder with few labels.
 ``SemiSupervisedVAE``                Variational autoencoder with few labels.
+``NormalizingFlow``                  Invertible map of rows to latents, with exact
+                                     scores.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.
 ``make_generative_pipeline``         Pipeline whose steps are named automatically.
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from skgen.autoencoder import *  # noqa: F403
     from skgen.compose import *  # noqa: F403
     from skgen.display import *  # noqa: F403
+    from skgen.flow import *  # noqa: F403
     from skgen.kde import *  # noqa: F403
     from skgen.mixture import *  # noqa: F403
 
@@ -68,6 +71,6 @@ if not TYPE_CHECKING:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         {"TRUSTED_TYPES": "_persistence", "dequantize": "_dequantize"},
-        rooms=("autoencoder", "compose", "display", "kde", "mixture"),
+        rooms=("autoencoder", "compose", "display", "flow", "kde", "mixture"),
         modules=("base", "neural"),
     )

@@ -26,6 +26,16 @@ _BORDER = 1e-6
 _NEIGHBOURS, _FEW = 8, 32
 
 
+def log_components(z, means, factors, log_scales):
+    """Return the log-densities (n, C) of normal components at z (n, k).
+
+    means: (C, k); factors: (C, k, k), of the precisions; log_scales: (C,).
+    """
+    centred = z - means[:, None]  # (C, n, k)
+    squares = (centred @ factors).square().sum(-1)  # (C, n)
+    return (log_scales[:, None] - 0.5 * squares).T
+
+
 class NormalMixture:
     """Mixture of normal densities; weights (C,), means (C, k), precisions (C, k, k).
 
@@ -52,9 +62,7 @@ class NormalMixture:
 
     def log_components(self, z):
         """Return the log-densities (n, C) of the weighted components at z (n, k)."""
-        centred = z - self.means[:, None]  # (C, n, k)
-        squares = (centred @ self.factors).square().sum(-1)  # (C, n)
-        return (self.log_scales[:, None] - 0.5 * squares).T
+        return log_components(z, self.means, self.factors, self.log_scales)
 
     def log_density(self, z):
         """Return the log-density (n,) of latents (n, k)."""

@@ -23,12 +23,22 @@ class Plateau(Callback):
 
     # A level ends after `patience` epochs without a fall of `tol` nats per row, with
     # its best weights. Each of the `n_levels` rates is `factor` times the one before.
-    def __init__(self, tol, patience, n_levels=3, factor=0.2, watches_training=True):
+    # With `keeps_start`, they may be the weights before the first epoch.
+    def __init__(
+        self,
+        tol,
+        patience,
+        n_levels=3,
+        factor=0.2,
+        watches_training=True,
+        keeps_start=False,
+    ):
         self.tol = tol
         self.patience = patience
         self.n_levels = n_levels
         self.factor = factor
         self.watches_training = watches_training
+        self.keeps_start = keeps_start
 
     def __getstate__(self):
         return {**vars(self), "best_": None, "watched_": None}
@@ -42,7 +52,8 @@ class Plateau(Callback):
         # The training loss of an epoch averages over weights that have changed since:
         # the loss of the final weights needs a pass over some rows.
         self.watched_ = some_rows(X, _WATCHED)
-        if self.watches_training and not net.streams_:
+        held_out = net.held_out_ is not None and self.keeps_start
+        if (self.watches_training or held_out) and not net.streams_:
             self.lowest_, self.best_ = self._loss(net), net.snapshot()
 
     def _loss(self, net):
