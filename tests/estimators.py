@@ -23,6 +23,7 @@ from skgen import (
     GaussianKDE,
     GenerativeClassifier,
     GenerativePipeline,
+    NormalizingFlow,
     SemiSupervisedSWAE,
     SemiSupervisedVAE,
     SGDGaussianMixture,
@@ -109,6 +110,19 @@ LABELLED = [
     LabelledVAE(1, **SMALL),
 ]
 AUTOENCODERS += LABELLED
+SMALL_FLOW = {
+    "hidden_layer_sizes": (8,),
+    "n_bins": 4,
+    "max_epochs": 5,
+    "lr": 0.01,
+    "random_state": 0,
+}
+FLOWS = [
+    NormalizingFlow(1, **SMALL_FLOW),
+    NormalizingFlow(
+        2, autoregressive=False, base="mixture", early_stopping=False, **SMALL_FLOW
+    ),
+]
 PIPELINES = [
     GenerativePipeline(
         [("scale", StandardScaler()), ("kde", GaussianKDE(random_state=0))]
@@ -146,7 +160,7 @@ DETECTORS = [
 ]
 WRAPPERS = CLASSIFIERS + DETECTORS
 WEIGHTED = KDES + MIXTURES  # `fit` takes weights
-VARIANTS = WEIGHTED + GRADIENT_MIXTURES + AUTOENCODERS + PIPELINES
+VARIANTS = WEIGHTED + GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + PIPELINES
 
 # Few epochs and few importance samples.
 QUICK_SGD = {"tol": 0.1, "n_iter_no_change": 2, "batch_size": 60, "random_state": 0}
@@ -172,16 +186,23 @@ SEMI_SUPERVISED = [
     SemiSupervisedVAE(1, **QUICK_LABELLED),
 ]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
-ONE_OF_EACH = [*DENSITIES, CLASSIFIERS[0], DETECTORS[0], *SEMI_SUPERVISED]
+ONE_OF_EACH = [*DENSITIES, FLOWS[0], CLASSIFIERS[0], DETECTORS[0], *SEMI_SUPERVISED]
 
-GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + QUICK_GRADIENT
+GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + QUICK_GRADIENT
 MODELS = VARIANTS + QUICK_GRADIENT  # every density of the two tables
 # The log-density is an estimate, with an error of hundredths of a nat.
 ESTIMATED = [*AUTOENCODERS, *QUICK_GRADIENT[1:], PIPELINES[4]]
 # A VAE, the fastest, stands for all autoencoders in the default selection.
 SIBLINGS = [model for model in QUICK_GRADIENT[1:] if not isinstance(model, VAE)]
 # These models take most of the time of the mathematics.
-SLOW = [*GRADIENT_MIXTURES, *AUTOENCODERS, PIPELINES[2], PIPELINES[4], *SIBLINGS]
+SLOW = [
+    *GRADIENT_MIXTURES,
+    *AUTOENCODERS,
+    FLOWS[1],
+    PIPELINES[2],
+    PIPELINES[4],
+    *SIBLINGS,
+]
 # The thorough selection has another instance of each sibling.
 DIFFERENT = [model for model in MODELS if model not in SIBLINGS]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import gen_batches
 
 from skgen._checks import (
@@ -44,7 +44,7 @@ _BASES = "'normal', 'mixture' or a Gaussian mixture"
 # Parameters and attributes that the flow shares with other models trained by gradients
 # are documented in TRAINING.
 @documented(TRAINING)
-class NormalizingFlow(GradientModel):
+class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     r"""Normalizing flow: an invertible map of rows to latents with a simple density.
 
     A flow :math:`f` maps a row :math:`x` to a latent :math:`z = f(x)` of the same
@@ -256,10 +256,14 @@ class NormalizingFlow(GradientModel):
         collinear = full.degenerate.sum() > scaled.degenerate.sum()
         self._whitening = full if collinear else scaled
         self._varying = ~self._whitening.degenerate
+        # Far from the origin the mean of the whitening is rounded, which float32 would
+        # not resolve.
+        shift = self._whitening.whitened_difference(rows.moments.rounding)
+        self._shift = shift * self._varying
 
     def _new_base(self, rows, d, rng):
         """Return the base of d' features, as a `NormalMixture`."""
-        if isinstance(self.base, str) and self.base == "normal" or not d:
+        if not d or (isinstance(self.base, str) and self.base == "normal"):
             return standard_normal(d)
         Z = self._white(rows.sample(_BASE_ROWS, rng))
         wanted = None if isinstance(self.base, str) else self.base
@@ -273,9 +277,13 @@ class NormalizingFlow(GradientModel):
         covariances = np.broadcast_to(covariances, (kept.size, d, d))[kept]
         return NormalMixture(weights[kept], means[kept], np.linalg.inv(covariances))
 
+    def _scaled(self, X):
+        """Return rows (n, d) in units of the whitening: (n, d)."""
+        return self._whitening.whiten(X) - self._shift
+
     def _white(self, X):
         """Return rows (n, d) in the coordinates of the flow: (n, d')."""
-        return self._whitening.whiten(X)[:, self._varying]
+        return self._scaled(X)[:, self._varying]
 
     def _encoded(self, X):
         return self._white(X).astype(np.float32)
@@ -318,7 +326,7 @@ class NormalizingFlow(GradientModel):
         return np.concatenate(answers)
 
     def _log_density(self, X):
-        U = self._whitening.whiten(X)
+        U = self._scaled(X)
         floor = 0.5 * (U[:, ~self._varying] ** 2 + np.log(2 * np.pi)).sum(axis=1)
         answer = self._by_blocks(self._flow.log_density, U[:, self._varying])
         return answer + self._whitening.log_det - floor
@@ -329,7 +337,7 @@ class NormalizingFlow(GradientModel):
         return self._conditional_mean(Z)
 
     def _posterior_mean(self, X):
-        Z = self._whitening.whiten(X)
+        Z = self._scaled(X)
         Z[:, self._varying] = self._by_blocks(
             lambda x: self._flow.latents(x)[0], Z[:, self._varying]
         )
@@ -338,11 +346,13 @@ class NormalizingFlow(GradientModel):
     def _conditional_mean(self, Z):
         U = Z.copy()
         U[:, self._varying] = self._by_blocks(self._flow.rows, Z[:, self._varying])
-        return self._whitening.unwhiten(U)
+        return self._whitening.unwhiten(U + self._shift)
 
     @property
     def _n_latent(self):
         return self.n_features_in_
+
+    _n_features_out = _n_latent
 
     @property
     def _bytes_per_row(self):

@@ -112,7 +112,7 @@ class Flow(LossModule):
 
 
 def build_transforms(d, n_transforms, autoregressive, *options):
-    """Return the transforms of d features; the order of features is reversed in turn."""
+    """Return transforms of d features, with their order reversed in turn."""
     rank = torch.arange(d) if autoregressive else torch.arange(d) % 2
     return [
         Transform(rank.flip(0) if i % 2 else rank, *options)
