@@ -5,7 +5,7 @@ import multiprocessing
 import re
 import sys
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 import numpy as np
@@ -122,17 +122,32 @@ def threads_for(work):
             torch.set_num_threads(before if outer is None else outer)
 
 
+def _default_modes():
+    """Return a context in which PyTorch's modes for this thread have their defaults."""
+    stack = ExitStack()
+    # Tensors of inference mode cannot be trained. Other modes cost time if entered.
+    if torch.is_inference_mode_enabled():
+        stack.enter_context(torch.inference_mode(False))
+    if torch.get_default_device().type != "cpu":
+        stack.enter_context(torch.device("cpu"))
+    for device in "cpu", "cuda", "mps":
+        if torch.is_autocast_enabled(device):
+            stack.enter_context(torch.autocast(device, enabled=False))
+    return stack
+
+
 @contextmanager
 def undisturbed():
-    """Run the body without errors of underflow or threads that a fork has killed."""
+    """Run the body without the caller's modes or threads that a fork has killed."""
     # The caller's `errstate` of NumPy may raise for underflow, which is to give 0.
     # The GNU library of OpenMP keeps a pool for each thread that has used it. In a
     # forked process, a thread would wait for the others of its pool forever.
-    forked, loaded = is_forked(), "torch" in sys.modules
+    forked, loaded = is_forked(), sys.modules.get("torch") is not None
     with (
         np.errstate(under="ignore"),
         one_openmp_thread() if forked else nullcontext(),
         threads_for(0) if forked and loaded else nullcontext(),
+        _default_modes() if loaded else nullcontext(),
     ):
         yield
 

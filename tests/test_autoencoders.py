@@ -541,6 +541,19 @@ def test_activations_that_work_in_place(model):
 
 
 @one_model
+def test_own_networks_are_trained_whatever_the_default_dtype_of_pytorch(model):
+    X = np.random.RandomState(0).normal(size=(40, 6))
+    for dtype in (torch.float64, torch.bfloat16):
+        torch.set_default_dtype(dtype)
+        try:
+            own = clone(model).set_params(encoder=nn.Linear, max_epochs=1).fit(X)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert {p.dtype for p in own.net_.module_.parameters()} == {torch.float32}
+        assert np.isfinite(own.score_samples(X)).all()
+
+
+@one_model
 def test_fits_in_threads_are_alike(model):
     def with_dropout(n_in, n_out):
         layers = nn.Linear(n_in, 8), nn.Dropout(0.2), nn.Linear(8, n_out)

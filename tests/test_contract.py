@@ -20,6 +20,7 @@ from estimators import (
     PIPELINES,
     QUICK_GRADIENT,
     SCALE_FREE,
+    SEMI_SUPERVISED,
     SLOW,
     WEIGHTED,
     name,
@@ -873,3 +874,33 @@ def test_underflow_is_no_error_whatever_the_caller_raises(model):
             model.sample(20)
         if hasattr(model, "partial_fit"):
             model.partial_fit(X)
+
+
+# -- modes of PyTorch that the caller has set ---------------------------------------
+
+
+@over(
+    [*AUTOENCODERS, *QUICK_GRADIENT, *SEMI_SUPERVISED],
+    default=[QUICK_GRADIENT[0], QUICK_GRADIENT[2], SEMI_SUPERVISED[0]],
+)
+def test_modes_of_pytorch_that_the_caller_has_set_change_no_number(model):
+    X, y = rows(40, 3), np.arange(40) % 2
+
+    def answers():
+        fitted = clone(model).fit(X, y)
+        return [fitted.score_samples(X), *map(fitted.sample, (5, 2))]
+
+    expected = answers()
+    torch.set_default_dtype(torch.float64)
+    try:
+        # Libraries do this on import, and web servers around a request.
+        with (
+            torch.inference_mode(),
+            torch.device("meta"),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            found = answers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, 1e-6)

@@ -37,7 +37,7 @@ class ClassSupervised(LabelledModule):
 
     def __init__(self, *networks, n_codes, priors, **parameters):
         super().__init__(*networks, priors=priors, **parameters)
-        self.head = torch.nn.Linear(n_codes, len(priors))
+        self.head = torch.nn.Linear(n_codes, len(priors), dtype=torch.float32)
         torch.nn.init.zeros_(self.head.weight)
         torch.nn.init.zeros_(self.head.bias)
 

@@ -73,7 +73,7 @@ def dense(sizes, act):
     """Return linear layers with activations between them."""
     layers = []
     for n_in, n_out in itertools.pairwise(sizes):
-        layers += [_started(nn.Linear(n_in, n_out)), act()]
+        layers += [_started(nn.Linear, n_in, n_out), act()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -81,7 +81,7 @@ def convolutional_encoder(shape, hidden, n_encoded, act):
     """Return convolutions that halve the image, followed by dense layers."""
     layers, n_in = [nn.Unflatten(1, shape)], shape[0]
     for n_out in _CHANNELS:
-        layers += [_started(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1)), act()]
+        layers += [_started(nn.Conv2d, n_in, n_out, 3, stride=2, padding=1), act()]
         n_in = n_out
     n_in *= math.prod(_halvings(shape)[-1])
     return nn.Sequential(*layers, nn.Flatten(), *dense([n_in, *hidden, n_encoded], act))
@@ -101,10 +101,8 @@ def convolutional_decoder(shape, hidden, n_codes, act):
     ):
         # An even and an odd size have the same half; the padding restores the size.
         more = [b - (2 * a - 1) for a, b in zip(small, large, strict=True)]
-        layer = nn.ConvTranspose2d(
-            n_in, n_out, 3, stride=2, padding=1, output_padding=more
-        )
-        layers += [_started(layer), act()]
+        options = {"stride": 2, "padding": 1, "output_padding": more}
+        layers += [_started(nn.ConvTranspose2d, n_in, n_out, 3, **options), act()]
         n_in = n_out
     return nn.Sequential(*layers[:-1], nn.Flatten())
 
@@ -123,8 +121,9 @@ def _halvings(shape):
     return sizes
 
 
-def _started(layer):
-    """Initialise a layer as Glorot and Bengio (2010), with bias 0; return it."""
+def _started(kind, *sizes, **options):
+    """Return a layer that is initialised as Glorot and Bengio (2010), with bias 0."""
+    layer = kind(*sizes, **options, dtype=torch.float32)  # whatever the default dtype
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -199,7 +198,8 @@ def _check_size(model, name, network, n_in, n_out):
     network = copy.deepcopy(network).eval()
     parameter = next(network.parameters(), None)
     device = None if parameter is None else parameter.device
-    given = torch.linspace(0, 1, 2 * n_in, device=device).view(2, n_in)
+    given = torch.linspace(0, 1, 2 * n_in, device=device, dtype=torch.float32)
+    given = given.view(2, n_in)
     x = given.clone()
     with refused(rule, f"fails for shape (2, {n_in})"), torch.enable_grad():
         out = network(x)

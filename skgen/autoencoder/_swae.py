@@ -60,6 +60,12 @@ class Sliced(AutoencoderModule):
         return self.weight * z.shape[1] * distance - fit.mean()
 
 
+def _empty(shape, generator):
+    """Return an uninitialised tensor on the device of a generator, or of None."""
+    device = None if generator is None else generator.device
+    return torch.empty(shape, dtype=torch.float32, device=device)
+
+
 class Pool(torch.nn.Module):
     """Random draws (n, k), with replacement, from stored draws (N, k)."""
 
@@ -76,8 +82,7 @@ class Uniform(torch.nn.Module):
     """Uniform draws (n, k) from the cube [-1, 1]^k."""
 
     def forward(self, shape, generator):
-        device = None if generator is None else generator.device
-        return torch.empty(shape, device=device).uniform_(-1, 1, generator=generator)
+        return _empty(shape, generator).uniform_(-1, 1, generator=generator)
 
 
 class Shell(torch.nn.Module):
@@ -88,11 +93,10 @@ class Shell(torch.nn.Module):
         self.inner, self.outer = inner, outer
 
     def forward(self, shape, generator):
-        device = None if generator is None else generator.device
         k = shape[1]
         low, high = self.inner**k, self.outer**k
-        u = torch.empty(shape[0], 1, device=device).uniform_(generator=generator)
-        noise = torch.empty(shape, device=device).normal_(generator=generator)
+        u = _empty((shape[0], 1), generator).uniform_(generator=generator)
+        noise = _empty(shape, generator).normal_(generator=generator)
         size = noise.norm(dim=1, keepdim=True).clamp(min=1e-30)
         return noise * ((low + u * (high - low)) ** (1 / k) / size)
 

@@ -371,7 +371,6 @@ class GradientModel(GenerativeModel):
             one_blas_thread(),
             threads_for(net.batch_size * net.n_parameters()),
             self._reporting(net, task),
-            torch.inference_mode(False),
             torch.enable_grad(),
         ):
             try:
