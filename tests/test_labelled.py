@@ -29,7 +29,7 @@ from skgen.autoencoder._jacobian import WithClass, is_linear, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian
 from skgen.autoencoder._networks import dense
 from skgen.autoencoder._posterior import Posterior
-from skgen.autoencoder._prior import standard_normal
+from skgen.autoencoder._prior import NormalMixture
 from skgen.autoencoder._semi_supervised_swae import class_means
 
 SMALL = {"hidden_layer_sizes": (6,), "max_epochs": 5, "random_state": 0}
@@ -547,19 +547,41 @@ def test_few_labels_are_drawn_for_each_step():
     assert module.batch(rows_)[0].shape[0] == 40
 
 
-def test_the_noise_of_one_class_is_that_of_all_rows(rng):
+@pytest.mark.parametrize("n_classes", [1, 2])
+def test_the_noise_of_classes_with_one_prior_is_that_of_all_rows(n_classes):
     network = dense([2, 5, 3], torch.nn.Tanh).double()
+    X, _ = blobs(40)
+    model = SemiSupervisedVAE(2, **SMALL).fit(X)
+    x = torch.tensor(model._coordinates.standardized(X))
+    prior = NormalMixture([1.0], np.ones((1, 2)), np.eye(2)[None])
     made = []
-    for fit in (
-        lambda p, x: calibrate(p, x, False),
-        lambda p, x: calibrate_classes([p], x, np.zeros(len(x))),
-    ):
-        X, _ = blobs(40)
-        model = SemiSupervisedVAE(2, **SMALL).fit(X)
+    for by_class in (False, True):
         module = model._twin()
         module.decoder = network
         module.likelihood = Gaussian(3, False, 1e-8, False).double()
-        x = torch.tensor(model._coordinates.standardized(X))
-        fit(Posterior(module, standard_normal(2), module.encode(x).detach()), x)
-        made.append(module.likelihood.variance)
-    assert_allclose(made[0].numpy(), made[1].numpy(), rtol=1e-12)
+        posterior = Posterior(module, prior, module.encode(x).detach())
+        if by_class:
+            calibrate_classes([posterior] * n_classes, x, np.arange(40) % n_classes)
+        else:
+            calibrate(posterior, x, False)
+        made.append(module.likelihood.variance.numpy())
+    # EM ends where the logarithms change by less than 1e-4; sums round otherwise.
+    assert_allclose(made[1], made[0], rtol=1e-6)
+
+
+def test_the_noise_follows_weighted_residuals(rng):
+    likelihood = Gaussian(2, False, 1e-8, True).double()
+    x, a = (torch.tensor(rng.standard_normal((6, 2))) for _ in range(2))
+    weight = torch.tensor(rng.uniform(size=6))
+    likelihood.follow(x, a, weight)
+    expected = np.average((x - a).square().numpy(), axis=0, weights=weight.numpy())
+    assert_allclose(likelihood.variance.numpy(), expected, rtol=1e-12)
+
+
+def test_wrong_classes_of_a_row_do_not_widen_the_noise():
+    X, y = blobs()
+    model = SemiSupervisedVAE(1, **{**SMALL, "max_epochs": 30}, lr=0.02)
+    model.fit(X, some_labels(y))
+    # Of a row decoded as another class, the residual is six standard deviations.
+    learned = model.net_.module_.likelihood.variance.numpy()
+    assert (learned * X.var(axis=0) < 4).all()

@@ -117,7 +117,7 @@ class ClassSupervisedAutoEncoder(LabelledAutoencoder):
         self,
         n_components: int = 2,
         *,
-        label_weight: float = 10.0,
+        label_weight: float = 30.0,
         priors: ArrayLike | None = None,
         classify_by: str = "density",
         hidden_layer_sizes: Sizes = (128,),

@@ -189,7 +189,7 @@ class SemiSupervisedSWAE(LabelledAutoencoder):
         swd_weight: float = 1.0,
         n_projections: int = 50,
         class_separation: float = 8.0,
-        label_weight: float = 10.0,
+        label_weight: float = 30.0,
         priors: ArrayLike | None = None,
         classify_by: str = "density",
         hidden_layer_sizes: Sizes = (128,),

@@ -175,7 +175,7 @@ class SemiSupervisedVAE(LabelledAutoencoder):
         n_components: int = 2,
         *,
         beta: float = 1.0,
-        label_weight: float = 10.0,
+        label_weight: float = 30.0,
         priors: ArrayLike | None = None,
         classify_by: str = "density",
         hidden_layer_sizes: Sizes = (128,),
