@@ -147,7 +147,7 @@ class SemiSupervisedVAE(LabelledAutoencoder):
     -----
     The sum over classes is exact, so that a step costs `n_classes` passes through the
     decoder for each row without a label. The model "M1+M2" of [1]_ is
-    ``make_pipeline(VAE(50), SemiSupervisedVAE(50))`` of scikit-learn. `transform`
+    ``make_pipeline(VAE(50), SemiSupervisedVAE(20))`` of scikit-learn. `transform`
     returns the mean of :math:`q(z | x)`, over the classes.
 
     References
