@@ -35,10 +35,12 @@ for axis, y, title in (
     axis.set_title(title)
 
 # %%
-# Draws of each class
-# -------------------
+# Draws of each class, and style
+# ------------------------------
 # With ten labels for each digit, the variational autoencoder draws digits of a class.
-# The draws contain the noise of the pixels.
+# The draws contain the noise of the pixels. The code of this model is independent of
+# the class. On the right, each line decodes one code as every digit: the digits of a
+# line share their slant and thickness.
 
 few = np.full(len(X), -1)
 for digit in range(10):
@@ -59,21 +61,13 @@ def paint(axis, rows, title):
 digits = np.tile(np.arange(10), 8)
 figure, axes = plt.subplots(1, 2, figsize=(9, 4.2), layout="constrained")
 paint(axes[0], model.sample(y=digits, random_state=0), "draws of each class")
-
-# %%
-# Style
-# -----
-# The code of this model is independent of the class. Each line decodes one code as
-# every digit: slant and thickness are those of the line.
-
 style = np.repeat(model.sample_latent(8, random_state=0), 10, axis=0)
 paint(axes[1], model.inverse_transform(style, y=digits), "one code in each line")
-figure
 
 # %%
 # Errors
 # ------
-# The class of new rows, by Bayes' rule on the density or by the encoder:
+# The class of rows without a label, by Bayes' rule on the density or by the encoder:
 
 unlabelled = order[-200:]
 unlabelled = unlabelled[few[unlabelled] < 0]
