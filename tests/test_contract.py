@@ -15,6 +15,7 @@ from estimators import (
     DENSITIES,
     DIFFERENT,
     ESTIMATED,
+    FLOWS,
     GRADIENT,
     ONE_OF_EACH,
     PIPELINES,
@@ -880,7 +881,7 @@ def test_underflow_is_no_error_whatever_the_caller_raises(model):
 
 
 @over(
-    [*AUTOENCODERS, *QUICK_GRADIENT, *SEMI_SUPERVISED],
+    [*AUTOENCODERS, *QUICK_GRADIENT, *FLOWS, *SEMI_SUPERVISED],
     default=[QUICK_GRADIENT[0], QUICK_GRADIENT[2], SEMI_SUPERVISED[0]],
 )
 def test_modes_of_pytorch_that_the_caller_has_set_change_no_number(model):

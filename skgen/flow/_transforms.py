@@ -13,7 +13,7 @@ class MaskedLinear(nn.Linear):
     """Linear layer with some of its weights fixed at zero; mask: (n_out, n_in)."""
 
     def __init__(self, mask):
-        super().__init__(mask.shape[1], mask.shape[0])
+        super().__init__(*mask.T.shape, dtype=torch.float32)
         self.register_buffer("mask", mask)
 
     def forward(self, x):
