@@ -366,6 +366,13 @@ def test_a_warm_start_and_a_new_density_keep_the_classes():
     assert np.isfinite(model.history_[0]["validation"])
     model.fit(X, some_labels(y))
     assert len(model.history_) > n_epochs
+    priors = model.priors_
+    model.fit(X)
+    assert_array_equal(model.priors_, priors)
+    with pytest.raises(ValueError, match="built with label_weight=30"):
+        clone(model).fit(X, y).set_params(label_weight=1).fit(X, y)
+    with pytest.raises(ValueError, match=r"'X' argument .* in memory"):
+        model.fit(lambda: iter([X]))
     model.set_params(latent_density=EMGaussianMixture(2, random_state=0))
     model.fit_latent_density(X, some_labels(y))
     assert [density.n_components for density in model.latent_density_] == [2, 2, 2]

@@ -54,6 +54,10 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
         self.label_weight, self.priors = values["label_weight"], values["priors"]
         self.classify_by = values["classify_by"]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._fixed = ("label_weight", *cls._fixed)
+
     # -- hooks -----------------------------------------------------------------
 
     @abstractmethod
@@ -184,7 +188,7 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
         labels, labelled = split_labels(self, X, y, method)
         if not continues:
             self._set_classes(labels, classes)
-        if not (continues and method == "partial_fit"):
+        if not continues or (method == "fit" and labels.size):
             self._class_counts = np.zeros(self.classes_.size)
         n_classes = self.classes_.size
         if not n_classes:
@@ -193,6 +197,9 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
                 rule = "None or -1, as it was in the first call"
                 raise invalid_argument(self, method, "y", rule, Described("labels"))
             return None
+        if not isinstance(X, np.ndarray):
+            rule = "an array in memory, because the model has classes"
+            raise invalid_argument(self, method, "X", rule, Described("rows elsewhere"))
         codes = np.full(X.shape[0], UNLABELLED)
         if labels.size:
             found = self._codes_of(labels, labels.size, method)
