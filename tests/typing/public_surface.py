@@ -24,6 +24,7 @@ from skgen import (
     GenerativeClassifier,
     GenerativePipeline,
     SampleDisplay,
+    SemiSupervisedVAE,
     SGDGaussianMixture,
     dequantize,
     make_generative_pipeline,
@@ -100,6 +101,17 @@ def composed(X: FloatArray, y: NDArray[np.int64]) -> None:
     assert_type(classifier.score(X, y), float)
     assert_type(classifier.score_samples(X), FloatArray)
     assert_type(classifier.sample(y=[0, 1], random_state=0), FloatArray)
+
+    labelled = SemiSupervisedVAE(2, label_weight=10.0).fit(X, y)
+    assert_type(labelled, SemiSupervisedVAE)
+    assert_type(labelled.partial_fit(X, y, classes=[0, 1]), SemiSupervisedVAE)
+    assert_type(labelled.predict_joint_log_proba(X), FloatArray)
+    assert_type(labelled.score(X, y), float)
+    assert_type(labelled.sample(3), FloatArray)
+    draws, classes = labelled.sample(3, return_y=True)
+    assert_type(draws, FloatArray)
+    assert_type(classes.size, int)
+    assert_type(labelled.inverse_transform(labelled.transform(X), y=0), FloatArray)
 
     detector = DensityOutlierDetector(GaussianKDE(), contamination=0.05)
     assert_type(detector.fit(X), DensityOutlierDetector)
