@@ -198,7 +198,7 @@ def validated_rows(model, X, *, reset=False, method=None, missing=False):
     owner = type(model).__name__ + (f".{method}" if method else "")
     what = f"The 'X' argument of {owner}"
     X = numbers_only(what, validate_data, model, X, reset=reset)
-    check_values(owner, X, missing=missing)
+    check_values(owner, X, column_names(model), missing=missing)
     return X
 
 
@@ -218,8 +218,10 @@ def check_values(owner, X, names=None, *, missing=False):
             assert_all_finite(X, estimator_name=owner, input_name="X")
     except ValueError as error:
         raise InvalidParameterError(_explained(str(error), what, X, names)) from None
+    beyond = np.where(np.abs(X) > LARGEST, np.inf, 0.0)
     raise InvalidParameterError(
-        f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} instead: rescale it."
+        f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} in "
+        f"{non_finite_columns(beyond, nan=False, names=names)} instead: rescale it."
     )
 
 

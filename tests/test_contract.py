@@ -805,8 +805,11 @@ def test_one_negative_weight_is_named(model):
 def test_rows_whose_squares_overflow_are_named_on_both_sides_of_zero(value):
     X = rows(20, 2)
     X[3, 1] = value
-    with pytest.raises(ValueError, match=r"must lie within 1e\+150 of 0. Got 1e\+160"):
+    message = r"must lie within 1e\+150 of 0. Got 1e\+160 in column "
+    with pytest.raises(ValueError, match=f"{message}1 instead"):
         GaussianKDE(1.0).fit(X)
+    with pytest.raises(ValueError, match=f"{message}'b' instead"):
+        GaussianKDE(1.0).fit(pd.DataFrame(X, columns=["a", "b"]))
 
 
 few_of_each = over(

@@ -31,8 +31,8 @@ def _naming_class(label, n_rows):
             raise
         raise ValueError(
             f"The density of class {label!r} cannot be fitted to its n_samples="
-            f"{n_rows}: {error} Leave out classes with too few rows, merge them, or "
-            "use a density that needs fewer rows."
+            f"{n_rows}: {str(error).rstrip('.')}. Leave out classes with too few rows, "
+            "merge them, or use a density that needs fewer rows."
         ) from error
 
 
