@@ -61,7 +61,7 @@ class Sliced(AutoencoderModule):
 
 
 def _empty(shape, generator):
-    """Return an uninitialised tensor on the device of a generator, or of None."""
+    """Return an uninitialised tensor on the device of a generator, which may be None."""
     device = None if generator is None else generator.device
     return torch.empty(shape, dtype=torch.float32, device=device)
 
