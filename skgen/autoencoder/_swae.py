@@ -61,7 +61,7 @@ class Sliced(AutoencoderModule):
 
 
 def _empty(shape, generator):
-    """Return an uninitialised tensor on the device of a generator, which may be None."""
+    """Return an uninitialised tensor on the device of `generator`, if it is given."""
     device = None if generator is None else generator.device
     return torch.empty(shape, dtype=torch.float32, device=device)
 
