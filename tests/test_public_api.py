@@ -112,12 +112,12 @@ OTHER_DEFAULTS = {
     ("n_components", "AbstractAutoencoder"): "a plane can be plotted",
     ("covariance_type", "GaussianKDE"): "chosen by the rule of the bandwidth",
     ("lr", "SGDGaussianMixture"): "steps are in widths of a component",
-    ("lr", "NormalizingFlow"): "deeper networks",
     ("early_stopping", "SGDGaussianMixture"): "final epochs train on all rows",
     ("early_stopping", "NormalizingFlow"): "without it, a flow overfits",
     ("hidden_layer_sizes", "NormalizingFlow"): "splines of all features at once",
     ("max_epochs", "NormalizingFlow"): "early stopping chooses the epoch",
     ("n_iter_no_change", "SGDGaussianMixture"): "at each of three learning rates",
+    ("n_iter_no_change", "NormalizingFlow"): "scores of noisy steps rise late",
 }
 
 

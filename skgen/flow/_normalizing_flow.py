@@ -91,7 +91,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         overfitting.
     batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
-        least 16 and at most 256.
+        least 128 and at most 256.
     lr : float
         Learning rate. In `fit` it decreases to nearly 0 along half a cosine; in
         `partial_fit` it is constant.
@@ -167,11 +167,11 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         dropout: float = 0.1,
         max_epochs: int = 60,
         batch_size: int | str = "auto",
-        lr: float = 2e-3,
+        lr: float = 5e-3,
         optimizer: str | type[torch.optim.Optimizer] = "adam",
         early_stopping: bool = True,
         validation_fraction: float = 0.1,
-        n_iter_no_change: int = 10,
+        n_iter_no_change: int = 20,
         warm_start: bool = False,
         net_callbacks: list[Any] | None = None,
         net_params: dict[str, Any] | None = None,
@@ -201,7 +201,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
-    _largest_batch = 256
+    _least_batch, _largest_batch = 128, 256
     _whitening_type = "full"
     _fixed = (
         "n_transforms",

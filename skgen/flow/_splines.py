@@ -13,6 +13,9 @@ from torch.nn import functional
 # spline at a knot.
 _LEAST_BIN, _LEAST_SLOPE = 1e-2, 1e-3
 
+# Bound of the logarithms of sizes, whose exponentials float32 can add.
+_MOST_RAW = 30.0
+
 # Raw slope for which the spline at a knot has slope 1.
 _UNIT_SLOPE = math.log(math.expm1(1 - _LEAST_SLOPE))
 
@@ -28,8 +31,11 @@ def knots(raw, bound):
     raw: (..., 3 n_bins - 1); zeros are the identity.
     """
     n_bins = (raw.shape[-1] + 1) // 3
-    sizes = raw[..., : 2 * n_bins].unflatten(-1, (2, n_bins)).softmax(-1)
-    sizes = 2 * bound * (_LEAST_BIN / n_bins + (1 - _LEAST_BIN) * sizes)
+    # For few bins, PyTorch's softmax takes several times as long.
+    shares = raw[..., : 2 * n_bins].clamp(-_MOST_RAW, _MOST_RAW).exp()
+    shares = shares.unflatten(-1, (2, n_bins))
+    shares = shares / shares.sum(-1, keepdim=True)
+    sizes = 2 * bound * (_LEAST_BIN / n_bins + (1 - _LEAST_BIN) * shares)
     inner = sizes.cumsum(-1)[..., :-1] - bound  # (..., 2, n_bins - 1)
     x, y = functional.pad(inner, (1, 0), value=-bound).unbind(-2)
     x, y = (functional.pad(part, (0, 1), value=bound) for part in (x, y))

@@ -141,6 +141,9 @@ class GradientModel(GenerativeModel):
     # a block in a stream; a fit has 40 batches.
     _largest_batch, _batches_of_block = 128, 40
 
+    # Minimum number of rows in such a batch.
+    _least_batch = 16
+
     @abstractmethod
     def _check_own(self):
         """Raise for an invalid parameter that is not one of the engine's."""
@@ -299,7 +302,7 @@ class GradientModel(GenerativeModel):
         if self.batch_size != "auto":
             return self.batch_size
         n_batches = self._batches_of_block if streams else 40
-        return min(self._largest_batch, max(16, n_samples // n_batches))
+        return min(self._largest_batch, max(self._least_batch, n_samples // n_batches))
 
     def _set_rate(self, n_training):
         """Set the learning rate of a fit to `n_training` rows."""
