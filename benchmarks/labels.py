@@ -115,6 +115,9 @@ def _models(options, seed):
         "random_state": seed,
     }
     return {
+        '`SemiSupervisedVAE(8, noise_covariance="spherical")`': SemiSupervisedVAE(
+            8, noise_covariance="spherical", **ours
+        ),
         "`SemiSupervisedVAE(8)`": SemiSupervisedVAE(8, **ours),
         "`SemiSupervisedSWAE(8)`": SemiSupervisedSWAE(8, **ours),
         "`ClassSupervisedAutoEncoder(8)`": ClassSupervisedAutoEncoder(8, **ours),
