@@ -262,7 +262,8 @@ def mnist(options):
         lines.append([name, *(f"{e:.2f}" for e in errors), f"{seconds:.0f}"])
     return paragraphs(
         f"Test error in % with 100 and 1,000 labels, balanced; mean over {n_seeds} "
-        "subsets of labels. Models of skgen classify by their encoder.",
+        f"subset{'s' * (n_seeds > 1)} of labels. Models of skgen classify by their "
+        "encoder.",
         grid(["model", "100 labels", "1,000 labels", "CPU seconds"], lines),
     )
 
