@@ -106,7 +106,7 @@ class LabelledVAE(WithLabels, SemiSupervisedVAE):
 
 LABELLED = [
     LabelledClassSupervised(1, latent_density=EMGaussianMixture(), **SMALL),
-    LabelledSWAE(1, **SMALL),
+    LabelledSWAE(1, **{**SMALL, "lr": 0.02}),
     LabelledVAE(1, **SMALL),
 ]
 AUTOENCODERS += LABELLED
@@ -182,8 +182,9 @@ QUICK_GRADIENT = [
 QUICK_LABELLED = {**QUICK, "max_epochs": 8, "lr": 0.05, "label_weight": 10.0}
 SEMI_SUPERVISED = [
     ClassSupervisedAutoEncoder(2, latent_density=EMGaussianMixture(), **QUICK_LABELLED),
-    SemiSupervisedSWAE(2, **QUICK_LABELLED),
-    SemiSupervisedVAE(1, **QUICK_LABELLED),
+    # The density of every class would take most of the time of the checks.
+    SemiSupervisedSWAE(2, classify_by="encoder", **QUICK_LABELLED),
+    SemiSupervisedVAE(1, classify_by="encoder", **QUICK_LABELLED),
 ]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
 ONE_OF_EACH = [*DENSITIES, FLOWS[0], CLASSIFIERS[0], DETECTORS[0], *SEMI_SUPERVISED]

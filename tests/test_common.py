@@ -6,6 +6,7 @@ from estimators import (
     DENSITIES,
     GRADIENT,
     GRADIENT_MIXTURES,
+    LABELLED,
     MODELS,
     ONE_OF_EACH,
     QUICK_GRADIENT,
@@ -82,7 +83,7 @@ WITHOUT_A_FIT = [
 # mixture shares its fit with VAE and its answers with EM.
 STOOD_FOR = [*SIBLINGS, QUICK_GRADIENT[0], *SEMI_SUPERVISED]
 # These have more epochs than an instance of ONE_OF_EACH, and otherwise its parameters.
-ALIKE = [GRADIENT_MIXTURES[0], AUTOENCODERS[0], AUTOENCODERS[4]]
+ALIKE = [GRADIENT_MIXTURES[0], AUTOENCODERS[0], AUTOENCODERS[4], *LABELLED]
 
 
 def checks(models, names=None):

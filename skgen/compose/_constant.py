@@ -35,7 +35,7 @@ SCALERS = *_DIVIDE, MinMaxScaler
 _N_PERTURBED, _N_FOR_A_COLUMN = 1000, 2
 
 # Maximum error of rows that a transformer and its inverse return, in deviations.
-MOST_LOST = 1e-3
+MOST_LOST = 0.02
 
 # Standard deviation of the floor, relative to the largest standard deviation.
 _FLOOR = math.sqrt(DEGENERATE_VARIANCE)
