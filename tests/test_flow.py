@@ -209,3 +209,11 @@ def test_a_bent_density_is_learned():
 def test_wrong_parameters_are_named(parameters, message):
     with pytest.raises(ValueError, match=message):
         NormalizingFlow(**{**QUICK, **parameters}).fit(rows(60, 2))
+
+
+def test_one_far_row_does_not_set_the_scale():
+    X = rows(300, 2)
+    options = {**QUICK, "max_epochs": 20, "lr": 0.01}
+    expected = NormalizingFlow(**options).fit(X).score(X)
+    far = np.vstack([X, [1e6, -1e6]])
+    assert NormalizingFlow(**options).fit(far).score(X) > expected - 0.5

@@ -31,6 +31,7 @@ from skgen._whitening import whitening_of
 from skgen.autoencoder._latent_density import fit_latent_density, is_density
 from skgen.autoencoder._prior import NormalMixture, standard_normal
 from skgen.flow._transforms import Flow, build_transforms
+from skgen.mixture._central import ROWS, central_whitening
 from skgen.neural import GradientModel
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
@@ -254,12 +255,14 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         full = whitening_of(rows.moments, "full", projected=rows.projected, **options)
         scaled = whitening_of(rows.moments, "diag", **options)
         collinear = full.degenerate.sum() > scaled.degenerate.sum()
-        self._whitening = full if collinear else scaled
+        whitening = full if collinear else scaled
+        few = rows.sample(ROWS, np.random.RandomState(0))
+        self._whitening = central_whitening(whitening, few, np.ones(len(few)))
         self._varying = ~self._whitening.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
         # not resolve.
         shift = self._whitening.whitened_difference(rows.moments.rounding)
-        self._shift = shift * self._varying
+        self._shift = shift * self._varying * (self._whitening is whitening)
 
     def _new_base(self, rows, d, rng):
         """Return the base of d' features, as a `NormalMixture`."""
