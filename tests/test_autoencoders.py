@@ -10,6 +10,7 @@ from itertools import starmap
 import numpy as np
 import pytest
 import torch
+from estimators import rows as normal_rows
 from estimators import thorough
 from scipy.special import logsumexp
 from scipy.stats import norm
@@ -1200,3 +1201,25 @@ def test_cuda_scores_as_the_cpu(model):
     scores = model.score_samples(X)
     again = pickle.loads(pickle.dumps(model))
     np.testing.assert_allclose(again.score_samples(X), scores, atol=1e-4)
+
+
+@pytest.mark.parametrize("cls", [thorough(AutoEncoder), VAE, thorough(SWAE)])
+@pytest.mark.parametrize("noise", ["diag", thorough("spherical")])
+def test_one_far_row_does_not_set_the_noise_of_the_others(cls, noise):
+    X = normal_rows(300, 2)
+    model = cls(1, noise_covariance=noise, hidden_layer_sizes=(8,), random_state=0)
+    model.set_params(max_epochs=20, lr=0.02)
+    expected = clone(model).fit(X).score(X)
+    far = np.vstack([X, [1e6, -1e6]])
+    assert model.fit(far).score(X) > expected - 1
+    assert (
+        model.fit_latent_density(far).score(X) > expected - 1
+    )  # without limits, 7 nats
+    assert model.score_samples(far)[-1] < -1e6
+
+
+def test_a_heavy_tail_is_no_outlier():
+    tail = np.exp(3 * np.random.RandomState(0).standard_normal((400, 2)))
+    model = VAE(1, hidden_layer_sizes=(8,), max_epochs=2, random_state=0).fit(tail)
+    assert np.isinf(model._coordinates.limits).all()
+    np.testing.assert_allclose(model._coordinates.whitening.scale, tail.std(axis=0))

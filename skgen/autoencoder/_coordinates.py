@@ -4,6 +4,7 @@ import numpy as np
 
 from skgen._checks import InvalidParameterError, column_names
 from skgen._whitening import DiagonalWhitening, whitening_of
+from skgen.mixture._central import ROWS, limits_of
 
 
 class Coordinates:
@@ -12,6 +13,9 @@ class Coordinates:
     Estimated from `TrainingRows` (n, d).
     """
 
+    # Lowest and highest values without outliers; files of earlier versions have none.
+    limits: tuple = (-np.inf, np.inf)
+
     def __init__(self, model, rows):
         self.owner = type(model).__name__
         self.likelihood = model.likelihood
@@ -19,12 +23,15 @@ class Coordinates:
         self.shared = model.noise_covariance == "spherical"
         d = rows.shape[1]
         if self.is_normal:
-            self.whitening = whitening_of(
+            whitening = whitening_of(
                 rows.moments,
                 model.noise_covariance,
                 dtype=model._fit_dtype,
                 names=column_names(model),
             )
+            few = rows.sample(ROWS, np.random.RandomState(0))
+            found = limits_of(whitening, few, np.ones(len(few)))
+            self.whitening, self.limits = found
         else:
             never = np.zeros(d, dtype=bool)
             self.whitening = DiagonalWhitening(np.zeros(d), np.ones(d), never)
@@ -39,6 +46,13 @@ class Coordinates:
         U = self.whitening.whiten(X)
         U[:, ~self.varying] = 0.0
         return U
+
+    def moved(self, X):
+        """Return rows (n, d) with far outliers moved to the limits of other rows.
+
+        Far outliers would set the networks and the noise of all rows.
+        """
+        return np.clip(X, *self.limits)
 
     def checked(self, X):
         """Return rows unchanged; raise if a value lies outside [0, 1]."""

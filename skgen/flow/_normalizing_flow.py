@@ -31,7 +31,7 @@ from skgen._whitening import whitening_of
 from skgen.autoencoder._latent_density import fit_latent_density, is_density
 from skgen.autoencoder._prior import NormalMixture, standard_normal
 from skgen.flow._transforms import Flow, build_transforms
-from skgen.mixture._central import ROWS, central_whitening
+from skgen.mixture._central import ROWS, limits_of
 from skgen.neural import GradientModel
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
@@ -257,7 +257,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         collinear = full.degenerate.sum() > scaled.degenerate.sum()
         whitening = full if collinear else scaled
         few = rows.sample(ROWS, np.random.RandomState(0))
-        self._whitening = central_whitening(whitening, few, np.ones(len(few)))
+        self._whitening, self._limits = limits_of(whitening, few, np.ones(len(few)))
         self._varying = ~self._whitening.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
         # not resolve.
@@ -268,7 +268,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         """Return the base of d' features, as a `NormalMixture`."""
         if not d or (isinstance(self.base, str) and self.base == "normal"):
             return standard_normal(d)
-        Z = self._white(rows.sample(_BASE_ROWS, rng))
+        Z = self._moved(rows.sample(_BASE_ROWS, rng))
         wanted = None if isinstance(self.base, str) else self.base
         base = fit_latent_density(wanted, Z[:, None], torch_seed(rng))
         components = normal_components(base)
@@ -288,8 +288,12 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         """Return rows (n, d) in the coordinates of the flow: (n, d')."""
         return self._scaled(X)[:, self._varying]
 
+    def _moved(self, X):
+        """Return what `_white` does, of rows whose outliers are moved to the others."""
+        return self._white(np.clip(X, *self._limits))
+
     def _encoded(self, X):
-        return self._white(X).astype(np.float32)
+        return self._moved(X).astype(np.float32)
 
     def _callbacks(self):
         patience = Plateau(

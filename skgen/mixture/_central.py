@@ -29,6 +29,9 @@ _WIDEST, _FARTHEST = 10.0, 10.0
 # Fraction and minimum number of distinct values in the shortest interval.
 _FRACTION, _LEAST_VALUES = 0.5, 10
 
+# Maximum fraction of rows that are outliers for `limits_of`.
+_RARE = 0.01
+
 # Maximum number of times that whitened coordinates are limited.
 _ROUNDS = 3
 
@@ -61,6 +64,26 @@ def central_whitening(whitening, X, sample_weight, blocks=()):
     return FullWhitening(
         _mean(inside, sample_weight), factor, inverse, whitening.degenerate
     )
+
+
+def limits_of(whitening, X, sample_weight):
+    """Return the whitening, narrowed by rare outliers, and the limits of other rows.
+
+    The lowest and highest values are (d,) each, infinite without far and rare outliers.
+    """
+    central = central_whitening(whitening, X, sample_weight)
+    limits = np.array([_limits(column) for column in X[:ROWS].T]).T  # (2, d)
+    outside = ((X < limits[0]) | (X > limits[1])).any(axis=1)
+    # Many rows outside are a heavy tail, which belongs to the density.
+    if central is whitening or outside.mean() > _RARE:
+        infinite = np.full(X.shape[1], np.inf)
+        return whitening, (-infinite, infinite)
+    if isinstance(whitening, DiagonalWhitening):
+        # Once outliers are moved, central rows have unit variance.
+        narrow = central.scale < whitening.scale
+        scale = np.where(narrow, central.scale / _WIDEST, central.scale)
+        central = replace(central, scale=scale)
+    return central, limits
 
 
 def _narrowed_scales(whitening, X, inside, sample_weight):
