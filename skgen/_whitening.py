@@ -113,6 +113,12 @@ class FullWhitening:
         )
 
 
+def loss_offset(whitening):
+    """Return nats in the units of the data minus a loss in coordinates that vary."""
+    n_missing = np.count_nonzero(whitening.degenerate)
+    return 0.5 * n_missing * np.log(2 * np.pi) - whitening.log_det
+
+
 # Rounding errors (d,) of rows that transformers computed, see `known_errors`.
 _ERRORS: ContextVar = ContextVar("errors", default=None)
 

@@ -174,8 +174,7 @@ class AbstractAutoencoder(
         return self._coordinates.is_normal and super()._is_too_wide_for(X)
 
     def _encoded(self, X):
-        moved = self._coordinates.moved(X)
-        return self._coordinates.standardized(moved).astype(np.float32)
+        return self._coordinates.training_inputs(X).astype(np.float32)
 
     def _callbacks(self):
         patience = Plateau(0, self.n_iter_no_change, n_levels=1, watches_training=False)
@@ -293,8 +292,7 @@ class AbstractAutoencoder(
         self._check_parameters()
         X = validated_rows(self, X).astype(np.float64)
         _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
-        moved = self._coordinates.moved(X)
-        rows = torch.tensor(self._coordinates.standardized(moved))
+        rows = torch.tensor(self._coordinates.training_inputs(X))
         rng = generator(self.random_state)
         self._adopt(self._with_density(rows, rows.shape[0], rng))
         return self

@@ -3,7 +3,7 @@
 import numpy as np
 
 from skgen._checks import InvalidParameterError, column_names
-from skgen._whitening import DiagonalWhitening, whitening_of
+from skgen._whitening import DiagonalWhitening, loss_offset, whitening_of
 from skgen.mixture._central import ROWS, limits_of
 
 
@@ -30,8 +30,7 @@ class Coordinates:
                 names=column_names(model),
             )
             few = rows.sample(ROWS, np.random.RandomState(0))
-            found = limits_of(whitening, few, np.ones(len(few)))
-            self.whitening, self.limits = found
+            self.whitening, self.limits = limits_of(whitening, few)
         else:
             never = np.zeros(d, dtype=bool)
             self.whitening = DiagonalWhitening(np.zeros(d), np.ones(d), never)
@@ -47,12 +46,12 @@ class Coordinates:
         U[:, ~self.varying] = 0.0
         return U
 
-    def moved(self, X):
-        """Return rows (n, d) with far outliers moved to the limits of other rows.
+    def training_inputs(self, X):
+        """Return what `standardized` does, of rows whose far outliers are moved.
 
         Far outliers would set the networks and the noise of all rows.
         """
-        return np.clip(X, *self.limits)
+        return self.standardized(np.clip(X, *self.limits))
 
     def checked(self, X):
         """Return rows unchanged; raise if a value lies outside [0, 1]."""
@@ -96,10 +95,7 @@ class Coordinates:
     @property
     def loss_offset(self):
         """Return the constant that converts a loss to nats in the units of the data."""
-        if not self.is_normal:
-            return 0.0
-        n_constant = self.varying.size - self.n_varying
-        return 0.5 * n_constant * np.log(2 * np.pi) - self.whitening.log_det
+        return loss_offset(self.whitening) if self.is_normal else 0.0
 
     def noise_variance(self, variance):
         """Return noise variances in the units of the data: (d,) or, if shared, one."""

@@ -326,8 +326,7 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
         if labels.size:
             found = self._codes_of(labels, labels.size, "fit_latent_density")
             codes[labelled] = self._places[found]
-        moved = self._coordinates.moved(X)
-        rows = np.column_stack([self._coordinates.standardized(moved), codes])
+        rows = np.column_stack([self._coordinates.training_inputs(X), codes])
         rng = generator(self.random_state)
         self._adopt(self._with_density(torch.tensor(rows), X.shape[0], rng))
         return self

@@ -27,7 +27,7 @@ from skgen._interop import normal_components
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
-from skgen._whitening import whitening_of
+from skgen._whitening import loss_offset, whitening_of
 from skgen.autoencoder._latent_density import fit_latent_density, is_density
 from skgen.autoencoder._prior import NormalMixture, standard_normal
 from skgen.flow._transforms import Flow, build_transforms
@@ -257,7 +257,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         collinear = full.degenerate.sum() > scaled.degenerate.sum()
         whitening = full if collinear else scaled
         few = rows.sample(ROWS, np.random.RandomState(0))
-        self._whitening, self._limits = limits_of(whitening, few, np.ones(len(few)))
+        self._whitening, self._limits = limits_of(whitening, few)
         self._varying = ~self._whitening.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
         # not resolve.
@@ -306,8 +306,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return [("schedule", patience)]
 
     def _loss_offset(self):
-        n_missing = (~self._varying).sum()
-        return 0.5 * n_missing * np.log(2 * np.pi) - self._whitening.log_det
+        return loss_offset(self._whitening)
 
     def _adopted(self):
         history = self._losses()

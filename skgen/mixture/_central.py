@@ -66,17 +66,20 @@ def central_whitening(whitening, X, sample_weight, blocks=()):
     )
 
 
-def limits_of(whitening, X, sample_weight):
+def limits_of(whitening, X):
     """Return the whitening, narrowed by rare outliers, and the limits of other rows.
 
-    The lowest and highest values are (d,) each, infinite without far and rare outliers.
+    X (m, d) is a sample of at most `ROWS` rows. The lowest and highest values are (d,)
+    each, infinite without far and rare outliers.
     """
-    central = central_whitening(whitening, X, sample_weight)
-    limits = np.array([_limits(column) for column in X[:ROWS].T]).T  # (2, d)
+    infinite = np.full(X.shape[1], np.inf)
+    central = central_whitening(whitening, X, np.ones(len(X)))
+    if central is whitening:
+        return whitening, (-infinite, infinite)
+    limits = np.array([_limits(column) for column in X.T]).T  # (2, d)
     outside = ((X < limits[0]) | (X > limits[1])).any(axis=1)
     # Many rows outside are a heavy tail, which belongs to the density.
-    if central is whitening or outside.mean() > _RARE:
-        infinite = np.full(X.shape[1], np.inf)
+    if outside.mean() > _RARE:
         return whitening, (-infinite, infinite)
     if isinstance(whitening, DiagonalWhitening):
         # Once outliers are moved, central rows have unit variance.

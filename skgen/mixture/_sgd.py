@@ -16,7 +16,7 @@ from skgen._checks import (
 )
 from skgen._docs import documented
 from skgen._typing import RandomState
-from skgen._whitening import whitening_of
+from skgen._whitening import loss_offset, whitening_of
 from skgen.mixture import _module
 from skgen.mixture._base import MIXTURE, AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
@@ -363,8 +363,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         return {}
 
     def _loss_offset(self):
-        n_missing = self._varying.size - self._shift.size
-        return 0.5 * n_missing * np.log(2 * np.pi) - self._whitening.log_det
+        return loss_offset(self._whitening)
 
     def _adopted(self):
         values = self._average or self.net_.module_.values()
