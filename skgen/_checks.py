@@ -9,6 +9,7 @@ from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
 from skgen._columns import has_times, non_finite_columns, non_numeric_columns
+from skgen._interop import frame_kind
 
 
 class InvalidParameterError(ValueError, TypeError):
@@ -187,27 +188,46 @@ def _not_numbers(what, X, message):
 LARGEST = 1e150
 
 
-def validated_rows(model, X, *, reset=False, method=None, missing=False):
+def validated_rows(
+    model, X, *, reset=False, method=None, missing=False, incomplete=False
+):
     """Return (n, d) rows as a finite float64 or float32 array.
 
     If `reset`, set the number and names of the model's features, else check them.
     Errors name the `method`, which is "fit" by default if `reset`. With `missing`,
-    scikit-learn's option `assume_finite` lets NaN pass.
+    scikit-learn's option `assume_finite` lets NaN pass. If `incomplete`, NaN passes,
+    and so do the missing values of masked arrays and dataframes, as NaN.
     """
     method = method or ("fit" if reset else None)
     owner = type(model).__name__ + (f".{method}" if method else "")
     what = f"The 'X' argument of {owner}"
-    X = numbers_only(what, validate_data, model, X, reset=reset)
-    check_values(owner, X, column_names(model), missing=missing)
+    options = {}
+    if incomplete:
+        X, options = with_nan(X), {"ensure_all_finite": "allow-nan"}
+    X = numbers_only(what, validate_data, model, X, reset=reset, **options)
+    nan = incomplete or (missing and get_config()["assume_finite"])
+    check_values(owner, X, column_names(model), nan=nan)
     return X
 
 
-def check_values(owner, X, names=None, *, missing=False):
-    """Raise unless (n, d) numbers and their squares are finite; name the columns."""
+def with_nan(X):
+    """Return rows with NaN for masked values and for pandas' NA in object columns."""
+    if isinstance(X, np.ma.MaskedArray) and X.dtype.kind in "iuf":
+        return X.astype(np.result_type(X.dtype, np.float32)).filled(np.nan)
+    if frame_kind(X) == "pandas" and X.dtypes.eq(object).any():
+        return X.mask(X.isna(), np.nan)
+    return X
+
+
+def check_values(owner, X, names=None, *, nan=False):
+    """Raise unless (n, d) numbers and their squares are finite; name the columns.
+
+    If `nan`, NaN is valid.
+    """
     largest = max(-float(X.min()), float(X.max()))
     if largest <= LARGEST:  # false for NaN
         return
-    if missing and get_config()["assume_finite"]:
+    if nan:
         largest = float(np.fmax.reduce(np.abs(X), axis=None))
         if not largest > LARGEST:
             return
@@ -239,7 +259,8 @@ def rows_to_answer(model, X, method=None):
     if plain and X.dtype.kind in "iu" and X.ndim == 2 and X.size:
         validate_data(model, X, reset=False, skip_check_array=True)
         return X
-    return validated_rows(model, X, method=method, missing=True)
+    incomplete = getattr(model, "_answers_incomplete", False)
+    return validated_rows(model, X, method=method, missing=True, incomplete=incomplete)
 
 
 def answers_with_nan(function, X):

@@ -42,6 +42,7 @@ from skgen._checks import (
 )
 from skgen._dequantize import warn_about_ties
 from skgen._interop import as_set_output
+from skgen._parts import incomplete_parts
 from skgen._persistence import Persistent
 from skgen._threads import working_memory
 from skgen._torch import undisturbed
@@ -152,7 +153,8 @@ class GenerativeModel(
         If `reset`, the model takes the number, names and data type of their features,
         and the weight that is worth one row: later blocks keep their ratio to it.
         """
-        X = validated_rows(self, X, reset=reset, method=method)
+        incomplete = self._fits_incomplete
+        X = validated_rows(self, X, reset=reset, method=method, incomplete=incomplete)
         sample_weight = validated_weight(self, sample_weight, X.shape[0])
         X, sample_weight = present(X, sample_weight)
         if reset:
@@ -399,13 +401,13 @@ class GenerativeModel(
 
     def _log_densities(self, X):
         """Return the float64 log-densities (n,) of checked rows."""
-        return self._by_chunks(self._log_density, X)
+        return self._by_chunks(self._log_density, X, "log_density")
 
     def _posterior(self, X):
         """Return E[z | x] of unchecked rows: (n, n_latent), in the precision of X."""
         check_is_fitted(self)
         X = rows_to_answer(self, X)
-        means = self._by_chunks(self._posterior_mean, X)
+        means = self._by_chunks(self._posterior_mean, X, "posterior_mean")
         return means.astype(float_type(X.dtype), copy=False)
 
     def _undoing(self):
@@ -458,6 +460,10 @@ class GenerativeModel(
     # Whether `_fit` also takes `Rows` that are not in memory.
     _fits_out_of_core = False
 
+    # Whether `_fit`, and all answers, take NaN as a value that was not observed.
+    _fits_incomplete = False
+    _answers_incomplete = False
+
     @property
     @abstractmethod
     def _n_fit_tasks(self):
@@ -476,8 +482,15 @@ class GenerativeModel(
     # -- chunks ------------------------------------------------------------------
 
     @undisturbed()
-    def _by_chunks(self, hook, X):
-        """Apply a hook to chunks of (n, d) rows within the working memory."""
+    def _by_chunks(self, hook, X, of_part=None):
+        """Apply a hook to chunks of (n, d) rows within the working memory.
+
+        Rows with NaN are answered by the method `of_part` of the parts of the model.
+        """
+        if of_part and self._answers_incomplete and X.dtype.kind == "f":
+            complete = ~np.isnan(X).any(axis=1)
+            if not complete.all():
+                return self._by_parts(hook, X, of_part, complete)
         n_samples = X.shape[0]
         chunk = max(1, working_memory() // self._bytes_per_row)
         answers = None
@@ -486,6 +499,20 @@ class GenerativeModel(
             if answers is None:
                 answers = np.empty((n_samples, *part.shape[1:]), dtype=part.dtype)
             answers[rows] = part
+        return answers
+
+    def _by_parts(self, hook, X, of_part, complete):
+        """Return the answers of `_by_chunks`, of which `complete` (n,) have no NaN."""
+        answers = None
+        if complete.any():
+            whole = self._by_chunks(hook, X[complete])
+            answers = np.empty((len(X), *whole.shape[1:]), whole.dtype)
+            answers[complete] = whole
+        for rows, observed, values in incomplete_parts(X, self._bytes_per_row):
+            answer = getattr(self._part(observed), of_part)(values)
+            if answers is None:
+                answers = np.empty((len(X), *answer.shape[1:]), answer.dtype)
+            answers[rows] = answer
         return answers
 
     def __sklearn_tags__(self):

@@ -32,6 +32,7 @@ from sklearn.mixture import GaussianMixture
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _backend, _covariance, _pass
+from skgen.mixture._answers import log_density, posterior
 from skgen.mixture._backend import (
     LEAST_LOSS,
     NUMPY,
@@ -39,7 +40,6 @@ from skgen.mixture._backend import (
     TorchBackend,
     TorchRows,
 )
-from skgen.mixture._base import log_density, posterior
 from skgen.mixture._covariance import COVARIANCES, Parameters
 from skgen.mixture._iterations import Run, allowed_loss
 from skgen.mixture._pass import (

@@ -18,14 +18,15 @@ from skgen._checks import (
     is_integer,
     rows_to_answer,
 )
+from skgen._parts import PartialRows, new_model
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
 from skgen.base import GenerativeModel
-from skgen.mixture._backend import LEAST_LOSS, NUMPY, backend_of
+from skgen.mixture._answers import log_density, most_probable, posterior
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._lowrank import ALL_COVARIANCES
-from skgen.mixture._pass import Joint, Kernel, normalise
+from skgen.mixture._parts import MixturePart, restricted
 from skgen.rows._dask import lazy_on_dask
 
 # Entries of the docstrings of all mixtures.
@@ -44,7 +45,9 @@ means_ : ndarray of shape (n_components, n_features)
 """
 
 
-class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
+class AbstractGaussianMixture(
+    PartialRows, ClassNamePrefixFeaturesOutMixin, GenerativeModel
+):
     """Abstract base class of the Gaussian mixtures.
 
     `_fit` sets `weights_`, `means_`, `covariances_`, `precisions_`,
@@ -77,7 +80,8 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
             input, a lazy Dask array.
         """
         check_is_fitted(self)
-        return self._by_chunks(self._most_probable, rows_to_answer(self, X))
+        X = rows_to_answer(self, X)
+        return self._by_chunks(self._most_probable, X, "most_probable")
 
     @lazy_on_dask(lambda model: model._n_latent)
     def predict_proba(self, X: MatrixLike) -> FloatArray:
@@ -329,6 +333,42 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     def _conditional_mean(self, Z):
         return Z @ self.means_
 
+    # -- parts of rows -----------------------------------------------------------------
+
+    def _part(self, observed):
+        return MixturePart(*self._mixture, observed)
+
+    def _marginal(self, features):
+        parameters, covariance = restricted(
+            self._parameters, self._covariance, features
+        )
+        return self._new_mixture(features, parameters, covariance)
+
+    def _condition(self, row):
+        observed = ~np.isnan(row)
+        conditioned = self._part(observed).conditioned(row[observed])
+        return self._new_mixture(np.flatnonzero(~observed), *conditioned)
+
+    def _new_mixture(self, features, parameters, covariance):
+        """Return a fitted mixture of some features of this one."""
+        # Marginals of a linear type are of no linear type.
+        kind = self._fitted_covariance_type
+        if self._covariance.basis_of(1) is not None:
+            kind = "full"
+        new = new_model(self, features, covariance_type=kind, **self._without_start)
+        if kind == "block":
+            new.blocks = [list(block) for block in covariance.blocks]
+        new.weights_, new.means_ = parameters.weights, parameters.means
+        new.covariances_ = covariance.public(parameters.covariances)
+        new.precisions_ = covariance.public(covariance.precisions(parameters.factors))
+        new.precisions_cholesky_ = covariance.public(parameters.factors)
+        new.converged_, new.n_iter_, new.lower_bounds_ = True, 0, []
+        new._fitted_covariance_type, new._fitted_blocks = kind, covariance.blocks
+        return new
+
+    # Parameters of the constructor that belong to all features.
+    _without_start: dict = {}  # noqa: RUF012 (read only)
+
     def _draw(self, n_samples, rng):
         return self._drawn(n_samples, rng)[0]
 
@@ -361,75 +401,3 @@ class AbstractGaussianMixture(ClassNamePrefixFeaturesOutMixin, GenerativeModel):
     def _bytes_per_row(self):
         K, d = self.means_.shape
         return 8 * (4 * K + 4 * d)
-
-
-def log_density(X, parameters, covariance, device="cpu"):
-    """Return the log-densities of rows (n, d): (n,)."""
-
-    def function(math, joint):
-        return normalise(math, joint)[0][:, 0]
-
-    return _answers(X, parameters, covariance, device, function, np.empty(len(X)))
-
-
-def posterior(X, parameters, covariance, device="cpu"):
-    """Return the responsibilities of rows (n, d): (n, K)."""
-
-    def function(math, joint):
-        joint /= normalise(math, joint)[1]
-        return joint.swapaxes(1, 2)
-
-    out = np.empty((len(X), parameters.weights.size))
-    return _answers(X, parameters, covariance, device, function, out)
-
-
-def most_probable(X, parameters, covariance, device="cpu"):
-    """Return the component of highest responsibility of each row (n, d): (n,)."""
-
-    def function(math, joint):
-        return joint.argmax(1)
-
-    out = np.empty(len(X), dtype=np.intp)
-    return _answers(X, parameters, covariance, device, function, out)
-
-
-def _answers(X, parameters, covariance, device, function, out):
-    """Fill `out` (n, ...) with a function of the joint log-densities of rows (n, d).
-
-    `function` maps joint log-densities (s, K, c), which it may overwrite, to (s, c,
-    ...). A device without float64 leaves the work to NumPy.
-    """
-    backend = backend_of(device, np.float64)
-    backend = NUMPY if backend.single else backend
-    shift = parameters.weights @ parameters.means
-    joint = Joint(parameters, covariance, backend, LEAST_LOSS, shift)
-    far = _answered(X, joint, function, out)
-    if far.any():  # rows whose products overflow
-        by_differences = Joint(parameters, covariance, NUMPY, -1.0)
-        rest = np.empty((far.sum(), *out.shape[1:]), out.dtype)
-        _answered(X[far], by_differences, function, rest)
-        out[far] = rest
-    return out
-
-
-def _answered(X, joint, function, out):
-    """Fill `out` (n, ...); return the rows (n,) for which products overflow."""
-    backend, covariance = joint.backend, joint.covariance
-    (n, d), far = X.shape, np.zeros(len(X), dtype=bool)
-    p = covariance.n_features(d) if joint.near.size else 0
-
-    def answer(chunks):
-        kernel = Kernel(joint)
-        for start, z, _ in chunks:
-            with np.errstate(over="ignore", invalid="ignore"):
-                F = kernel.features(z) if p else None
-                values = kernel(z, F)  # (s, K, c)
-                finite = backend.math.isfinite(backend.math.amax(values, axis=1))
-                found = function(backend.math, values)
-            for array, part in ((far, ~finite), (out, found)):
-                rows = backend.rows(part)
-                array[start : start + len(rows)] = rows[: n - start]
-
-    rows = backend.hold(lambda rows: X[rows], np.ones(n))
-    rows.map(answer, p, joint.constants.size)
-    return far

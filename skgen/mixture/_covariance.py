@@ -144,6 +144,18 @@ class AbstractCovariance(ABC):
         """
 
     @abstractmethod
+    def restricted(self, covariances, factors, features):
+        """Return the type, covariances and factors of features, given by indices."""
+
+    @abstractmethod
+    def conditional(self, covariances, factors, o, m):
+        """Return the regression of features `m` on features `o`, both indices.
+
+        It is the slopes ``S_mo S_oo^-1`` (J, m, o), or None if all of them are 0, and
+        the type, the covariances and the factors of the residuals.
+        """
+
+    @abstractmethod
     def least_variances(self, covariances):
         """Return the minimum variance of each component in any direction: (J,)."""
 
@@ -426,9 +438,7 @@ class Covariance(AbstractCovariance):
             variances = covariances * whitening.scale**2
             return variances, self.factors(variances)
         roots = whitening.displacements(np.linalg.cholesky(covariances).mT).mT
-        lower = np.stack([_lower_triangular(root) for root in roots])
-        factors = np.stack([inverse_transpose(one) for one in lower])
-        return lower @ lower.swapaxes(1, 2), factors
+        return _of_roots(np.stack([_lower_triangular(root) for root in roots]))
 
     def to_white(self, factors, whitening):
         """Return whitened covariances from factors `U` in the units of the data."""
@@ -440,9 +450,34 @@ class Covariance(AbstractCovariance):
         return self.floored(covariances, 0.0, whitening.degenerate)[0]
 
     def narrowed(self, varying):
-        number = np.cumsum(varying) - 1
-        blocks = (tuple(number[i] for i in b if varying[i]) for b in self.blocks)
+        return self._of_features(np.flatnonzero(varying))
+
+    def _of_features(self, features):
+        """Return the type of covariances of some features, given by indices."""
+        number = {i: n for n, i in enumerate(features.tolist())}
+        blocks = (tuple(number[i] for i in b if i in number) for b in self.blocks)
         return replace(self, blocks=tuple(filter(len, blocks)))
+
+    def restricted(self, covariances, factors, features):
+        if not self.dense:
+            return self, covariances[:, features], factors[:, features]
+        lower = _triangular_roots(factors, features)
+        return self._family(features), *_of_roots(lower)
+
+    def _family(self, features):
+        """Return the type of marginals and conditionals: a linear one is left."""
+        return replace(self._of_features(features), basis=None)
+
+    def conditional(self, covariances, factors, o, m):
+        if not self.dense:
+            return None, self, covariances[:, m], factors[:, m]
+        lower = _triangular_roots(factors, np.append(o, m))  # (J, d, d)
+        n = o.size
+        slopes = [
+            solve_triangular(L[:n, :n], L[n:, :n].T, lower=True, trans="T").T
+            for L in lower
+        ]
+        return np.stack(slopes), self._family(m), *_of_roots(lower[:, n:, n:])
 
     def widened(self, covariances, varying):
         wide = self.unit(len(covariances), varying.size)
@@ -493,6 +528,21 @@ def floored(matrix, floor, degenerate):
         collapsed = bool(floor <= _COLLAPSED or values[0] <= _COLLAPSED)
         return (vectors * raised) @ vectors.T, collapsed
     return matrix, False
+
+
+def _triangular_roots(factors, features):
+    """Return lower triangular roots of covariances of features: (J, f, f).
+
+    `factors` (J, d, d) are the factors `U` of all features.
+    """
+    roots = [inverse_transpose(U.T).T[features] for U in factors]  # U^-T
+    return np.stack([_lower_triangular(root) for root in roots])
+
+
+def _of_roots(lower):
+    """Return covariances and factors `U` of lower triangular roots (J, d, d)."""
+    factors = np.stack([inverse_transpose(L) for L in lower])
+    return lower @ lower.swapaxes(1, 2), factors
 
 
 def inverse_transpose(lower):

@@ -23,7 +23,8 @@ from skgen._torch import check_device
 from skgen._typing import ArrayLike, MatrixLike, NDArray, RandomState
 from skgen._whitening import whitening_of
 from skgen.base import WeightedFitMixin
-from skgen.mixture._base import MIXTURE, AbstractGaussianMixture, log_density
+from skgen.mixture._answers import log_density
+from skgen.mixture._base import MIXTURE, AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import (
@@ -401,6 +402,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     @property
     def _answering_device(self):
         return self.device
+
+    _without_start = dict.fromkeys(("weights_init", "means_init", "precisions_init"))
 
     # -- fitting ----------------------------------------------------------------
 

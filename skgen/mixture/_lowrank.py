@@ -98,6 +98,23 @@ class LowRank(AbstractCovariance):
         wide[:, varying] = covariances
         return wide
 
+    def restricted(self, covariances, factors, features):
+        covariances = covariances[:, features]
+        return self, covariances, self.factors(covariances)
+
+    def conditional(self, covariances, factors, o, m):
+        # With M = (I + A_o' D_o^-1 A_o)^-1, the slopes are A_m M A_o' D_o^-1, and the
+        # covariances of the residuals A_m M A_m' + D_m (Woodbury, 1950).
+        A, D = covariances[:, :, :-1], covariances[:, :, -1]
+        scaled = A[:, o] / D[:, o, None]  # (K, o, r)
+        inner = np.eye(A.shape[2]) + scaled.swapaxes(1, 2) @ A[:, o]
+        M = np.linalg.inv(inner)
+        slopes = A[:, m] @ (M @ scaled.swapaxes(1, 2))
+        # inner = L L', so that M = L^-T L^-1.
+        root = np.linalg.inv(np.linalg.cholesky(inner)).swapaxes(1, 2)
+        residual = np.concatenate([A[:, m] @ root, D[:, m, None]], axis=2)
+        return slopes, self, residual, self.factors(residual)
+
     def least_variances(self, covariances):
         return covariances[:, :, -1].min(axis=1)
 
