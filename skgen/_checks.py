@@ -194,9 +194,8 @@ def validated_rows(
     """Return (n, d) rows as a finite float64 or float32 array.
 
     If `reset`, set the number and names of the model's features, else check them.
-    Errors name the `method`, which is "fit" by default if `reset`. With `missing`,
-    scikit-learn's option `assume_finite` lets NaN pass. If `incomplete`, NaN passes,
-    and so do the missing values of masked arrays and dataframes, as NaN.
+    Errors name the `method`, which is "fit" by default if `reset`. NaN passes if
+    `incomplete`, and for `missing` if scikit-learn's option `assume_finite` is set.
     """
     method = method or ("fit" if reset else None)
     owner = type(model).__name__ + (f".{method}" if method else "")

@@ -12,6 +12,7 @@ import pytest
 import skops.io
 from estimators import DIFFERENT, GRADIENT_MIXTURES, MIXTURES, over, rows
 from scipy.stats import kstest, multivariate_normal, norm
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
@@ -162,6 +163,8 @@ def test_complete_rows_have_the_same_answers_beside_incomplete_rows(model):
         assert np.isfinite(answers).all()
     alone = [model.score_samples(row[None])[0] for row in mixed]
     np.testing.assert_allclose(model.score_samples(mixed), alone, atol=1e-9)
+    with config_context(assume_finite=True):
+        np.testing.assert_allclose(model.score_samples(mixed), alone, atol=1e-9)
     single = mixed.astype(np.float32)
     assert model.score_samples(single).dtype == np.float32
     assert model.impute(single).dtype == np.float32
