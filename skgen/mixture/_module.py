@@ -75,6 +75,14 @@ class AbstractMixtureModule(LossModule):
         """
 
     @abstractmethod
+    def _squared_of_observed(self, difference, observed):
+        """Return what `_squared` returns for rows with missing values: both (n, K).
+
+        `difference` (n, K, d) are the rows less the means, and 0 for missing values;
+        `observed` (n, d) is 1 or 0. Both are float64.
+        """
+
+    @abstractmethod
     def _means(self):
         """Return the means: (K, d)."""
 
@@ -96,10 +104,21 @@ class AbstractMixtureModule(LossModule):
         return mean_negative_log_likelihood(self.log_joint(X))
 
     def log_joint(self, X):
-        """Return the joint log-density of rows (n, d) and components: (n, K)."""
-        squared, log_dets = self._squared(X - self.centre)
+        """Return the joint log-density of rows (n, d) and components: (n, K).
+
+        It is the density of the values that are not NaN.
+        """
+        missing, n_observed = X.isnan(), self.d
+        if missing.any():
+            observed = (~missing).double()
+            n_observed = observed.sum(dim=1, keepdim=True)
+            difference = X[:, None] - self._means()  # (n, K, d)
+            difference = difference.masked_fill(missing[:, None], 0.0).double()
+            squared, log_dets = self._squared_of_observed(difference, observed)
+        else:
+            squared, log_dets = self._squared(X - self.centre)
         log_weights = torch.log_softmax(self.logits, dim=0)
-        constants = log_weights + log_dets - 0.5 * self.d * math.log(2 * math.pi)
+        constants = log_weights + log_dets - 0.5 * n_observed * math.log(2 * math.pi)
         return torch.add(constants, squared, alpha=-0.5)
 
     def _distances(self, X, roots, offsets):
@@ -179,7 +198,8 @@ class AbstractMixtureModule(LossModule):
             # At the first decile of the density: rows below may be outliers.
             density = torch.logsumexp(self.log_joint(rows), dim=1)
             row = density.argsort()[rows.shape[0] // 10]
-            means[k] = rows[row].cpu().double().numpy()
+            found = rows[row].cpu().double().numpy()
+            means[k] = np.where(np.isnan(found), weights @ means, found)
             if not self.shared:
                 covariances[k] = np.average(covariances, axis=0, weights=weights)
             weights[k] = 0.5 / weights.size
@@ -222,16 +242,16 @@ class DenseModule(AbstractMixtureModule):
             return squared, log_dets.expand(offsets.shape[0])
         return self._distances(X, U, offsets), log_dets
 
+    def _squared_of_observed(self, difference, observed):
+        return of_observed(difference, observed, _inverse(self._factors()[0].double()))
+
     def _means(self):
         roots, moves = self.roots0, self.moves[:, None, :]
         moved = torch.linalg.solve_triangular(roots, moves, upper=True, left=False)
         return self.means0 + moved[:, 0]
 
     def _covariances(self):
-        U = self._factors()[0]
-        eye = torch.eye(self.d, dtype=U.dtype, device=U.device).expand_as(U)
-        inverse = torch.linalg.solve_triangular(U, eye, upper=True)
-        return inverse.mT @ inverse
+        return _inverse(self._factors()[0])
 
     def _set_covariances(self, covariances, means, weights):
         roots, regular = np.empty_like(covariances), np.zeros(self.d, dtype=bool)
@@ -269,6 +289,10 @@ class LinearModule(AbstractMixtureModule):
         offsets = (means[:, None, :] @ roots)[:, 0]  # (K, d)
         log_dets = 0.5 * torch.diagonal(logs, dim1=-2, dim2=-1).sum(dim=-1)
         return self._distances(X, roots, offsets), log_dets.expand(len(roots))
+
+    def _squared_of_observed(self, difference, observed):
+        covariances = torch.linalg.matrix_exp(-self._logs().double())
+        return of_observed(difference, observed, covariances)
 
     def _moved(self):
         return (self.moves[:, None, :] @ self.deviations0)[:, 0]
@@ -339,6 +363,16 @@ class DiagonalModule(AbstractMixtureModule):
         less, log_det = low_rank_correction(X, scales, offsets, B)
         return squared - less, log_dets - log_det
 
+    def _squared_of_observed(self, difference, observed):
+        scales = self._by_feature(self._variances().double().rsqrt())  # (K, d)
+        z = difference * scales
+        squared, log_dets = z.square().sum(dim=2), observed @ scales.log().T
+        if not self.low_rank:
+            return squared, log_dets
+        B = self.loadings * (scales * self._deviations0())[:, :, None]
+        less, log_det = low_rank_correction_of_observed(z, observed, B)
+        return squared - less, log_dets - log_det
+
     def _means(self):
         return self.means0 + self.moves * self._deviations0()
 
@@ -367,6 +401,13 @@ class DiagonalModule(AbstractMixtureModule):
         if self.low_rank:
             deviations = self._deviations0().cpu().double().numpy()
             self._copy(self.loadings, covariances[:, :, :-1] / deviations[:, :, None])
+
+
+def _inverse(U):
+    """Return the covariances ``(U U^T)^-1`` of factors (..., d, d)."""
+    eye = torch.eye(U.shape[-1], dtype=U.dtype, device=U.device).expand_as(U)
+    inverse = torch.linalg.solve_triangular(U, eye, upper=True)
+    return inverse.mT @ inverse
 
 
 def _near(centre, mean, distances):
@@ -439,3 +480,38 @@ def low_rank_correction(X, scales, offsets, loadings):
     roots, offsets = scales[:, :, None] * P, (offsets[:, None, :] @ P)[:, 0]
     log_dets = torch.diagonal(L, dim1=1, dim2=2).log().sum(dim=1)
     return distances(X, roots, offsets), log_dets
+
+
+def of_observed(difference, observed, covariances):
+    r"""Return squared Mahalanobis distances of the observed values of rows: (n, K).
+
+    Also return half the log-determinants of their precisions (n, J). `difference` (n,
+    K, d) is 0 for missing values, `observed` (n, d) is 1 or 0, and `covariances` are
+    (K, d, d), or (d, d) with J = 1.
+    """
+    # Missing values get the variance 1 and no correlation, which changes neither.
+    pairs = observed[:, :, None] * observed[:, None, :]  # (n, d, d)
+    filled = covariances * pairs[:, None] + torch.diag_embed(1 - observed)[:, None]
+    if covariances.ndim == 2:
+        filled = filled[:, :1]  # (n, 1, d, d)
+    L = torch.linalg.cholesky(filled)
+    z = torch.linalg.solve_triangular(L, difference[..., None], upper=False)[..., 0]
+    log_dets = -torch.diagonal(L, dim1=-2, dim2=-1).log().sum(dim=-1)
+    return z.square().sum(dim=2), log_dets
+
+
+def low_rank_correction_of_observed(z, observed, loadings):
+    r"""Return `low_rank_correction` for rows with missing values: both (n, K).
+
+    `z` (n, K, d) are standardised differences, 0 for missing values, `observed` (n, d)
+    is 1 or 0, and `loadings` are (K, d, r).
+    """
+    r = loadings.shape[2]
+    eye = torch.eye(r, dtype=z.dtype, device=z.device)
+    pairs = loadings[:, :, :, None] * loadings[:, :, None, :]  # (K, d, r, r)
+    inner = torch.einsum("nd,kdrs->nkrs", observed, pairs.to(z.dtype))
+    L = torch.linalg.cholesky(eye + inner)
+    b = torch.einsum("nkd,kdr->nkr", z, loadings.to(z.dtype))
+    y = torch.linalg.solve_triangular(L, b[..., None], upper=False)[..., 0]
+    log_dets = torch.diagonal(L, dim1=-2, dim2=-1).log().sum(dim=-1)
+    return y.square().sum(dim=2), log_dets
