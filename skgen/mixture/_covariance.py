@@ -45,6 +45,9 @@ _LEAST_VARIANCE = 1e-24
 # most this fraction of the variance of the data: a high `reg_covar` is a choice.
 _COLLAPSED = 1e-6
 
+# Up to this number of features, triangular matrices are inverted all at once.
+_SUBSTITUTED = 64
+
 # With more features of a row than this, products are limited by memory bandwidth.
 _MOST_FEATURES = 2**13
 
@@ -438,7 +441,7 @@ class Covariance(AbstractCovariance):
             variances = covariances * whitening.scale**2
             return variances, self.factors(variances)
         roots = whitening.displacements(np.linalg.cholesky(covariances).mT).mT
-        return _of_roots(np.stack([_lower_triangular(root) for root in roots]))
+        return _of_roots(_lower_triangular(roots))
 
     def to_white(self, factors, whitening):
         """Return whitened covariances from factors `U` in the units of the data."""
@@ -473,11 +476,8 @@ class Covariance(AbstractCovariance):
             return None, self, covariances[:, m], factors[:, m]
         lower = _triangular_roots(factors, np.append(o, m))  # (J, d, d)
         n = o.size
-        slopes = [
-            solve_triangular(L[:n, :n], L[n:, :n].T, lower=True, trans="T").T
-            for L in lower
-        ]
-        return np.stack(slopes), self._family(m), *_of_roots(lower[:, n:, n:])
+        slopes = lower[:, n:, :n] @ inverses(lower[:, :n, :n])
+        return slopes, self._family(m), *_of_roots(lower[:, n:, n:])
 
     def widened(self, covariances, varying):
         wide = self.unit(len(covariances), varying.size)
@@ -535,14 +535,26 @@ def _triangular_roots(factors, features):
 
     `factors` (J, d, d) are the factors `U` of all features.
     """
-    roots = [inverse_transpose(U.T).T[features] for U in factors]  # U^-T
-    return np.stack([_lower_triangular(root) for root in roots])
+    return _lower_triangular(inverses(factors.mT)[:, features])
 
 
 def _of_roots(lower):
     """Return covariances and factors `U` of lower triangular roots (J, d, d)."""
-    factors = np.stack([inverse_transpose(L) for L in lower])
-    return lower @ lower.swapaxes(1, 2), factors
+    return lower @ lower.mT, np.ascontiguousarray(inverses(lower).mT)
+
+
+def inverses(lower):
+    """Return the inverses of lower triangular matrices (J, d, d)."""
+    d = lower.shape[1]
+    if d > _SUBSTITUTED:
+        return np.stack([inverse_transpose(L).T for L in lower])
+    found = np.zeros(lower.shape)
+    for i in range(d):  # forward substitution in all matrices at once
+        row = lower[:, i : i + 1, :i] @ found[:, :i]  # (J, 1, d)
+        found[:, i] = -row[:, 0]
+        found[:, i, i] += 1.0
+        found[:, i] /= lower[:, i, i, None]
+    return found
 
 
 def inverse_transpose(lower):
@@ -550,8 +562,9 @@ def inverse_transpose(lower):
     return solve_triangular(lower, np.eye(lower.shape[0]), lower=True).T
 
 
-def _lower_triangular(root):
-    """Return lower triangular `L` with ``L L^T = root root^T``."""
+def _lower_triangular(roots):
+    """Return lower triangular `L` with ``L L^T = root root^T`` of roots (J, f, d)."""
     # By QR, because the product would square the condition number.
-    upper = np.linalg.qr(root.T, mode="r")
-    return (upper * np.where(np.diagonal(upper) < 0, -1.0, 1.0)[:, None]).T
+    upper = np.linalg.qr(roots.mT, mode="r")
+    signs = np.where(np.diagonal(upper, axis1=1, axis2=2) < 0, -1.0, 1.0)
+    return (upper * signs[:, :, None]).mT

@@ -370,8 +370,8 @@ class DiagonalModule(AbstractMixtureModule):
         if not self.low_rank:
             return squared, log_dets
         B = self.loadings * (scales * self._deviations0())[:, :, None]
-        less, log_det = low_rank_correction_of_observed(z, observed, B)
-        return squared - less, log_dets - log_det
+        less, more = low_rank_correction_of_observed(z, observed, B)
+        return squared - less, log_dets - more
 
     def _means(self):
         return self.means0 + self.moves * self._deviations0()

@@ -59,11 +59,17 @@ class MixturePart(AbstractPart):
 
     def conditional_mean(self, X):
         r = self.posterior_mean(X)  # (n, K)
-        means = np.zeros((len(X), self._means[1].shape[1]))
-        for k in range(self.weights.size):
-            # A component without responsibility can be at a distance that overflows.
-            means += np.where(r[:, k : k + 1] > 0, r[:, k : k + 1], 0) * self.mean(k, X)
-        return means
+        slopes = self._conditional[0]  # (J, m, o)
+        of_observed, of_missing = self._means
+        if slopes is None or not X.shape[1]:
+            return r @ of_missing
+        centre = self.weights @ of_observed  # so that no digits of offsets are lost
+        levels = of_missing - (slopes @ (of_observed - centre)[:, :, None])[:, :, 0]
+        X = X - centre
+        if len(slopes) == 1:
+            return r @ levels + X @ slopes[0].T
+        each = (r[:, :, None] * X[:, None]).reshape(len(X), -1)  # (n, K o)
+        return r @ levels + each @ slopes.mT.reshape(each.shape[1], -1)
 
     def mean(self, k, X):
         """Return E[x_m | x_o, component k] of (n, o) rows: (n, m)."""
