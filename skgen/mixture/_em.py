@@ -34,7 +34,7 @@ from skgen.mixture._initialize import (
     given_parameters,
 )
 from skgen.mixture._iterations import Run
-from skgen.mixture._pass import problem_of
+from skgen.mixture._problem import problem_of
 from skgen.mixture._restarts import Levels, first_run, sample_size
 from skgen.mixture._stepwise import Stepwise, step_size
 from skgen.rows._moments import moments_from

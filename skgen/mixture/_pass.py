@@ -8,7 +8,7 @@ products (`_covariance`) take differences to their means.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import reduce
 from operator import add
 
 import numpy as np
@@ -18,8 +18,6 @@ from skgen.mixture._backend import (
     NUMPY,
     AbstractBackend,
     NumPyRows,
-    TorchRows,
-    backend_of,
 )
 from skgen.mixture._covariance import Covariance, Parameters
 
@@ -472,6 +470,9 @@ class AbstractProblem(ABC):
     family: Family
     backend: AbstractBackend = NUMPY
 
+    # Whether the rows are in memory, so that the initialisation can use all of them.
+    in_memory = False
+
     # The second moment of all rows about 0, once it is known (`Pass`).
     _scatter = None
 
@@ -479,9 +480,13 @@ class AbstractProblem(ABC):
     def sums(self, pass_):
         """Return the `Sums` of all rows under a `Pass`."""
 
+    def new_pass(self, parameters, loss, moved=None):
+        """Return the `Pass` of an E-step."""
+        return Pass(parameters, self.family, self.backend, loss, moved, self._scatter)
+
     def statistics(self, parameters, loss=LEAST_LOSS, moved=None):
         """Return the `Statistics` of all rows under the parameters (E-step)."""
-        pass_ = Pass(parameters, self.family, self.backend, loss, moved, self._scatter)
+        pass_ = self.new_pass(parameters, loss, moved)
         found = pass_.statistics(self.sums(pass_))
         if pass_.covariance.common and pass_.near.size:
             self._scatter = found.scatter
@@ -534,6 +539,13 @@ def maximise(collected, previous, family):
     return Parameters(counts / counts.sum(), means, covariances, factors), at_floor
 
 
+def standard_parameters(covariance, K, d):
+    """Return K components of the same weight, mean 0 and unit covariance."""
+    unit = covariance.unit(K, d)
+    factors = covariance.factors(unit)
+    return Parameters(np.full(K, 1 / K), np.zeros((K, d)), unit, factors)
+
+
 @dataclass
 class Problem(AbstractProblem):
     """Whitened rows in memory, for NumPy."""
@@ -544,6 +556,8 @@ class Problem(AbstractProblem):
     floor: float  # minimum variance
     degenerate: np.ndarray  # (d,) whether all rows have the same coordinate
 
+    in_memory = True
+
     def __post_init__(self):
         self.family = Family(self.covariance, self.floor, self.degenerate)
 
@@ -552,11 +566,7 @@ class Problem(AbstractProblem):
 
     def from_responsibilities(self, responsibilities, K):
         """Return the parameters for given responsibilities, a function of slices."""
-        d, covariance = self.X.shape[1], self.covariance
-        unit = covariance.unit(K, d)
-        standard = Parameters(
-            np.full(K, 1 / K), np.zeros((K, d)), unit, covariance.factors(unit)
-        )
+        standard = standard_parameters(self.covariance, K, self.X.shape[1])
 
         def collect(moved=None):
             pass_ = Pass(standard, self.family, NUMPY, 0.0, moved)
@@ -564,51 +574,3 @@ class Problem(AbstractProblem):
             return pass_.statistics(pass_.sums_of(rows, responsibilities))
 
         return self._maximise(collect(), standard, collect)[0]
-
-
-@dataclass
-class DeviceProblem(AbstractProblem):
-    """Whitened rows on a device."""
-
-    rows: TorchRows
-    family: Family
-    backend: AbstractBackend
-
-    def sums(self, pass_):
-        return pass_.sums_of(self.rows)
-
-
-class RowsProblem(AbstractProblem):
-    """Rows of any source, which are whitened block by block in each pass."""
-
-    def __init__(self, rows, whitening, family, backend):
-        self.rows, self.whitening = rows, whitening
-        self.family, self.backend = family, backend
-
-    def sums(self, pass_):
-        return self.rows.total(
-            partial(_whitened_sums, whitening=self.whitening, pass_=pass_)
-        )
-
-
-def _whitened_sums(X, sample_weight, *, whitening, pass_):
-    return pass_.sums(whitening.whiten(X), sample_weight)
-
-
-def problem_of(source, whitening, covariance, floor, device="cpu"):
-    """Return the EM problem of the rows of a source in whitened coordinates."""
-    backend = backend_of(device, source.dtype)
-    family = Family(covariance, floor, whitening.degenerate)
-    if not source.in_memory:
-        return RowsProblem(source, whitening, family, backend)
-    X, sample_weight = source.X, source.sample_weight
-    if backend is NUMPY:
-        return problem_in_memory(X, sample_weight, whitening, covariance, floor)
-    rows = backend.hold(lambda part: whitening.whiten(X[part]), sample_weight)
-    return DeviceProblem(rows, family, backend)
-
-
-def problem_in_memory(X, sample_weight, whitening, covariance, floor):
-    """Return the EM problem of rows in memory, given in the units of the data."""
-    rows = whitening.whiten(X), sample_weight
-    return Problem(*rows, covariance, floor, whitening.degenerate)

@@ -15,7 +15,8 @@ from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import completed, initial_responsibilities
 from skgen.mixture._iterations import Run
 from skgen.mixture._lowrank import LowRank, low_rank_of
-from skgen.mixture._pass import Problem, problem_in_memory
+from skgen.mixture._pass import Problem
+from skgen.mixture._problem import problem_in_memory
 from skgen.rows._source import canonical_rows
 
 # Minimum number of rows of the first level, in all and per feature and component.
@@ -92,7 +93,7 @@ class Levels:
         n, d = self._moments.n_rows, self._table.n_features
         most = np.inf if self._table.in_memory else max(1, _MOST_NUMBERS // d)
         sizes = level_sizes(n, d, n_components, most)
-        if not sizes and isinstance(self.all, Problem):
+        if not sizes and self.all.in_memory:
             return [self.all], True
         size = sizes[-1] if sizes else n
         X, sample_weight = self._table.sample(size, self._moments)

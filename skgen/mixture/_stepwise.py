@@ -31,6 +31,9 @@ class Stepwise(AbstractProblem):
         self.block, self.family, self.backend = block, block.family, block.backend
         self.before, self.step = before, step
 
+    def new_pass(self, parameters, loss, moved=None):
+        return self.block.new_pass(parameters, loss, moved)
+
     def sums(self, expectation):
         return self.block.sums(expectation)
 
