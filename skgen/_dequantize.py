@@ -185,9 +185,13 @@ def tied_columns(X):
         rows = np.unique(rows, axis=0)
     rows = np.sort(rows, axis=0)
     n_distinct = 1 + (np.diff(rows, axis=0) > 0).sum(axis=0)  # (d,)
-    span = rows[-1].astype(np.float64) - rows[0]
-    error = ROUNDING_STEPS * np.finfo(X.dtype).eps * np.abs(rows[[0, -1]]).max(axis=0)
-    return np.flatnonzero((span > error) & (n_distinct < rows.shape[0] / 2))
+    n_observed = rows.shape[0] - np.isnan(rows).sum(axis=0)  # NaN is sorted last
+    ends = rows[[0, -1]]
+    if (n_observed < rows.shape[0]).any():
+        ends[1] = rows[n_observed - 1, np.arange(rows.shape[1])]
+    span = ends[1].astype(np.float64) - ends[0]
+    error = ROUNDING_STEPS * np.finfo(X.dtype).eps * np.abs(ends).max(axis=0)
+    return np.flatnonzero((span > error) & (n_distinct < n_observed / 2))
 
 
 def warn_about_ties(X, names=None):

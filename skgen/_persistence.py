@@ -71,6 +71,7 @@ _PRIVATE = {
     "LinearModule": "skgen.mixture._module.LinearModule",
     "MaskedLinear": "skgen.flow._transforms.MaskedLinear",
     "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
+    "ObservedSpread": "skgen.rows._moments.ObservedMoments",
     "Pool": "skgen.autoencoder._swae.Pool",
     "Posterior": "skgen.autoencoder._posterior.Posterior",
     "Reconstruction": "skgen.autoencoder._autoencoder.Reconstruction",

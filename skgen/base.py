@@ -187,14 +187,20 @@ class GenerativeModel(
         """Return, and warn, whether rows (m, d) are far from the fitted model."""
         # A step moves a component by a fraction of the distance, so that all components
         # would end at the same place. Networks would take inputs far from 0.
-        variances = X.var(axis=0)
-        largest, d = variances.max(), X.shape[1]
+        observed = ~np.isnan(X)
+        counts = np.maximum(observed.sum(axis=0), 1)
+        centred = np.where(observed, X, 0.0)
+        centred = np.where(observed, X - centred.sum(axis=0) / counts, 0.0)
+        variances = np.square(centred).sum(axis=0) / counts
+        largest = variances.max()
         if not largest > 0:  # equal rows have no normal density
             return False
         variances = np.maximum(variances, DEGENERATE_VARIANCE * largest)
-        normal = np.square(X - X.mean(axis=0)) / variances + np.log(variances)
-        normal = -0.5 * (normal.sum(axis=1) + d * np.log(2 * np.pi))  # (m,)
-        lower = self._density_of_last_fit(X) < normal - _FAR_NATS * d
+        normal = np.square(centred) / variances
+        normal += np.where(observed, np.log(2 * np.pi * variances), 0.0)
+        normal = -0.5 * normal.sum(axis=1)  # (m,)
+        far = normal - _FAR_NATS * observed.sum(axis=1)
+        lower = self._density_of_last_fit(X) < far
         # The rows of a block can be few, or alike.
         if lower.mean() <= _FAR_ROWS and not (
             method == "fit" and self._is_too_wide_for(X)
@@ -214,7 +220,7 @@ class GenerativeModel(
 
     def _density_of_last_fit(self, X):
         """Return an approximate log p(x) of (m, d) rows by the last fit: (m,)."""
-        return self._log_density(X)
+        return self._log_densities(X)
 
     # -- public methods --------------------------------------------------------
 

@@ -2,20 +2,15 @@
 
 import numpy as np
 import pytest
+from mixtures import OF_D, D, K, dense, draws, family_of, mixture
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal
 
-from mixtures import OF_D, D, K, dense, draws, family_of, mixture
 from skgen._whitening import DiagonalWhitening, FullWhitening
 from skgen.mixture._incomplete import (
     IncompletePass,
-    IncompleteRows,
     features_of,
-    inverses,
-    sorted_by_pattern,
 )
-from skgen.mixture._pass import maximise
-from skgen.mixture._problem import problem_in_memory
 
 KINDS = list(OF_D)
 
@@ -46,9 +41,7 @@ def plain_loop(X, weights, parameters, kind, whitening):
     """
     factor = getattr(whitening, "factor", np.diag(getattr(whitening, "scale", [1.0])))
     scale = np.sqrt((factor**2).sum(axis=1))
-    covariances = [
-        factor @ C @ factor.T for C in dense(parameters.covariances, kind)
-    ]
+    covariances = [factor @ C @ factor.T for C in dense(parameters.covariances, kind)]
     means = [whitening.mean + factor @ m for m in parameters.means]
     inverse = np.linalg.inv(factor)
     counts, first = np.zeros(K), np.zeros((K, D))

@@ -17,6 +17,7 @@ from skgen._checks import (
     column_names,
     wrong_argument,
 )
+from skgen._columns import list_columns
 from skgen._docs import documented
 from skgen._threads import one_blas_thread
 from skgen._torch import check_device
@@ -34,10 +35,11 @@ from skgen.mixture._initialize import (
     given_parameters,
 )
 from skgen.mixture._iterations import Run
-from skgen.mixture._problem import problem_of
+from skgen.mixture._one_normal import incomplete_whitening
+from skgen.mixture._problem import log_det_of, problem_of
 from skgen.mixture._restarts import Levels, first_run, sample_size
 from skgen.mixture._stepwise import Stepwise, step_size
-from skgen.rows._moments import moments_from
+from skgen.rows._moments import ObservedMoments, moments_from
 from skgen.rows._source import distinct_rows
 
 # Minimum number of rows of a block per feature to limit the influence of outliers.
@@ -408,6 +410,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     # -- fitting ----------------------------------------------------------------
 
     _fits_out_of_core = True
+    _fits_incomplete = True
 
     def _fit(self, X, sample_weight, rng, task, *, again=False):
         table = X
@@ -430,22 +433,34 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             sample = table.sample(size, moments)
             if last and not self._is_far_from(sample[0][:ROWS], "fit"):
                 start = last
-            whitening = self._coordinates(moments, covariance, table.projected)
-            whitening = central_whitening(whitening, *sample, blocks)
+            incomplete = isinstance(moments, ObservedMoments)
+            if incomplete:
+                self._check_columns(moments)
+                whitening = self._incomplete_coordinates(moments, covariance, *sample)
+            else:
+                whitening = self._coordinates(moments, covariance, table.projected)
+                whitening = central_whitening(whitening, *sample, blocks)
             family = whitening, covariance, self.reg_covar
-            problem = problem_of(table, *family, self.device)
+            problem = problem_of(table, *family, self.device, incomplete=incomplete)
             levels = Levels(table, problem, moments, family)
             run = first_run(self, levels, start, whitening, rng)
-            self._run(run, problem, whitening, task)
-        for name, value in self._fitted(run, whitening, covariance).items():
+            log_det = log_det_of(whitening, moments)
+            self._run(run, problem, whitening, log_det, task)
+        fitted = self._fitted(run, whitening, covariance, log_det)
+        for name, value in fitted.items():
             setattr(self, name, value)
         # The bound of the returned parameters, which are rounded in the data's units.
-        mixture = {
-            "parameters": self._parameters,
-            "covariance": self._covariance,
-            "device": self.device,
-        }
-        self.lower_bound_ = table.mean(partial(log_density, **mixture))
+        if incomplete:
+            last = self.weights_, self.means_, self._parameters.factors
+            found = problem.statistics(completed(last, None, problem, whitening))
+            self.lower_bound_ = float(found.log_likelihood + log_det)
+        else:
+            mixture = {
+                "parameters": self._parameters,
+                "covariance": self._covariance,
+                "device": self.device,
+            }
+            self.lower_bound_ = table.mean(partial(log_density, **mixture))
         self._spread = moments.rescaled(1 / row_weight)
         self._warn(run)
 
@@ -475,13 +490,19 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 self._spread += moments
             else:  # parameters without rows
                 self._spread = moments
-            whitening = self._coordinates(self._spread, covariance, projected)
             sample = table.sample(ROWS, moments)
-            if len(sample[0]) >= _ROWS_FOR_FEATURE * table.n_features:
-                whitening = central_whitening(whitening, *sample, blocks)
-            block = problem_of(
-                table, whitening, covariance, self.reg_covar, self.device
-            )
+            if isinstance(self._spread, ObservedMoments):
+                normal = self._normal()
+                whitening = self._incomplete_coordinates(
+                    self._spread, covariance, *sample, normal
+                )
+            else:
+                whitening = self._coordinates(self._spread, covariance, projected)
+                if len(sample[0]) >= _ROWS_FOR_FEATURE * table.n_features:
+                    whitening = central_whitening(whitening, *sample, blocks)
+            incomplete = isinstance(moments, ObservedMoments)
+            family = whitening, covariance, self.reg_covar
+            block = problem_of(table, *family, self.device, incomplete=incomplete)
             before = completed(start, None, block, whitening)
             problem = Stepwise(
                 block, before, step_size(moments.weight, self._spread.weight)
@@ -495,7 +516,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             at_floor=at_floor,
             abandoned=set(np.flatnonzero(parameters.weights == 0).tolist()),
         )
-        fitted = self._fitted(run, whitening, covariance)
+        log_det = log_det_of(whitening, moments)
+        fitted = self._fitted(run, whitening, covariance, log_det)
         fitted["n_iter_"] += self.n_iter_
         fitted["lower_bounds_"] = self.lower_bounds_ + fitted["lower_bounds_"]
         vars(self).update(fitted)
@@ -506,6 +528,32 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
         options |= {"blocks": covariance.blocks, "projected": projected}
         return whitening_of(moments, covariance.whitening, **options)
+
+    def _incomplete_coordinates(
+        self, moments, covariance, X, sample_weight, normal=None
+    ):
+        """Return the whitening of incomplete rows; see `incomplete_whitening`."""
+        options = {"dtype": self._fit_dtype, "names": column_names(self)}
+        return incomplete_whitening(
+            X, sample_weight, moments, covariance, normal, **options
+        )
+
+    def _check_columns(self, moments):
+        """Raise if a column has no value."""
+        empty = np.flatnonzero(moments.observed == 0)
+        if empty.size:
+            rule = "an array with a value in every column"
+            got = f"only NaN in {list_columns(empty, column_names(self))}"
+            raise wrong_argument(
+                f"{type(self).__name__}.fit", "X", rule, Described(got)
+            )
+
+    def _normal(self):
+        """Return the mean (d,) and covariance (d, d) of the mixture."""
+        weights, means, covariances = self._normal_components()
+        mean = weights @ means
+        apart = means - mean
+        return mean, np.tensordot(weights, covariances, 1) + (apart.T * weights) @ apart
 
     def _projected(self, block, before, *, mean, matrix):
         """Return the `projected_moments` of a block and of rows of weight `before`."""
@@ -541,9 +589,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             )
         return self.weights_, self.means_, self._parameters.factors
 
-    def _run(self, run, problem, whitening, task):
+    def _run(self, run, problem, whitening, log_det, task):
         """Iterate over all rows and call the callbacks."""
-        covariance = problem.family.covariance
+
+        def fitted():
+            return self._fitted(run, whitening, problem.family.covariance, log_det)
+
         subtask = task.subcontext("EM", max_subtasks=self.max_iter)
         subtask.call_on_fit_task_begin(estimator=self)
         for _ in range(self.max_iter):
@@ -552,28 +603,28 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             run.step(problem, self.tol)
             stop = iteration.call_on_fit_task_end(
                 estimator=self,
-                reconstruction_attributes=lambda: self._fitted(
-                    run, whitening, covariance
-                ),
+                reconstruction_attributes=fitted,
             )
             if run.converged or run.stalled or stop:
                 break
         subtask.call_on_fit_task_end(
             estimator=self,
-            reconstruction_attributes=lambda: self._fitted(run, whitening, covariance),
+            reconstruction_attributes=fitted,
         )
 
-    def _fitted(self, run, whitening, covariance):
-        """Return the fitted attributes of a run, in the units of the data."""
+    def _fitted(self, run, whitening, covariance, log_det):
+        """Return the fitted attributes of a run, in the units of the data.
+
+        `log_det` are nats in these units minus nats in the coordinates of the run.
+        """
         p = run.parameters
         mixture = p.weights, p.means, p.covariances
         return {
             **self._in_data_units(*mixture, covariance, whitening),
             "converged_": run.converged,
             "n_iter_": len(run.bounds),
-            # From whitened coordinates to the units of the data.
-            "lower_bound_": float(run.bound + whitening.log_det),
-            "lower_bounds_": [float(b + whitening.log_det) for b in run.bounds],
+            "lower_bound_": float(run.bound + log_det),
+            "lower_bounds_": [float(b + log_det) for b in run.bounds],
             "_fitted_covariance_type": self.covariance_type,
             "_fitted_blocks": covariance.blocks,
         }

@@ -23,6 +23,7 @@ from skgen.mixture._pass import (
     maximise,
     standard_parameters,
 )
+from skgen.rows._moments import ObservedMoments
 
 
 @dataclass
@@ -123,6 +124,17 @@ def problem_of(source, whitening, covariance, floor, device="cpu", *, incomplete
         return problem_in_memory(X, sample_weight, whitening, covariance, floor)
     rows = backend.hold(lambda part: whitening.whiten(X[part]), sample_weight)
     return DeviceProblem(rows, family, backend)
+
+
+def log_det_of(whitening, moments):
+    """Return nats in the units of the data minus nats in the coordinates of EM.
+
+    They are nats per row. `moments` are moments of all rows.
+    """
+    if not isinstance(moments, ObservedMoments):
+        return whitening.log_det
+    features, _ = features_of(whitening)
+    return -(moments.observed / moments.weight) @ np.log(features.scale)
 
 
 def problem_in_memory(X, sample_weight, whitening, covariance, floor):

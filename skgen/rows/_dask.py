@@ -68,13 +68,20 @@ class DaskRows(Rows):
 
     def __init__(self, model, X, sample_weight, *, reset=False):
         name, self._weighted = type(model).__name__, sample_weight is not None
-        check = partial(validated_rows, model, reset=reset)
+        # NaN is a value that was not observed.
+        kind = "_fits_incomplete" if reset else "_answers_incomplete"
+        incomplete = {"incomplete": getattr(model, kind, False)}
+        check = partial(validated_rows, model, reset=reset, **incomplete)
         rows, meta = checked_on_dask(name, X, check)
         super().__init__(model, meta.shape[1], meta.dtype)
+        self.incomplete = incomplete["incomplete"]
         if _is_frame(rows, "DataFrame"):
-            options = {"checks": _checking(model, named=True), "dtype": meta.dtype}
+            options = {
+                "checks": _checking(model, named=True, **incomplete),
+                "dtype": meta.dtype,
+            }
             rows = rows.map_partitions(checked_partition, **options, meta=meta)
-        self._checks = _checking(model, named=False)  # of arrays
+        self._checks = _checking(model, named=False, **incomplete)  # of arrays
         weights = _weights_on_dask(model, rows.chunks[0], sample_weight)
         # Persisted blocks are kept only as long as their own collections exist.
         self._kept = X, sample_weight, weights
@@ -89,7 +96,7 @@ class DaskRows(Rows):
         for i in range(self.n_blocks) if order is None else order:
             X = parts[i].compute()
             if X.shape[0]:
-                X = validated_rows(self._checks, X)
+                X = _valid(self._checks, X)
                 yield int(starts[i]), np.ascontiguousarray(X, np.float64)
 
     def total(self, function):
@@ -223,13 +230,18 @@ def _is_frame(X, kind):
     return library is not None and isinstance(X, getattr(library, kind))
 
 
-def _checking(model, *, named):
+def _checking(model, *, named, incomplete):
     """Return an estimator that checks rows as `model` does, for the workers."""
     checks, names = object.__new__(type(model)), "feature_names_in_"
+    checks._takes_nan = incomplete
     checks.n_features_in_ = model.n_features_in_
     if named and hasattr(model, names):
         checks.feature_names_in_ = model.feature_names_in_
     return checks
+
+
+def _valid(checks, X):
+    return validated_rows(checks, X, incomplete=checks._takes_nan)
 
 
 def _weights_on_dask(model, sizes, sample_weight):
@@ -278,7 +290,7 @@ def checked_partition(X, *, checks, dtype):
     """Return a partition of a dataframe as a valid array."""
     if not X.shape[0]:
         return np.empty(X.shape, dtype)
-    return validated_rows(checks, X).astype(dtype, copy=False)
+    return _valid(checks, X).astype(dtype, copy=False)
 
 
 def sum_of_block(X, weights, *, function, checks):
@@ -292,7 +304,7 @@ def sum_of_block(X, weights, *, function, checks):
         )
     if not n:
         return None
-    X = validated_rows(checks, X)
+    X = _valid(checks, X)
     weights = validated_weight(checks, weights, n, some=False)
 
     def parts():

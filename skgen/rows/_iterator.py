@@ -37,7 +37,8 @@ class IteratedRows(Rows):
         first = next(self._pairs(), None)
         if first is None:
             raise self._wrong("returns no rows")
-        X = validated_rows(model, first[0], reset=True)
+        incomplete = getattr(model, "_fits_incomplete", False)
+        X = validated_rows(model, first[0], reset=True, incomplete=incomplete)
         super().__init__(model, X.shape[1], X.dtype)
 
     def total(self, function):
@@ -55,7 +56,8 @@ class IteratedRows(Rows):
         """Yield the position, the float64 rows and the positive weights of a block."""
         n_rows = 0
         for X, sample_weight in self._pairs():
-            X, start = validated_rows(self._model, X), n_rows
+            X = validated_rows(self._model, X, incomplete=self.incomplete)
+            start = n_rows
             n_rows += (n := X.shape[0])
             weights = validated_weight(self._model, sample_weight, n, some=False)
             X, weights = present(X, weights)

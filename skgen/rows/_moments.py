@@ -10,6 +10,8 @@ without the cancellation of sums about the origin. Sums are stored in units of t
 of each feature, so that no square overflows.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,6 +33,8 @@ class Moments:
     whole: bool = True  # whether all weights are whole numbers
 
     def __add__(self, other):
+        if isinstance(other, ObservedMoments):
+            return self.by_feature() + other
         weight = self.weight + other.weight
         apart = (other.centre - self.centre) + (other.offset - self.offset)
         units = np.maximum(
@@ -59,6 +63,13 @@ class Moments:
     def rescaled(self, factor):
         """Return the moments with all weights multiplied by a factor."""
         return replace(self, weight=self.weight * factor, scatter=self.scatter * factor)
+
+    def by_feature(self):
+        """Return the moments of each feature alone."""
+        scatter = self.scatter if self.scatter.ndim == 1 else np.diagonal(self.scatter)
+        observed = np.full(scatter.size, self.weight)
+        values = {**vars(self), "scatter": scatter, "observed": observed}
+        return ObservedMoments(**values)
 
     @property
     def weight_sums(self):
@@ -90,6 +101,66 @@ class Moments:
         """Return the covariance divided by the scales (d,) of the features: (d, d)."""
         ratio = self.units / scale
         return self.scatter / self.weight * _squares(ratio, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObservedMoments(Moments):
+    """Moments of each feature of incomplete rows, over the rows that have it."""
+
+    observed: np.ndarray  # (d,) the weight of these rows
+
+    def __add__(self, other):
+        other = other if isinstance(other, ObservedMoments) else other.by_feature()
+        observed = self.observed + other.observed  # (d,)
+        fraction = _over(other.observed, observed)
+        neither = (self.observed == 0) | (other.observed == 0)
+        apart = (other.centre - self.centre) + (other.offset - self.offset)
+        apart = np.where(neither, 0.0, apart)
+        units = np.maximum(
+            np.maximum(self.units, other.units), _power_of_two(np.abs(apart))
+        )
+        moved = self.observed * fraction * _over(apart, units) ** 2
+        own, weight = self.observed > 0, self.weight + other.weight
+        more = (other.mean_weight - self.mean_weight) * (other.weight / weight)
+        return ObservedMoments(
+            weight,
+            self.n_rows + other.n_rows,
+            np.where(own, self.centre, other.centre),
+            np.where(own, self.offset + apart * fraction, other.offset),
+            self._scatter_in(units) + other._scatter_in(units) + moved,
+            units,
+            self.mean_weight + more,
+            self.whole and other.whole,
+            observed=observed,
+        )
+
+    def by_feature(self):
+        return self
+
+    def rescaled(self, factor):
+        moments = super().rescaled(factor)
+        return replace(moments, observed=factor * self.observed)
+
+    @property
+    def variances(self):
+        return _over(self.scatter, self.observed) * self.units**2
+
+
+def observed_moments_of(X, sample_weight):
+    """Return the `ObservedMoments` of rows (n, d), NaN where they are not observed."""
+    seen = ~np.isnan(X)
+    observed = sample_weight @ seen  # (d,)
+    first = seen.argmax(axis=0)
+    centre = np.where(observed > 0, X[first, np.arange(X.shape[1])], 0.0)
+    centred = np.where(seen, X - centre, 0.0)
+    offset = _over(sample_weight @ centred, observed)
+    centred = np.where(seen, centred - offset, 0.0)
+    units = _power_of_two(np.abs(centred).max(axis=0))
+    centred = _over(centred, units)
+    scatter = np.einsum("i,ij,ij->j", sample_weight, centred, centred)
+    total, *kind = weight_sums(sample_weight)
+    sums = total, X.shape[0], centre, offset, scatter, units, *kind
+    return ObservedMoments(*sums, observed=observed)
 
 
 def moments_of(X, sample_weight, *, full):

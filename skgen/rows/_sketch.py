@@ -15,6 +15,9 @@ import numpy as np
 # under rounding.
 _STIR = 2.0**20
 
+# What a missing entry adds to the projection of a row, in standard deviations.
+_MISSING = 0.618034
+
 
 @dataclass(frozen=True)
 class BottomK:
@@ -82,10 +85,16 @@ def hashes(X, moments):
     projection = np.zeros(X.shape[0])
     # A loop, not a matrix product: equal rows must have equal hashes.
     for j in np.flatnonzero(scale > 0):
-        projection += (X[:, j] - moments.mean[j]) / scale[j] * direction[j]
+        part = (X[:, j] - moments.mean[j]) / scale[j] * direction[j]
+        projection += np.where(np.isnan(part), _MISSING * direction[j], part)
     with np.errstate(divide="ignore"):
         stirred = _STIR * np.log(np.abs(projection))
     return np.where(np.isfinite(stirred), stirred, 0.0) % 1.0
+
+
+def unequal(A, B):
+    """Return which rows (m, d) of two arrays differ: (m,). NaN is equal to NaN."""
+    return ((A != B) & ~(np.isnan(A) & np.isnan(B))).any(axis=1)
 
 
 def _smallest(size, keys, X, sample_weight):
@@ -109,7 +118,7 @@ def _distinct(size, keys, X, sample_weight):
     keys, X, sample_weight = keys[order], X[order], sample_weight[order]
     differs = keys[1:] != keys[:-1]
     alike = np.flatnonzero(~differs)
-    differs[alike] = (X[alike + 1] != X[alike]).any(axis=1)
+    differs[alike] = unequal(X[alike + 1], X[alike])
     starts = np.append(0, np.flatnonzero(differs) + 1)
     totals = np.add.reduceat(sample_weight, starts)
     kept = starts[:size]

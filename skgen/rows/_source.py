@@ -19,8 +19,8 @@ from skgen._checks import (
 )
 from skgen._dequantize import warn_about_ties
 from skgen._threads import in_parallel, working_memory
-from skgen.rows._moments import moments_of, projected_moments
-from skgen.rows._sketch import sample_of
+from skgen.rows._moments import moments_of, observed_moments_of, projected_moments
+from skgen.rows._sketch import sample_of, unequal
 
 # Number of values in a block: a few megabytes per thread.
 _BLOCK = 2**19
@@ -34,6 +34,9 @@ _COPIES = 3
 # Number of the values of a single feature in which ties are searched for.
 _REPEATED = 1000
 
+# What a missing entry adds to the projection of a row, in units of the range.
+_MISSING = -0.381966
+
 # A sample is drawn from this multiple of its expected fraction of the rows. That is
 # enough unless rows are repeated, and limits the rows that each block returns.
 _LIMIT = 1.5
@@ -45,6 +48,7 @@ class Rows(ABC):
     def __init__(self, model, n_features, dtype):
         self.name, self.names = type(model).__name__, column_names(model)
         self.n_features, self.dtype = n_features, float_type(dtype)
+        self.incomplete = getattr(model, "_fits_incomplete", False)
 
     # Whether all rows are in memory; the model has then checked them.
     in_memory = False
@@ -70,8 +74,10 @@ class Rows(ABC):
         """
 
     def moments(self, *, full):
-        """Return the moments of the rows."""
+        """Return the moments of the rows: `ObservedMoments` if they are incomplete."""
         moments = self.total(partial(moments_of, full=full))
+        if self.incomplete and np.isnan(moments.mean).any():
+            moments = self.total(observed_moments_of)
         if not np.isfinite(moments.weight):
             rule, got = "of a finite sum", float(moments.weight)
             raise wrong_argument(self.name, "sample_weight", rule, got)
@@ -155,7 +161,7 @@ class ArrayRows(Rows):
         X = self.X[rows]
         if not self.in_memory:
             X = X.astype(np.float64, order="C")
-            check_values(self.name, X, self.names)
+            check_values(self.name, X, self.names, nan=self.incomplete)
         if self.sample_weight is None:
             return X, np.ones(X.shape[0])
         return present(X, self.sample_weight[rows])
@@ -232,11 +238,11 @@ def canonical_rows(X, sample_weight):
     order = np.argsort(key, kind="stable")
     differs = key[order[1:]] != key[order[:-1]]  # (n - 1,)
     alike = np.flatnonzero(~differs)  # few rows are left to compare
-    differs[alike] = (X[order[alike + 1]] != X[order[alike]]).any(axis=1)
+    differs[alike] = unequal(X[order[alike + 1]], X[order[alike]])
     if differs[alike].any():
         # With a far outlier, rounding may remove small columns from the key.
         order = np.lexsort((*X.T[::-1], key))
-        differs = (X[order[1:]] != X[order[:-1]]).any(axis=1)
+        differs = unequal(X[order[1:]], X[order[:-1]])
     X, key = X[order], key[order]
     first = np.append(True, differs)
     starts = np.flatnonzero(first)
@@ -256,12 +262,13 @@ def canonical_rows(X, sample_weight):
 
 def _generic_projection(X):
     """Return a projection (n,) of rows that rarely maps distinct rows to one value."""
-    low, high = X.min(axis=0), X.max(axis=0)
+    low, high = np.fmin.reduce(X), np.fmax.reduce(X)
     span = np.where(high > low, high - low, 1.0)
     # Any fixed direction without structure will do.
     direction = np.random.RandomState(0).uniform(1.0, 2.0, size=X.shape[1])
     key = np.zeros(X.shape[0])
     # A loop, not a matrix product: equal rows must have equal keys.
     for j in range(X.shape[1]):
-        key += (X[:, j] - low[j]) / span[j] * direction[j]
+        part = (X[:, j] - low[j]) / span[j] * direction[j]
+        key += np.where(np.isnan(part), _MISSING * direction[j], part)
     return key
