@@ -15,7 +15,8 @@ import torch
 from skgen._torch import without_tf32
 from skgen.mixture._backend import TorchBackend
 from skgen.mixture._covariance import COVARIANCES, Parameters
-from skgen.mixture._pass import DeviceProblem, Family
+from skgen.mixture._pass import Family
+from skgen.mixture._problem import DeviceProblem
 
 _ITERATIONS = 10
 

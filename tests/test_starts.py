@@ -14,7 +14,8 @@ from skgen.mixture import _restarts
 from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._initialize import INIT_PARAMS
 from skgen.mixture._iterations import Run
-from skgen.mixture._pass import Problem, problem_of
+from skgen.mixture._pass import Problem
+from skgen.mixture._problem import problem_of
 from skgen.mixture._restarts import (
     Levels,
     advance,

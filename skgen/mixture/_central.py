@@ -42,7 +42,7 @@ def central_whitening(whitening, X, sample_weight, blocks=()):
     X (m, d) is a sample of the rows, of which the first ones are used.
     """
     X, sample_weight = X[:ROWS], sample_weight[:ROWS]
-    inside = _moved_inside(X)
+    inside = moved_inside(X)
     if isinstance(whitening, DiagonalWhitening):
         return _narrowed_scales(whitening, X, inside, sample_weight)
     factor, inverse = whitening.factor.copy(), whitening.inverse.copy()
@@ -115,18 +115,21 @@ def _central(Z, sample_weight):
         for _ in range(_ROUNDS):
             whitening = estimate_whitening(Z, sample_weight, "full")
             Y = whitening.whiten(Z)
-            inside = _moved_inside(Y)
+            inside = moved_inside(Y)
             if inside is Y:
                 break
             Z = whitening.unwhiten(inside)
     return whitening
 
 
-def _moved_inside(X):
-    """Return the rows (m, d), moved to within a number of spreads; X if all are."""
+def moved_inside(X):
+    """Return the rows (m, d), moved to within a number of spreads; X if all are.
+
+    NaN stays.
+    """
     limits = np.array([_limits(column) for column in X.T])  # (d, 2)
     low, high = limits.T
-    if (X >= low).all() and (X <= high).all():
+    if not ((X < low) | (X > high)).any():
         return X
     return np.clip(X, low, high)
 
@@ -134,6 +137,7 @@ def _moved_inside(X):
 def _limits(values):
     """Return the lowest and highest central value of a feature (m,)."""
     values = np.unique(values)
+    values = values[~np.isnan(values)]
     m = values.size
     count = max(int(np.ceil(_FRACTION * m)), min(m - 2, _LEAST_VALUES))
     if m < 5:  # too few values for outliers

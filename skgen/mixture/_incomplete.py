@@ -89,16 +89,23 @@ class Chunk:
 
 
 class IncompleteRows:
-    """Rows (n, d), NaN where they are not observed, sorted by pattern."""
+    """Rows (n, d), NaN where they are not observed, sorted by pattern.
+
+    Rows without any observed entry are left out, except for their weight.
+    """
 
     def __init__(self, X, sample_weight):
         missing = np.isnan(X)
+        empty = missing.all(axis=1)
+        self.empty_weight = sample_weight[empty].sum()
+        if empty.any():
+            X, missing = X[~empty], missing[~empty]
+            sample_weight = sample_weight[~empty]
         order, self.starts, self.missing = sorted_by_pattern(missing)  # (P,), (P, d)
         X, missing = X[order], missing[order]
         X[missing] = 0.0
         self.columns = np.ascontiguousarray(X.T)  # (d, n)
         self.sample_weight = sample_weight[order]
-        self.observed_weight = self.sample_weight @ ~missing  # (d,)
         self._chunks = None, []
 
     def chunks(self, K):
@@ -277,23 +284,24 @@ class IncompletePass:
             return self._collected(completion(self, rows, chunk), rows, chunk, given)
 
         worth_it = rows.sample_weight.size * K * d * d > _WORK_FOR_THREADS
-        return reduce(add, in_parallel(collect, rows.chunks(K), worth_it=worth_it))
+        found = in_parallel(collect, rows.chunks(K), worth_it=worth_it)
+        moments = np.zeros(K), np.zeros((K, d)), np.zeros_like(self.precisions)
+        none = Sums(list(moments), 0.0, rows.empty_weight, np.inf, np.zeros(d), 0.0)
+        return reduce(add, found, none)
 
     def _collected(self, chunk_rows, rows, chunk, given):
         """Return the `Sums` of a chunk."""
         w, d = rows.sample_weight[chunk.rows], self.origins.shape[1]
         n_observed = np.repeat(d - chunk.n_missing, chunk.lengths)  # (c,)
-        empty = n_observed == 0
         if given is None:
             r = chunk_rows.log_densities()  # (K, c)
             r += self.constants[:, None] - 0.5 * np.log(2 * np.pi) * n_observed
-            (log_density,), (norm,) = normalise(np, r[None])
-            log_density = np.where(empty, 0.0, log_density[0])
-            r *= np.where(empty, 0.0, w) / norm
+            ((log_density,),), (norm,) = normalise(np, r[None])
+            r *= w / norm
         else:
-            r = given(chunk.rows).T * np.where(empty, 0.0, w)
+            r = given(chunk.rows).T * w
             log_density = np.zeros_like(w)
-        score = np.where(empty, np.inf, log_density + _ENTROPY * n_observed)
+        score = log_density + _ENTROPY * n_observed
         worst = score.argmin()
         row = chunk_rows.completed(int(r[:, worst].argmax()), worst)
         return Sums(

@@ -8,14 +8,19 @@ sample of the rows.
 import numpy as np
 
 from skgen._warnings import quiet
-from skgen._whitening import known_errors, rounding_resolution, whitening_of
-from skgen.mixture._central import ROWS, central_whitening
+from skgen._whitening import (
+    DiagonalWhitening,
+    known_errors,
+    rounding_resolution,
+    whitening_of,
+)
+from skgen.mixture._central import ROWS, central_whitening, moved_inside
 from skgen.mixture._covariance import COVARIANCES, Parameters
 from skgen.mixture._incomplete import IncompletePass
 from skgen.mixture._iterations import Run
 from skgen.mixture._pass import Family, standard_parameters
 from skgen.mixture._problem import IncompleteProblem
-from skgen.rows._moments import moments_from
+from skgen.rows._moments import moments_from, observed_moments_of
 
 # Minimum variance of the normal density in any direction, in variances of a feature,
 # and the variance below which features are collinear: EM approaches a variance of 0
@@ -46,6 +51,9 @@ def incomplete_whitening(
         return central_whitening(whitening, filled, weights)
     with quiet():  # the warning of constant features follows
         scaled = whitening_of(moments, "diag", **options)
+    inside = moved_inside(X)
+    if inside is not X:
+        X, scaled = inside, _narrowed(scaled, inside, sample_weight)
     varying = np.where(scaled.degenerate, 0.0, 1.0)
     if normal is None:
         normal = normal_density(X, sample_weight, scaled)
@@ -73,6 +81,18 @@ def incomplete_whitening(
         )
     filled, weights = completed_rows(X, sample_weight, scaled, normal)
     return central_whitening(whitening, filled, weights, blocks)
+
+
+def _narrowed(scaled, X, sample_weight):
+    """Return the diagonal whitening with the scales of central rows, if smaller."""
+    moments = observed_moments_of(X, sample_weight)
+    deviations = np.sqrt(moments.variances)
+    narrow = (deviations > 0) & (deviations < scaled.scale)
+    return DiagonalWhitening(
+        np.where(narrow, moments.mean, scaled.mean),
+        np.where(narrow, deviations, scaled.scale),
+        scaled.degenerate,
+    )
 
 
 def normal_density(X, sample_weight, scaled):
