@@ -501,8 +501,14 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 if len(sample[0]) >= _ROWS_FOR_FEATURE * table.n_features:
                     whitening = central_whitening(whitening, *sample, blocks)
             incomplete = isinstance(moments, ObservedMoments)
-            family = whitening, covariance, self.reg_covar
-            block = problem_of(table, *family, self.device, incomplete=incomplete)
+            block = problem_of(
+                table,
+                whitening,
+                covariance,
+                self.reg_covar,
+                self.device,
+                incomplete=incomplete,
+            )
             before = completed(start, None, block, whitening)
             problem = Stepwise(
                 block, before, step_size(moments.weight, self._spread.weight)
