@@ -378,7 +378,9 @@ def test_lazy_answers_name_what_is_wrong(model, in_frame):
     X[13, 1] = np.inf
     column = "'b'" if in_frame else "1"
     answer = model.score_samples(on_dask(X, in_frame)[1])
-    with pytest.raises(ValueError, match=f"Input X contains infinity.* in column {column}"):
+    with pytest.raises(
+        ValueError, match=f"Input X contains infinity.* in column {column}"
+    ):
         answer.compute()
     few = on_dask(X, in_frame)[1][["a", "b"]] if in_frame else LAZY[:, :2]
     with pytest.raises(ValueError, match=r"2 features|feature names should match"):

@@ -153,7 +153,7 @@ def test_a_row_of_weight_0_is_checked(mapped):
     w = np.append(np.ones(19_999), 0.0)
     for source in (X, mapped(X), lambda: iter([(X, w)])):
         given = None if callable(source) else w
-        with pytest.raises(ValueError, match="X contains infinity.*in column 2"):
+        with pytest.raises(ValueError, match=r"X contains infinity.*in column 2"):
             EMGaussianMixture(3).fit(source, sample_weight=given)
 
 

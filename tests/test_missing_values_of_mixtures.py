@@ -5,10 +5,13 @@ import pytest
 from estimators import thorough
 from mixtures import TYPES
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 
 from skgen import EMGaussianMixture
+from skgen.mixture import _restarts
+from skgen.rows import _source
 
 FITTED = ("weights_", "means_", "covariances_", "lower_bound_")
 KINDS = [*TYPES, "block"]
@@ -113,11 +116,7 @@ def test_the_fit_is_a_maximum(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "n"),
-    [
-        ("full", 3000),
-        *(pytest.param(k, 20_000, marks=pytest.mark.thorough) for k in KINDS),
-    ],
+    ("kind", "n"), [("full", 3000), *(thorough(kind, 20_000) for kind in KINDS)]
 )
 def test_a_mixture_is_found_at_the_parametric_rate(kind, n):
     source, X = truth(kind), rows(n, kind)
@@ -266,6 +265,33 @@ def test_complete_and_incomplete_blocks_can_alternate():
         model.partial_fit(holes(block) if number % 2 else block)
     lost = mixture().fit(X).score(X) - model.score(X)
     assert lost < 10 * model._n_parameters() / len(X)
+
+
+# -- rows that are not in memory ------------------------------------------------------
+
+
+@every_type
+@pytest.mark.parametrize("where", ["dask", "memory map", "function"])
+def test_rows_of_any_source_are_fitted_as_in_memory(kind, where, monkeypatch, tmp_path):
+    X = rows(2000, kind)
+    X[5] = np.nan
+    monkeypatch.setattr(_source, "_BLOCK", 2_000)
+    monkeypatch.setattr(_restarts, "_LEAST_ROWS", 100)
+    monkeypatch.setattr(_restarts, "_ROWS_FOR_FEATURE", 10)
+    source, memory = X, 1024
+    if where == "dask":
+        source = pytest.importorskip("dask.array").from_array(X, chunks=(300, 4))
+    elif where == "memory map":
+        np.save(tmp_path / "X.npy", X)
+        source, memory = np.load(tmp_path / "X.npy", mmap_mode="r"), 0
+    else:
+
+        def source():
+            return (X[start : start + 300] for start in range(0, 2000, 300))
+
+    with config_context(working_memory=memory):
+        model = mixture(kind).fit(source)
+    check_same(model, mixture(kind).fit(X))
 
 
 # -- difficult data --------------------------------------------------------------------
