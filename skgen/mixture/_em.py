@@ -62,6 +62,11 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     blocks of rows (:doc:`/guide/large_data`). Read more in the
     :doc:`/guide/gaussian_mixture`.
 
+    NaN means "not observed". `fit` maximises the likelihood of the observed values
+    [5]_, which needs no imputation: a row contributes :math:`\log p(x_\text{obs})`, the
+    log-density of its observed values under the marginal density of their features,
+    and a row without any observed value contributes 0.
+
     Parameters
     ----------
     covariance_type : {"full", "tied", "diag", "spherical", "block"}
@@ -124,7 +129,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         Device that computes the iterations and the densities: "cpu" (NumPy), "cuda",
         "cuda:1", "mps" (PyTorch), or "auto" for the fastest one available. On a GPU,
         float32 rows are iterated in float32, never in TF32; other rows, and all
-        densities, use float64. "mps" has no float64: it iterates in float32, and the
+        densities, use float64. The iterations on rows with NaN run on the CPU. "mps"
+        has no float64: it iterates in float32, and the
         CPU computes the densities, as it does if the device is missing when rows
         are scored. The initialisation runs on the CPU.
 
@@ -175,6 +181,15 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
 
     `partial_fit` is stepwise EM [3]_.
 
+    With NaN, the variance of the data in a direction, which `reg_covar` refers to, is
+    the variance of one normal density that is fitted to the observed values of a sample
+    of the rows, by maximum likelihood. Features are then collinear if a direction has
+    less than 4e-10 of the variance of a feature. A feature that is observed in fewer
+    rows than five times the number of features counts as uncorrelated with the others
+    here, but not in the mixture. The estimates are consistent if values are missing
+    at random: whether a value is missing may depend on the observed values of its row,
+    but not on the missing values.
+
     References
     ----------
     .. [1] Dempster, A. P., Laird, N. M. and Rubin, D. B. (1977). Maximum
@@ -189,6 +204,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     .. [4] Jamshidian, M. and Jennrich, R. I. (1997). Acceleration of the EM algorithm
        by using quasi-Newton methods. Journal of the Royal Statistical Society B 59,
        569-587.
+    .. [5] Ghahramani, Z. and Jordan, M. I. (1994). Supervised learning from incomplete
+       data via an EM approach. Advances in Neural Information Processing Systems 6,
+       120-127.
 
     Examples
     --------
@@ -201,6 +219,13 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
            [ 1.067]])
     >>> bool(np.isclose(mixture.lower_bound_, mixture.score(X)))
     True
+
+    The second feature of the last row is not observed:
+
+    >>> X = [[0.0, 0.0], [1.0, 2.0], [2.0, 4.0], [3.0, 6.5], [4.0, np.nan]]
+    >>> mixture = EMGaussianMixture(random_state=0).fit(X)
+    >>> mixture.impute(X)[-1].round(1)
+    array([4. , 8.5])
     """
 
     def __init__(
