@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from skgen._persistence import TRUSTED_TYPES as TRUSTED_TYPES
     from skgen.autoencoder import *  # noqa: F403
     from skgen.compose import *  # noqa: F403
+    from skgen.diffusion import *  # noqa: F403
     from skgen.display import *  # noqa: F403
     from skgen.flow import *  # noqa: F403
     from skgen.kde import *  # noqa: F403
@@ -71,6 +72,9 @@ if not TYPE_CHECKING:
     __all__, __getattr__, __dir__ = lazy_names(
         __name__,
         {"TRUSTED_TYPES": "_persistence", "dequantize": "_dequantize"},
-        rooms=("autoencoder", "compose", "display", "flow", "kde", "mixture"),
+        rooms=(
+            *("autoencoder", "compose", "diffusion", "display", "flow", "kde"),
+            "mixture",
+        ),
         modules=("base", "neural"),
     )

@@ -35,6 +35,7 @@ TRUSTED_TYPES = (
     "skgen.compose._classifier.GenerativeClassifier",
     "skgen.compose._outliers.DensityOutlierDetector",
     "skgen.compose._pipeline.GenerativePipeline",
+    "skgen.diffusion._diffusion_model.DiffusionModel",
     "skgen.flow._normalizing_flow.NormalizingFlow",
     "skgen.kde._gaussian_kde.GaussianKDE",
     "skgen.mixture._em.EMGaussianMixture",
@@ -63,12 +64,15 @@ _PRIVATE = {
     "Cube": "skgen.autoencoder._prior.Cube",
     "DiagonalModule": "skgen.mixture._module.DiagonalModule",
     "DiagonalWhitening": "skgen._whitening.DiagonalWhitening",
+    "DiffusionCoordinates": "skgen.diffusion._coordinates.DiffusionCoordinates",
     "Flow": "skgen.flow._transforms.Flow",
+    "FlowMatching": "skgen.diffusion._training.FlowMatching",
     "FullModule": "skgen.mixture._module.DenseModule",
     "FullWhitening": "skgen._whitening.FullWhitening",
     "Gaussian": "skgen.autoencoder._likelihood.Gaussian",
     "Kernel": "skgen.kde._kernel.Kernel",
     "LinearModule": "skgen.mixture._module.LinearModule",
+    "MarginalSpline": "skgen.diffusion._marginals.MarginalSpline",
     "MaskedLinear": "skgen.flow._transforms.MaskedLinear",
     "NormalMixture": "skgen.autoencoder._prior.NormalMixture",
     "ObservedSpread": "skgen.rows._moments.ObservedMoments",
@@ -86,6 +90,7 @@ _PRIVATE = {
     "SplineTransform": "skgen.flow._transforms.Transform",
     "Uniform": "skgen.autoencoder._swae.Uniform",
     "Variational": "skgen.autoencoder._vae.Variational",
+    "Velocity": "skgen.diffusion._velocity.Velocity",
 }
 _NAMES = {path: name for name, path in _PRIVATE.items()}
 

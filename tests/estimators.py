@@ -19,6 +19,7 @@ from skgen import (
     AutoEncoder,
     ClassSupervisedAutoEncoder,
     DensityOutlierDetector,
+    DiffusionModel,
     EMGaussianMixture,
     GaussianKDE,
     GenerativeClassifier,
@@ -123,6 +124,13 @@ FLOWS = [
         2, autoregressive=False, base="mixture", early_stopping=False, **SMALL_FLOW
     ),
 ]
+SMALL_DIFFUSION = {"max_epochs": 5, "lr": 0.01, "random_state": 0}
+DIFFUSIONS = [
+    DiffusionModel((8,), **SMALL_DIFFUSION),
+    DiffusionModel(
+        (8, 8, 8), marginals="normal", early_stopping=False, **SMALL_DIFFUSION
+    ),
+]
 PIPELINES = [
     GenerativePipeline(
         [("scale", StandardScaler()), ("kde", GaussianKDE(random_state=0))]
@@ -160,7 +168,8 @@ DETECTORS = [
 ]
 WRAPPERS = CLASSIFIERS + DETECTORS
 WEIGHTED = KDES + MIXTURES  # `fit` takes weights
-VARIANTS = WEIGHTED + GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + PIPELINES
+VARIANTS = WEIGHTED + GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + DIFFUSIONS
+VARIANTS += PIPELINES
 
 # Few epochs and few importance samples.
 QUICK_SGD = {"tol": 0.1, "n_iter_no_change": 2, "batch_size": 60, "random_state": 0}
@@ -187,9 +196,16 @@ SEMI_SUPERVISED = [
     SemiSupervisedVAE(1, classify_by="encoder", **QUICK_LABELLED),
 ]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
-ONE_OF_EACH = [*DENSITIES, FLOWS[0], CLASSIFIERS[0], DETECTORS[0], *SEMI_SUPERVISED]
+ONE_OF_EACH = [
+    *DENSITIES,
+    FLOWS[0],
+    DIFFUSIONS[0],
+    CLASSIFIERS[0],
+    DETECTORS[0],
+    *SEMI_SUPERVISED,
+]
 
-GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + QUICK_GRADIENT
+GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + DIFFUSIONS + QUICK_GRADIENT
 MODELS = VARIANTS + QUICK_GRADIENT  # every density of the two tables
 # The log-density is an estimate, with an error of hundredths of a nat.
 ESTIMATED = [*AUTOENCODERS, *QUICK_GRADIENT[1:], PIPELINES[4]]
@@ -200,6 +216,7 @@ SLOW = [
     *GRADIENT_MIXTURES,
     *AUTOENCODERS,
     FLOWS[1],
+    *DIFFUSIONS,
     PIPELINES[2],
     PIPELINES[4],
     *SIBLINGS,

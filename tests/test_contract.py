@@ -14,6 +14,7 @@ from estimators import (
     AUTOENCODERS,
     DENSITIES,
     DIFFERENT,
+    DIFFUSIONS,
     ESTIMATED,
     FLOWS,
     GRADIENT,
@@ -40,7 +41,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 import skgen
-from skgen import VAE, EMGaussianMixture, GaussianKDE, NormalizingFlow
+from skgen import VAE, DiffusionModel, EMGaussianMixture, GaussianKDE, NormalizingFlow
 from skgen._parts import PartialRows
 
 # The mathematics of a density; the slow ones in the thorough selection.
@@ -367,7 +368,9 @@ def test_global_generators_are_never_touched(model):
 @over(SCALE_FREE)
 @pytest.mark.parametrize("a", [1e-6, -1.0, 1e6])
 def test_score_follows_the_scale_of_the_data(model, a):
-    if a < 0 and (is_estimate(model) or isinstance(model, NormalizingFlow)):
+    if a < 0 and (
+        is_estimate(model) or isinstance(model, (DiffusionModel, NormalizingFlow))
+    ):
         a = -a  # networks that start at random are not symmetric
     X, held_out = rows(120, 3), rows(50, 3, seed=1)
     before = fitted(model, 3).score_samples(held_out)
@@ -887,7 +890,7 @@ def test_underflow_is_no_error_whatever_the_caller_raises(model):
 
 
 @over(
-    [*AUTOENCODERS, *QUICK_GRADIENT, *FLOWS, *SEMI_SUPERVISED],
+    [*AUTOENCODERS, *QUICK_GRADIENT, *FLOWS, *DIFFUSIONS, *SEMI_SUPERVISED],
     default=[QUICK_GRADIENT[0], QUICK_GRADIENT[2], SEMI_SUPERVISED[0]],
 )
 def test_modes_of_pytorch_that_the_caller_has_set_change_no_number(model):

@@ -1,0 +1,103 @@
+"""Coordinates of a diffusion model: features become nearly normal and uncorrelated."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skgen._whitening import (
+    DiagonalWhitening,
+    FullWhitening,
+    estimate_whitening,
+    whitening_of,
+)
+from skgen.diffusion._marginals import MarginalSpline, fitted_spline
+from skgen.mixture._central import ROWS, limits_of
+
+# Maximum number of rows to which splines are fitted.
+_SPLINE_ROWS = 20_000
+
+
+@dataclass(frozen=True)
+class DiffusionCoordinates:
+    """Invertible map of rows (n, d) to coordinates of unit covariance (n, d').
+
+    Features are scaled or whitened, mapped by splines if there are any, and whitened.
+    Directions without variance are left out: they are the rest, (n, d - d').
+    """
+
+    scaling: DiagonalWhitening | FullWhitening
+    shift: np.ndarray  # (d,) rounding error of the mean, in units of the scaling
+    limits: tuple  # lowest and highest values (d,) without outliers
+    splines: tuple[MarginalSpline, ...]  # of the d' features, or none
+    whitening: FullWhitening | None  # of the values of the splines
+
+    @property
+    def varying(self):
+        return ~self.scaling.degenerate
+
+    def inside(self, X):
+        """Return rows (n, d) whose outliers are moved to the other rows."""
+        return np.clip(X, *self.limits)
+
+    def of_rows(self, X):
+        """Return coordinates (n, d') of rows (n, d), log-determinants and the rest."""
+        U = self.scaling.whiten(X) - self.shift
+        Z, rest = U[:, self.varying], U[:, ~self.varying]
+        log_det = np.full(X.shape[0], self.scaling.log_det)
+        if self.splines:
+            mapped = [f(Z[:, j]) for j, f in enumerate(self.splines)]
+            Z = self.whitening.whiten(np.column_stack([y for y, _ in mapped]))
+            log_det += self.whitening.log_det + sum(log for _, log in mapped)
+        return Z, log_det, rest
+
+    def rows_of(self, Z, rest):
+        """Return the rows (n, d) with coordinates (n, d') and the rest (n, d - d')."""
+        if self.splines:
+            Y = self.whitening.unwhiten(Z)
+            Z = np.column_stack(
+                [f.inverse(Y[:, j]) for j, f in enumerate(self.splines)]
+            )
+        U = np.empty((Z.shape[0], self.varying.size))
+        U[:, self.varying], U[:, ~self.varying] = Z, rest
+        return self.scaling.unwhiten(U + self.shift)
+
+    def normal_log_density(self, X):
+        """Return the log-density (n,) of rows whose coordinates are normal."""
+        Z, log_det, rest = self.of_rows(X)
+        squares = (Z**2).sum(axis=1) + (rest**2).sum(axis=1)
+        return log_det - 0.5 * (squares + X.shape[1] * np.log(2 * np.pi))
+
+
+def fitted_coordinates(rows, marginals, dtype, names, rng):
+    """Return coordinates of `TrainingRows`.
+
+    marginals: "spline" or "normal"; dtype: precision of the rows; names: of features.
+    """
+    moments, options = rows.moments, {"dtype": dtype, "names": names}
+    full = whitening_of(moments, "full", projected=rows.projected, **options)
+    few = rows.sample(ROWS, np.random.RandomState(0))
+    full, limits = limits_of(full, few)
+    shift = full.whitened_difference(moments.rounding) * ~full.degenerate
+    linear = DiffusionCoordinates(full, shift, limits, (), None)
+    scaled = whitening_of(moments, "diag", **options)
+    # Splines of features would bend the plane of collinear features.
+    collinear = full.degenerate.sum() > scaled.degenerate.sum()
+    if marginals == "normal" or collinear or scaled.degenerate.all():
+        return linear
+    scaled, limits = limits_of(scaled, few)
+    shift = scaled.whitened_difference(moments.rounding) * ~scaled.degenerate
+    plain = DiffusionCoordinates(scaled, shift, limits, (), None)
+    X = plain.inside(rows.sample(_SPLINE_ROWS, rng))
+    U = plain.of_rows(X)[0]
+    splines = tuple(fitted_spline(column, rng) for column in U.T)
+    if all(f.x.size == 2 for f in splines):
+        return linear
+    Y = np.column_stack([f(column)[0] for f, column in zip(splines, U.T, strict=True)])
+    whitening = estimate_whitening(Y, np.ones(len(Y)), "full")
+    bent = replace(plain, splines=splines, whitening=whitening)
+    if whitening.degenerate.any():
+        return linear
+    # Nearly collinear features can need a linear map more than splines. As in Akaike's
+    # criterion, each knot has to gain one nat.
+    gain = bent.normal_log_density(X) - linear.normal_log_density(X)
+    return bent if gain.sum() > sum(f.x.size for f in splines) else linear

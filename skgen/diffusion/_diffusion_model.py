@@ -1,0 +1,334 @@
+"""Diffusion model, trained by flow matching, with exact scores."""
+
+from __future__ import annotations
+
+import skgen._needs_torch  # noqa: F401
+
+# isort: split
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
+
+from skgen._checks import (
+    check_choice,
+    check_integer,
+    column_names,
+    invalid_parameter,
+    is_integer,
+    is_real,
+)
+from skgen._docs import documented
+from skgen._threads import one_blas_thread
+from skgen._torch import float64_copy, threads_for
+from skgen._typing import RandomState
+from skgen._warnings import warn_user
+from skgen.diffusion._coordinates import fitted_coordinates
+from skgen.diffusion._ode import refined, solve
+from skgen.diffusion._training import (
+    BestDensity,
+    FlowMatching,
+    density_and_noise,
+    field_of,
+)
+from skgen.diffusion._velocity import FIRST, LAST, Velocity
+from skgen.neural import GradientModel
+from skgen.neural._parameters import TRAINING
+
+# Numbers of steps of the first and of the finest solution, and values in the block of
+# rows that stays in the cache.
+_STEPS, _MOST_STEPS, _BLOCK_VALUES = 4, 256, 2**15
+
+
+# Parameters and attributes that the model shares with other models trained by gradients
+# are documented in TRAINING.
+@documented(TRAINING)
+class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
+    r"""Diffusion model: noise becomes a row by an ordinary differential equation.
+
+    Noise :math:`e \sim N(0, I)` is mixed with a row :math:`x` of unit covariance,
+
+    .. math:: x_u = \frac{e^u x + e}{\sqrt{1 + e^{2u}}}, \qquad u \text{ from } -3
+              \text{ to } 6,
+
+    and a network :math:`f` is trained to predict the velocity of the noisy row (flow
+    matching [1]_; with this path it is the diffusion model of [2]_). The density of the
+    model is the density of the solution of :math:`dx/du = f(x, u) / (2 \cosh u)` that
+    starts at noise,
+
+    .. math:: \log p(x) = \log N(e; 0, I)
+              - \int \frac{\nabla \cdot f(x_u, u)}{2 \cosh u} \, du,
+
+    which `score_samples` computes by a solution backwards from the row, with the exact
+    divergence [3]_. Read more in the :doc:`/guide/diffusion`.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : tuple or list of int
+        Number of units in each hidden layer of the network. Scores are fast for one or
+        two layers; for more layers the time is proportional to the number of features.
+    marginals : {"spline", "normal"}
+        Coordinates of the features before the diffusion.
+
+        - "spline": each feature is mapped by a monotonic spline through its quantiles
+          to a nearly normal feature, where this scores higher on held-out rows than a
+          linear map, and the results are whitened.
+        - "normal": rows are whitened.
+
+        The model starts from the normal density of these coordinates.
+    rtol : float
+        Tolerance of scores and latents, relative to the density: the absolute error of
+        a log-density, or its relative error where its absolute value is above 1. The
+        error of each row is estimated, and the steps of its solution are halved until
+        the estimate is below `rtol`.
+    dropout : float
+        Probability with which hidden units are omitted in training. It prevents
+        overfitting.
+    batch_size : int or "auto"
+        Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
+        least 16 and at most 512. Small batches have each row several times, with
+        different noise.
+    lr : float
+        Learning rate. In `fit` it decreases to nearly 0 along half a cosine; in
+        `partial_fit` it is constant.
+    early_stopping : bool
+        Whether to keep the weights with the highest mean log-density of at most 500
+        held-out rows, which may be those before training, and to stop training when it
+        no longer improves. Ignored if fewer than 5 rows would be held out.
+    n_iter_no_change : int
+        Number of epochs without an improvement of the held-out log-density after which
+        training stops. Only used if `early_stopping` is True.
+    warm_start : bool
+        If True, `fit` continues to train the network of the previous fit, with the same
+        coordinates. Parameters that define the network or the optimiser must not have
+        changed.
+    random_state : int, RandomState, Generator or None
+        Seed or generator of the initial weights, the held-out rows, the order of the
+        rows, noise, dropout and the draws of `sample`. Pass an int for reproducible
+        results.
+
+    Attributes
+    ----------
+    history_ : list of dict
+        Record of each epoch: its number (``epoch``), the mean loss of the training
+        batches during the epoch (``train``), the loss of the held-out rows after the
+        epoch (``validation``, NaN without early stopping) and the duration
+        (``seconds``). The loss is the variational bound of the negative mean
+        log-density, in nats per row and in the units of the data [4]_.
+    net_ : skorch.NeuralNet
+        Trained net. The ``average`` of its ``module_`` has the weights of the model: an
+        exponential moving average of the trained weights.
+
+    See Also
+    --------
+    NormalizingFlow : Exact scores in one pass through its networks.
+    EMGaussianMixture : Gaussian mixture, which needs fewer rows.
+
+    Notes
+    -----
+    Scores are deterministic and do not depend on the other rows. They are computed in
+    double precision by a Runge-Kutta method of order 8 with steps of equal length.
+    Collinear features are whitened without splines, and directions without variance get
+    the normal density that all models share.
+
+    References
+    ----------
+    .. [1] Lipman, Y., Chen, R. T. Q., Ben-Hamu, H., Nickel, M. and Le, M. (2023). Flow
+       matching for generative modeling. ICLR.
+    .. [2] Karras, T., Aittala, M., Aila, T. and Laine, S. (2022). Elucidating the
+       design space of diffusion-based generative models. NeurIPS.
+    .. [3] Song, Y., Sohl-Dickstein, J., Kingma, D. P., Kumar, A., Ermon, S. and Poole,
+       B. (2021). Score-based generative modeling through stochastic differential
+       equations. ICLR.
+    .. [4] Kingma, D. P., Salimans, T., Poole, B. and Ho, J. (2021). Variational
+       diffusion models. NeurIPS.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skgen import DiffusionModel
+    >>> rng = np.random.RandomState(0)
+    >>> t = rng.uniform(0, 3, 200)
+    >>> X = np.column_stack([np.sin(t), np.cos(t)]) + 0.05 * rng.normal(size=(200, 2))
+    >>> model = DiffusionModel(max_epochs=20, random_state=0).fit(X)
+    >>> model.sample(3).shape
+    (3, 2)
+    >>> np.allclose(model.inverse_transform(model.transform(X)), X, atol=1e-4)
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: tuple[int, ...] | list[int] = (128, 128),
+        *,
+        marginals: str = "spline",
+        rtol: float = 1e-4,
+        dropout: float = 0.1,
+        max_epochs: int = 300,
+        batch_size: int | str = "auto",
+        lr: float = 5e-3,
+        optimizer: str | type[torch.optim.Optimizer] = "adam",
+        early_stopping: bool = True,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 100,
+        warm_start: bool = False,
+        net_callbacks: list[Any] | None = None,
+        net_params: dict[str, Any] | None = None,
+        random_state: RandomState = None,
+        device: str = "cpu",
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.marginals = marginals
+        self.rtol = rtol
+        self.dropout = dropout
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.optimizer = optimizer
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.net_callbacks = net_callbacks
+        self.net_params = net_params
+        self.random_state = random_state
+        self.device = device
+
+    # -- hooks of GradientModel ------------------------------------------------
+
+    _anneals = True
+    _largest_batch = 512
+    _whitening_type = "full"
+    _fixed = ("hidden_layer_sizes", "marginals", "dropout", *GradientModel._fixed)
+
+    def _check_own(self):
+        sizes = self.hidden_layer_sizes
+        if not (
+            isinstance(sizes, (tuple, list))
+            and sizes
+            and all(is_integer(v, 1) for v in sizes)
+        ):
+            rule = "a tuple of ints of at least 1, one for each layer"
+            raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
+        check_choice(self, "marginals", ("spline", "normal"))
+        if not (is_real(self.rtol) and self.rtol > 0):
+            rule = "a finite number above 0"
+            raise invalid_parameter(self, "rtol", rule, self.rtol)
+        if not (is_real(self.dropout) and 0 <= self.dropout < 1):
+            rule = "a number of at least 0 and below 1"
+            raise invalid_parameter(self, "dropout", rule, self.dropout)
+        check_integer(self, "n_iter_no_change", 1)
+
+    def _new_module(self, rows, rng):
+        self._coordinates = fitted_coordinates(
+            rows, self.marginals, self._fit_dtype, column_names(self), rng
+        )
+        n_varying = int(self._coordinates.varying.sum())
+        # A network needs a feature, even where all are constant.
+        sizes = max(1, n_varying), self.hidden_layer_sizes, self.dropout
+        return FlowMatching(Velocity(*sizes))
+
+    def _encoded(self, X):
+        Z, log_det, _ = self._coordinates.of_rows(self._coordinates.inside(X))
+        Z = Z if Z.shape[1] else np.zeros((X.shape[0], 1))
+        return np.column_stack([Z, log_det]).astype(np.float32)
+
+    def _callbacks(self):
+        return [("schedule", BestDensity(self.n_iter_no_change))]
+
+    def _loss_offset(self):
+        n_missing = np.count_nonzero(~self._coordinates.varying)
+        return 0.5 * n_missing * np.log(2 * np.pi)
+
+    def _adopted(self):
+        history = self._losses()
+        velocity = float64_copy(self.net_.module_.average).cpu()
+        return {"history_": history, "n_iter_": len(history), "_velocity": velocity}
+
+    def _finish(self, rows, watched, rng, task):
+        return {}
+
+    def _follow(self, rows, share, rng):
+        return {}
+
+    def _warn(self):
+        pass
+
+    # -- hooks of GenerativeModel ------------------------------------------------
+
+    def _by_blocks(self, function, Z):
+        """Apply a function of tensors to blocks of coordinates (n, d'), refined.
+
+        `function` maps a block and a number of steps to answers (b, m).
+        """
+        size = max(1, _BLOCK_VALUES // max(*self._velocity.layers[0].weight.shape))
+
+        def solution(Z, n_steps):
+            return np.concatenate(
+                [
+                    function(torch.from_numpy(Z[rows]), n_steps).numpy()
+                    for rows in gen_batches(Z.shape[0], size)
+                ]
+            )
+
+        with one_blas_thread(), threads_for(0), torch.no_grad():
+            answers, errors = refined(solution, Z, self.rtol, _STEPS, _MOST_STEPS)
+        if not (errors <= self.rtol).all():
+            missed = np.count_nonzero(~(errors <= self.rtol))
+            warn_user(
+                f"The estimated error of {missed} of {errors.size} rows is above "
+                f"rtol={self.rtol:g} after {_MOST_STEPS} steps. Its maximum is "
+                f"{errors.max():.1e}.",
+                ConvergenceWarning,
+                kind="errors above rtol",
+            )
+        return answers
+
+    def _log_density(self, X):
+        Z, log_det, rest = self._coordinates.of_rows(X)
+        floor = 0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
+        if not Z.shape[1]:
+            return log_det - floor
+
+        return self._density_and_noise(Z)[:, 0] + log_det - floor
+
+    def _density_and_noise(self, Z):
+        """Return log-densities of coordinates (n, d') and their noise: (n, 1 + d')."""
+        # The noise makes the estimate of an error reliable: of the log-densities alone,
+        # two solutions can agree by chance.
+        return self._by_blocks(partial(density_and_noise, self._velocity), Z)
+
+    def _draw(self, n_samples, rng):
+        return self._conditional_mean(rng.standard_normal((n_samples, self._n_latent)))
+
+    def _posterior_mean(self, X):
+        varying = self._coordinates.varying
+        U = np.empty((X.shape[0], varying.size))
+        Z, _, U[:, ~varying] = self._coordinates.of_rows(X)
+        if Z.shape[1]:
+            U[:, varying] = self._density_and_noise(Z)[:, 1:]
+        return U
+
+    def _conditional_mean(self, Z):
+        varying = self._coordinates.varying
+        rows, rest = Z[:, varying], Z[:, ~varying]
+        if rows.shape[1]:
+            field = field_of(self._velocity, torch.device("cpu"), torch.float64)
+            solution = partial(solve, field, start=FIRST, end=LAST)
+            rows = self._by_blocks(lambda z, n_steps: solution(z, n_steps)[0], rows)
+        return self._coordinates.rows_of(rows, rest)
+
+    @property
+    def _n_latent(self):
+        return self.n_features_in_
+
+    _n_features_out = _n_latent
+
+    @property
+    def _bytes_per_row(self):
+        return 64 * self.n_features_in_  # blocks limit all other memory
