@@ -24,6 +24,8 @@ Contents of the package:
 ``SemiSupervisedVAE``                Variational autoencoder with few labels.
 ``NormalizingFlow``                  Invertible map of rows to latents, with exact
                                      scores.
+``DiffusionModel``                   Noise that becomes a row by a differential
+                                     equation, with exact scores.
 ``GenerativePipeline``               Transformers followed by a density, scored
                                      in the units of the data.
 ``make_generative_pipeline``         Pipeline whose steps are named automatically.

@@ -47,6 +47,7 @@ def models():
         skgen.SemiSupervisedSWAE(1, **TINY),
         skgen.SemiSupervisedVAE(1, **TINY),
         skgen.NormalizingFlow(2, n_bins=3, **TINY),
+        skgen.DiffusionModel(**TINY),
         skgen.GenerativePipeline(
             [("scale", StandardScaler()), ("mixture", skgen.EMGaussianMixture())]
         ),

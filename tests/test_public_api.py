@@ -48,6 +48,7 @@ def test_all_equals_the_public_names():
         "autoencoder",
         "base",
         "compose",
+        "diffusion",
         "display",
         "flow",
         "kde",
@@ -114,10 +115,15 @@ OTHER_DEFAULTS = {
     ("lr", "SGDGaussianMixture"): "steps are in widths of a component",
     ("early_stopping", "SGDGaussianMixture"): "final epochs train on all rows",
     ("early_stopping", "NormalizingFlow"): "without it, a flow overfits",
+    ("early_stopping", "DiffusionModel"): "without it, the model overfits",
+    ("hidden_layer_sizes", "DiffusionModel"): "velocities of all features at once",
     ("hidden_layer_sizes", "NormalizingFlow"): "splines of all features at once",
     ("max_epochs", "NormalizingFlow"): "early stopping chooses the epoch",
+    ("max_epochs", "DiffusionModel"): "noise makes every epoch different",
     ("n_iter_no_change", "SGDGaussianMixture"): "at each of three learning rates",
     ("n_iter_no_change", "NormalizingFlow"): "scores of noisy steps rise late",
+    ("n_iter_no_change", "DiffusionModel"): "scores of noisy steps rise late",
+    ("rtol", "DiffusionModel"): "each halving of the steps doubles the time",
 }
 
 

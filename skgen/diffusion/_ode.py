@@ -37,11 +37,10 @@ def solve(field, x, n_steps, start, end):
 def refined(solution, X, rtol, n_steps, most_steps):
     """Return answers (n, m) for rows X (n, d), and their errors (n,).
 
-    `solution` maps rows and a number of steps to answers. A solution is compared with
-    the solution of half the number of steps. The largest difference of an answer of the
-    row is the estimated error, relative to an answer that is larger than 1. The steps
-    of rows with an error above `rtol` are halved again.
+    `solution` maps rows and a number of steps, which doubles until errors meet `rtol`.
     """
+    # A solution is compared with the solution of half the number of steps. The largest
+    # difference of an answer of the row, relative to answers above 1, is the error.
     coarse = solution(X, n_steps)
     answers, errors = coarse, np.full(X.shape[0], np.inf)
     rows = np.arange(X.shape[0])

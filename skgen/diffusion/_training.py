@@ -60,11 +60,11 @@ def density_and_noise(velocity, z, n_steps):
 def noisy_loss(velocity, x, e, u, generator=None):
     """Return the loss minus the loss of a velocity of zero, a scalar.
 
-    x, e: rows and noise (t, n, d) at times u (t,), which are uniform. In expectation it
-    is the integral over u of sin^2 (|v - f|^2 - |v|^2), where f is the estimate of the
-    velocity: the variational bound of -log p(x) minus the bound for f = 0, which is the
-    standard normal density (Kingma et al., 2021).
+    x, e: rows and noise (t, n, d) at times u (t,), which are uniform.
     """
+    # In expectation, it is the integral over u of sin^2 (|v - f|^2 - |v|^2), where f is
+    # the estimate of v: the variational bound of -log p(x), minus the bound for f = 0
+    # (Kingma et al., 2021).
     of_row, of_noise = (share[:, None, None] for share in shares(u))
     v = x * of_noise - e * of_row
     f = velocity(x * of_row + e * of_noise, u, generator)
@@ -75,8 +75,8 @@ def noisy_loss(velocity, x, e, u, generator=None):
 class FlowMatching(LossModule):
     """Bound of the negative mean log-density of rows (n, d + 1).
 
-    The last column is the log-determinant of the coordinates. In training the loss is
-    that of the network; otherwise that of the average of its weights, with equal noise.
+    The last column is the log-determinant of the coordinates. In training, the
+    network has the loss; otherwise the average of its weights, and noise is equal.
     """
 
     def __init__(self, velocity):
