@@ -286,6 +286,12 @@ def test_values_become_nearly_normal_and_few_values_a_line():
     np.testing.assert_allclose(few(fresh)[0], line(values[:30])(fresh)[0])
 
 
+def test_held_out_values_choose_the_number_of_bins():
+    values = np.random.RandomState(0).standard_normal(1500)
+    # The values that are fitted would always choose the largest number.
+    assert fitted_spline(values, np.random.RandomState(1)).x.size < 20
+
+
 def test_tied_values_have_a_spline_as_well():
     values = np.repeat([0.0, 1.0, 5.0], 100)
     spline = fitted_spline(values, np.random.RandomState(0))

@@ -1,0 +1,134 @@
+"""Diffusion models on the tables of `benchmarks.flows`, and how real their draws look.
+
+``python -m benchmarks.diffusion [PART ...]`` writes one section for each part; the
+others stay in the file. Data are found through `SKGEN_DATA`.
+"""
+
+import argparse
+import warnings
+from functools import partial
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from benchmarks._sections import grid, paragraphs, say, share, write_sections
+from benchmarks.flows import TABLES, load
+from skgen import (
+    VAE,
+    DiffusionModel,
+    EMGaussianMixture,
+    GaussianKDE,
+    NormalizingFlow,
+    SGDGaussianMixture,
+    dequantize,
+)
+
+# Number of rows that are scored for the time of a score.
+_SCORED = 1_000
+
+
+def table(name, options):
+    """Return the section of one table."""
+    train, held_out, test = load(name, options)
+    torch.set_num_threads(1)
+    model = DiffusionModel(max_epochs=share(300, options, 2), random_state=0)
+    start = process_time()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(np.vstack([train, held_out]))
+        fitted = process_time() - start
+        nats = model.score(test)
+        rows = np.resize(test, (_SCORED, test.shape[1]))
+        start = process_time()
+        model.score_samples(rows)
+    line = [f"{nats:.2f}", f"{fitted:.0f}", f"{process_time() - start:.1f}"]
+    line += [str(model.n_iter_)]
+    say(f"{name} {' '.join(line)}")
+    return paragraphs(
+        f"Mean log-density of {len(test):,} test rows in nats by `DiffusionModel()`, "
+        f"after {len(train) + len(held_out):,} rows of {train.shape[1]} features, "
+        "dequantised and standardised. Processor time of the fit, and of the scores of "
+        f"{_SCORED:,} rows. [Flows](flows.md) has other models on the same rows.",
+        grid(["nats", "seconds, fit", "seconds, score", "epochs"], [line]),
+    )
+
+
+def draws(options):
+    """Return the section of classifiers that tell real digits and draws apart."""
+    X = load_digits().data
+    rng = np.random.RandomState(0)
+    X = X[rng.permutation(len(X))[: share(len(X), options, 200)]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        X = dequantize(X[:, X.std(axis=0) > 0], random_state=0)
+    train, real = X[::2], X[1::2]
+    few = partial(share, options=options, least=2)
+    models = {
+        "DiffusionModel()": DiffusionModel(max_epochs=few(300)),
+        "NormalizingFlow()": NormalizingFlow(max_epochs=few(60)),
+        "SGDGaussianMixture(10, lowrank)": SGDGaussianMixture(
+            10, covariance_type="lowrank", rank=8
+        ),
+        "EMGaussianMixture(4)": EMGaussianMixture(4),
+        "GaussianKDE('likelihood')": GaussianKDE("likelihood"),
+        "VAE(8)": VAE(8),
+    }
+    lines = []
+    torch.set_num_threads(1)
+    for name, model in models.items():
+        start = process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fake = model.set_params(random_state=0).fit(train).sample(len(real))
+        seconds = process_time() - start
+        areas = [_area(judge, real, fake) for judge in _JUDGES]
+        lines.append([name, *(f"{a:.3f}" for a in areas), f"{seconds:.0f}"])
+        say(" ".join(lines[-1]))
+    return paragraphs(
+        f"Models are fitted to {len(train)} digits of 8 x 8 pixels, dequantised. "
+        f"Classifiers learn to tell {len(real)} other digits from as many draws; area "
+        "under the curve in five folds. At 0.5, draws cannot be distinguished from "
+        "digits.",
+        grid(["model", "random forest", "boosted trees", "CPU seconds, fit"], lines),
+    )
+
+
+_JUDGES = (
+    RandomForestClassifier(300, random_state=0),
+    HistGradientBoostingClassifier(random_state=0),
+)
+
+
+def _area(judge, real, fake):
+    """Return the area under the curve of a classifier of real and drawn rows."""
+    X = np.vstack([real, fake])
+    y = np.repeat([0, 1], [len(real), len(fake)])
+    folds = StratifiedKFold(5, shuffle=True, random_state=0)
+    found = cross_val_predict(judge, X, y, cv=folds, method="predict_proba")
+    return roc_auc_score(y, found[:, 1])
+
+
+PARTS = {name: (name, partial(table, name)) for name in TABLES}
+PARTS["draws"] = ("Draws of digits", draws)
+
+
+def _command(part, options):
+    """Return the command of a part."""
+    command = f"python -m benchmarks.diffusion {part}"
+    return command if options.scale == 1 else f"{command} --scale {options.scale:g}"
+
+
+def main():
+    """Run the parts that the command names, all by default."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.diffusion")
+    write_sections(parser, PARTS, _command, Path(__file__).with_name("diffusion.md"))
+
+
+if __name__ == "__main__":
+    main()
