@@ -42,7 +42,7 @@ from skgen.neural._parameters import TRAINING
 
 # Numbers of steps of the first and of the finest solution, and values in the block of
 # rows that stays in the cache.
-_STEPS, _MOST_STEPS, _BLOCK_VALUES = 4, 256, 2**15
+_STEPS, _MOST_STEPS, _BLOCK_VALUES = 2, 256, 2**15
 
 
 # Parameters and attributes that the model shares with other models trained by gradients
