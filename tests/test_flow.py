@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from estimators import rows
+from scipy import stats
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
 
 from skgen import EMGaussianMixture, NormalizingFlow
-from skgen.autoencoder._prior import NormalMixture, standard_normal
+from skgen.flow._mixture_map import mixture_map, quantiles
 from skgen.flow._splines import inverse_spline, n_parameters, spline
-from skgen.flow._transforms import Flow, build_transforms
+from skgen.flow._transforms import Dropout, Flow, Transform, build_transforms
 
 QUICK = {
     "hidden_layer_sizes": (8,),
@@ -80,7 +82,7 @@ def test_zeros_are_the_identity():
 def random_flow(d, autoregressive):
     torch.manual_seed(0)
     transforms = build_transforms(d, 3, autoregressive, (16, 16), 6, 3.0, 0.0)
-    flow = Flow(transforms, standard_normal(d)).double()
+    flow = Flow(transforms).double()
     with torch.no_grad():
         for parameter in flow.parameters():
             parameter.normal_(std=0.2)
@@ -103,6 +105,20 @@ def test_log_determinants_are_those_of_the_jacobian(d, autoregressive):
     assert (expected.sign == 1).all()
 
 
+def test_dropout_keeps_the_mean_and_repeats_itself():
+    dropout, x = Dropout(0.25), torch.ones(400, 100)
+    dropout.generator = torch.Generator().manual_seed(0)
+    state = torch.get_rng_state()
+    y = dropout(x)
+    assert torch.equal(torch.get_rng_state(), state)  # of the global generator
+    # The standard error of the fraction is 0.5 / sqrt(40,000), at most.
+    assert (y == 0).float().mean() == pytest.approx(0.25, abs=0.0125)
+    assert torch.allclose(y[y != 0], torch.tensor(1 / 0.75))
+    dropout.generator.manual_seed(0)
+    assert torch.equal(dropout(x), y)
+    assert dropout.eval()(x) is x
+
+
 @pytest.mark.parametrize("autoregressive", [True, False])
 def test_a_spline_depends_on_features_of_lower_rank_only(autoregressive):
     transform = random_flow(6, autoregressive).transforms[0]
@@ -117,17 +133,138 @@ def test_a_spline_depends_on_features_of_lower_rank_only(autoregressive):
     assert uses.sum() > 0.7 * allowed.sum()  # a few hidden units are at zero
 
 
-def test_the_base_is_the_mixture():
-    rng = np.random.RandomState(0)
-    factors = rng.normal(size=(3, 2, 2))
-    precisions = factors @ factors.transpose(0, 2, 1) + np.eye(2)
-    base = NormalMixture([0.2, 0.3, 0.5], rng.normal(size=(3, 2)), precisions)
-    flow = Flow([], base)
-    z = torch.randn(50, 2, dtype=torch.float64)
-    expected = base.log_density(z)
+class OfZuko(Transform):
+    """Transform with the network of a transform of zuko, whose splines have other raw
+    parameters.
+    """
+
+    def __init__(self, theirs, d, hidden, n_bins):
+        super().__init__(theirs.order, hidden, n_bins, 5.0, 0.0)
+        pairs = zip(list(self.network)[::2], list(theirs.hyper)[::2], strict=True)
+        for mine, other in pairs:
+            mine.weight.data, mine.bias.data = other.weight.data, other.bias.data
+            mine.mask = other.mask.to(mine.mask)
+
+    def raw(self, x):
+        raw = self.network(x).unflatten(-1, (x.shape[1], -1))
+        n = (raw.shape[-1] + 1) // 3
+        least = np.log(1e-3)  # zuko's minimum slope
+        sizes = raw[..., : 2 * n] / (1 + (2 * raw[..., : 2 * n] / least).abs())
+        shares = sizes.unflatten(-1, (2, n)).softmax(-1)
+        slopes = (raw[..., 2 * n :] / (1 + (raw[..., 2 * n :] / least).abs())).exp()
+        # Ours has a minimum size of bins, and another minimum slope.
+        shares = ((shares - 1e-2 / n) / (1 - 1e-2)).log().flatten(-2)
+        slopes = (slopes - 1e-3).expm1().log() - np.log(np.expm1(1 - 1e-3))
+        return torch.cat([shares, slopes], dim=-1)
+
+
+@pytest.mark.parametrize(("d", "passes"), [(5, None), (2, None), (6, 2)])
+def test_densities_and_rows_are_those_of_zuko_for_its_weights(d, passes):
+    zuko = pytest.importorskip("zuko")
+    torch.manual_seed(0)
+    options = {"hidden_features": (16, 16), "bins": 6, "passes": passes}
+    theirs = zuko.flows.NSF(d, transforms=3, **options).double()
     with torch.no_grad():
-        torch.testing.assert_close(flow.double().log_density(z), expected)
-        torch.testing.assert_close(flow.base().log_density(z), expected)
+        for parameter in theirs.parameters():
+            parameter.mul_(2.0)  # far from the identity
+    transforms = list(theirs.transform.transforms)
+    ours = Flow([OfZuko(one, d, (16, 16), 6) for one in transforms]).double()
+    x = 2 * torch.randn(200, d, dtype=torch.float64)
+    with torch.no_grad():
+        expected = theirs().log_prob(x)
+        start = -0.5 * (x.square() + np.log(2 * np.pi)).sum(1)
+        assert (expected - start).abs().median() > 0.1
+        torch.testing.assert_close(ours.log_density(x), expected, rtol=0, atol=1e-9)
+        z = theirs().transform(x)
+        torch.testing.assert_close(ours.latents(x)[0], z, rtol=0, atol=1e-9)
+        torch.testing.assert_close(
+            ours.rows(z), theirs().transform.inv(z), rtol=0, atol=1e-8
+        )
+
+
+# -- the map of a mixture -----------------------------------------------------------
+
+
+def random_mixture(K, d, seed=0):
+    """Return the weights, means and covariances of a mixture."""
+    rng = np.random.RandomState(seed)
+    factors = 0.4 * rng.normal(size=(K, d, d))
+    covariances = factors @ factors.transpose(0, 2, 1) + 0.01 * np.eye(d)
+    return rng.dirichlet(np.full(K, 3)), 2 * rng.normal(size=(K, d)), covariances
+
+
+def log_density(X, mixture):
+    """Return the log-density (n,) of a mixture, by SciPy."""
+    parts = [
+        np.log(w) + stats.multivariate_normal(m, c).logpdf(X)
+        for w, m, c in zip(*mixture, strict=True)
+    ]
+    return np.logaddexp.reduce(parts, axis=0)
+
+
+def with_background(weights, means, covariances):
+    """Return a mixture with a thousandth of its mass at its own moments."""
+    mean = weights @ means
+    second = np.einsum("k,kij->ij", weights, covariances)
+    second += np.einsum("k,ki,kj->ij", weights, means, means) - np.outer(mean, mean)
+    return (
+        np.append(0.999 * weights, 0.001),
+        np.vstack([means, mean]),
+        np.concatenate([covariances, second[None]]),
+    )
+
+
+@pytest.mark.parametrize(("K", "d"), [(1, 1), (1, 3), (3, 1), (4, 3)])
+def test_a_mixture_is_mapped_to_the_normal_density(K, d):
+    mixture = random_mixture(K, d)
+    mapped = mixture_map(*mixture)
+    X = 3 * np.random.RandomState(1).normal(size=(50, d))
+    Z, found = mapped.to_normal(X)
+    expected = log_density(X, with_background(*mixture) if K > 1 else mixture)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-11)
+    # The first number is the normal score of the first feature's distribution function.
+    w, m, c = with_background(*mixture) if K > 1 else mixture
+    share = w @ stats.norm.cdf((X[:, 0] - m[:, :1]) / np.sqrt(c[:, :1, 0]))
+    middle = np.abs(share - 0.5) < 0.499
+    scores = stats.norm.ppf(share[middle])
+    np.testing.assert_allclose(Z[middle, 0], scores, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(mapped.from_normal(Z), X, rtol=0, atol=1e-10)
+
+
+def test_the_jacobian_of_the_map_is_the_ratio_of_the_densities():
+    mapped, h = mixture_map(*random_mixture(4, 3)), 1e-5
+    X = np.random.RandomState(1).normal(size=(20, 3))
+    Z, found = mapped.to_normal(X)
+    steps = [
+        (mapped.to_normal(X + step)[0] - mapped.to_normal(X - step)[0]) / (2 * h)
+        for step in h * np.eye(3)
+    ]
+    jacobian = np.stack(steps, axis=-1)  # (n, number, feature)
+    assert np.abs(np.triu(jacobian, 1)).max() < 1e-9  # later features do not matter
+    expected = np.linalg.slogdet(jacobian)[1]
+    base = stats.norm.logpdf(Z).sum(axis=1)
+    np.testing.assert_allclose(found - base, expected, rtol=0, atol=1e-6)
+
+
+def test_rows_far_away_and_between_components_come_back():
+    means = np.array([[-1.0, 0.0], [1.0, 0.0]])
+    mapped = mixture_map(np.array([0.5, 0.5]), means, 1e-6 * np.eye(2)[None])
+    X = np.array([[0.0, 0.0], [0.5, 2.0], [1e6, -1e6], [-30.0, 1e-4]])
+    Z, log_p = mapped.to_normal(X)
+    assert np.isfinite(Z).all()
+    assert np.isfinite(log_p).all()
+    np.testing.assert_allclose(mapped.from_normal(Z), X, rtol=1e-9, atol=1e-9)
+
+
+def test_quantiles_are_found_in_narrow_and_wide_components():
+    log_weights = np.log(np.array([[0.3], [0.7]]))
+    means, scales = np.array([[0.0], [5.0]]), np.array([[1e-6], [3.0]])
+    z = np.linspace(-8, 8, 101)
+    x = quantiles(z, np.repeat(log_weights, 101, 1), np.repeat(means, 101, 1), scales)
+    below = 0.3 * stats.norm.cdf(x / 1e-6) + 0.7 * stats.norm.cdf((x - 5) / 3)
+    above = 0.3 * stats.norm.sf(x / 1e-6) + 0.7 * stats.norm.sf((x - 5) / 3)
+    np.testing.assert_allclose(below[z < 0], stats.norm.cdf(z[z < 0]), rtol=1e-8)
+    np.testing.assert_allclose(above[z > 0], stats.norm.sf(z[z > 0]), rtol=1e-8)
 
 
 # -- the estimator ------------------------------------------------------------------
@@ -147,7 +284,7 @@ def test_collinear_and_constant_features_have_latents_as_well():
     X = np.column_stack([X, X.sum(axis=1), np.full(200, 3.0)])
     with pytest.warns(UserWarning, match=r"[Cc]onstant|dimension"):
         flow = NormalizingFlow(**QUICK).fit(X)
-    assert flow.net_.module_.means.shape[1] == 2
+    assert flow._varying.sum() == 2
     np.testing.assert_allclose(flow.inverse_transform(flow.transform(X)), X, atol=1e-8)
     off = X.copy()
     off[:, 2] += 1  # off the plane
@@ -160,15 +297,47 @@ def test_with_a_mixture_as_base_a_flow_starts_from_the_mixture(base):
     options = {**QUICK, "lr": 1e-12, "early_stopping": False}
     flow = NormalizingFlow(base=base, **options).fit(X)
     Z = StandardScaler().fit_transform(X)
-    mixture = EMGaussianMixture(flow.net_.module_.means.shape[0], random_state=0).fit(Z)
-    expected = mixture.score(Z) - np.log(X.std(axis=0)).sum()
-    # The number of components is chosen, and the optimum is a local one.
-    assert flow.score(X) == pytest.approx(expected, abs=0.05)
+    expected = flow.base_.score_samples(Z) - np.log(X.std(axis=0)).sum()
+    found = flow.score_samples(X)
+    # A thousandth of the mass is elsewhere.
+    assert (found > expected - 0.00101).all()
+    assert found.mean() < expected.mean() + 0.001
+    assert flow.history_[0]["train"] == pytest.approx(-found.mean(), abs=1e-3)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_fitted_mixture_is_used_in_the_units_of_the_data(frozen):
+    X = rows(300, 2) * [1e3, 1e-2] + [5, -3]
+    Y = np.column_stack([X, X[:, 0] ** 2])
+    base = EMGaussianMixture(2, random_state=0).fit(X)
+    used = FrozenEstimator(base) if frozen else base
+    options = {**QUICK, "lr": 1e-12, "early_stopping": False}
+    flow = NormalizingFlow(base=used, **options).fit(X)
+    assert flow.base_ is used
+    expected = base.score_samples(X)
+    assert (flow.score_samples(X) > expected - 0.00101).all()
+    assert flow.score(X) < expected.mean() + 0.001
+    with pytest.raises(ValueError, match=r"of 3 features\. Got a mixture of 2"):
+        NormalizingFlow(base=used, **options).fit(Y)
+
+
+def test_the_base_is_chosen_by_held_out_rows():
+    # Two clusters of very different widths, which a flow would need long to learn.
+    X = np.vstack([rows(200, 2), 1e-4 * rows(200, 2, seed=1) + 8])
+    flow = NormalizingFlow(**QUICK).fit(X)
+    assert flow.base_.n_components > 1
+    # A uniform density in place of clusters is one that a spline has learned sooner.
+    U = np.random.RandomState(0).uniform(size=(2000, 1))
+    options = {**QUICK, "max_epochs": 40, "lr": 0.02}
+    assert NormalizingFlow(**options).fit(U).base_ == "normal"
+    few = NormalizingFlow(**{**QUICK, "random_state": 1}).fit(X[180:220])
+    assert few.base_ == "normal"  # 4 held-out rows would decide
 
 
 def test_early_stopping_may_keep_the_start():
     X = rows(300, 2)
-    flow = NormalizingFlow(**{**QUICK, "lr": 10.0, "optimizer": "sgd"}).fit(X)
+    options = {**QUICK, "lr": 10.0, "optimizer": "sgd", "base": "normal"}
+    flow = NormalizingFlow(**options).fit(X)
     # Steps of this length only harm: the flow is still the standard normal density.
     Z = StandardScaler().fit_transform(X)
     expected = -0.5 * (Z**2).sum(axis=1) - np.log(2 * np.pi * X.std(axis=0).prod())
@@ -201,7 +370,7 @@ def test_a_bent_density_is_learned():
         ({"tail_bound": 0}, "must be a finite number above 0. Got 0 instead"),
         ({"autoregressive": "yes"}, "'autoregressive' parameter of NormalizingFlow"),
         ({"dropout": 1.0}, "must be a number of at least 0 and below 1. Got 1.0"),
-        ({"base": "uniform"}, "must be 'normal', 'mixture' or a Gaussian mixture"),
+        ({"base": "uniform"}, "must be 'auto', 'normal', 'mixture' or a Gaussian m"),
         ({"base": NormalizingFlow(**QUICK)}, "or a Gaussian mixture. Got NormalizingF"),
         ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter of NormalizingFlow"),
     ],

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, clone
+from sklearn.exceptions import NotFittedError
 from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
     Described,
@@ -27,9 +29,10 @@ from skgen._interop import normal_components
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
+from skgen._warnings import quiet
 from skgen._whitening import loss_offset, whitening_of
 from skgen.autoencoder._latent_density import fit_latent_density, is_density
-from skgen.autoencoder._prior import NormalMixture, standard_normal
+from skgen.flow._mixture_map import log_normal, mixture_map
 from skgen.flow._transforms import Flow, build_transforms
 from skgen.mixture._central import ROWS, limits_of
 from skgen.neural import GradientModel
@@ -39,7 +42,12 @@ from skgen.neural._schedule import Plateau
 # Maximum number of rows to which the base is fitted, and rows in a block of an answer.
 _BASE_ROWS, _BLOCK = 20_000, 1_000
 
-_BASES = "'normal', 'mixture' or a Gaussian mixture"
+# Fraction of the epochs in which bases compete, and fraction and minimum number of the
+# rows that decide.
+_RACE, _HELD_OUT, _LEAST_HELD_OUT = 0.1, 0.1, 5
+
+_NAMED = ("auto", "normal", "mixture")
+_BASES = "'auto', 'normal', 'mixture' or a Gaussian mixture"
 
 
 # Parameters and attributes that the flow shares with other models trained by gradients
@@ -53,12 +61,13 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     .. math:: \log p(x) = \log p(z) + \log \left|\det \frac{df}{dx}\right|,
 
-    where the base density :math:`p(z)` is standard normal or a Gaussian mixture. Each
-    transform of the flow maps every feature by a monotonic rational-quadratic spline,
-    whose parameters a network computes from other features [1]_. Training maximises
-    the mean of :math:`\log p(x)`. Scores are exact, and `transform` and
-    `inverse_transform` are inverses of each other. Read more in the
-    :doc:`/guide/flows`.
+    where the density :math:`p(z)` of the latents is standard normal. Each transform of
+    the flow maps every feature by a monotonic rational-quadratic spline, whose
+    parameters a network computes from other features [1]_. With a Gaussian mixture as
+    base, the first transform is fixed: it maps the mixture to the standard normal
+    density [2]_. Training maximises the mean of :math:`\log p(x)`. Scores are exact,
+    and `transform` and `inverse_transform` are inverses of each other. Read more in
+    the :doc:`/guide/flows`.
 
     Parameters
     ----------
@@ -73,20 +82,26 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         Splines act on scaled features between ``-tail_bound`` and ``tail_bound``;
         outside, they are the identity.
     autoregressive : bool
-        If True, the spline of a feature depends on all features before it [2]_, and
+        If True, the spline of a feature depends on all features before it [3]_, and
         `sample` needs one pass through the networks for each feature. If False, the
         transforms are couplings: the splines of half of the features depend on the
         other half, and `sample` needs two passes. Scores need one pass in both cases.
-    base : {"normal", "mixture"} or estimator
-        Density of the latents.
+    base : {"auto", "normal", "mixture"} or estimator
+        Density of the rows before training.
 
-        - "normal": standard normal.
-        - "mixture": Gaussian mixture of the scaled rows, whose number of components,
-          from 1 to 32, is chosen on held-out rows. The flow starts as the identity,
-          so that training starts from the density of the mixture.
-        - estimator: Gaussian mixture, which is cloned and fitted to the scaled rows.
+        - "normal": standard normal density of the scaled features.
+        - "mixture": Gaussian mixture of the scaled features, whose number of
+          components, from 1 to 32, is chosen on held-out rows.
+        - "auto": "normal" or "mixture". Two flows are trained for a tenth of
+          `max_epochs`, on at most 20,000 rows, and rows held out from these choose.
+        - unfitted estimator: Gaussian mixture, which is cloned and fitted to the
+          scaled features.
+        - fitted estimator: Gaussian mixture in the units of the data, which is used as
+          it is. In a search, wrap it in ``sklearn.frozen.FrozenEstimator``, because a
+          clone of it is not fitted.
 
-        The weights of the components are trained with the flow.
+        A mixture of several components gets 0.001 of its mass as another component,
+        which has the mean and the covariance of the mixture.
     dropout : float
         Probability with which hidden units are omitted in training. It prevents
         overfitting.
@@ -114,6 +129,9 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     Attributes
     ----------
+    base_ : str or estimator
+        "normal", or the Gaussian mixture from which training started. Unless `base` is
+        a fitted estimator, the mixture is fitted to the scaled features.
     history_ : list of dict
         Record of each epoch: its number (``epoch``), the mean loss of the training
         batches during the epoch (``train``), the loss of the held-out rows after the
@@ -131,15 +149,21 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     Notes
     -----
     Features are scaled to unit variance. If features are collinear, rows are whitened,
-    and directions without variance get the normal density that all models share. A
-    continuous invertible map cannot separate clusters completely: between them a flow
-    with a normal base leaves a bridge of low density, which a mixture as base avoids.
+    and directions without variance get the normal density that all models share.
+
+    A mixture as base maps feature :math:`j` to :math:`\Phi^{-1}(F(x_j | x_1, ...,
+    x_{j-1}))`, where :math:`F` is the conditional distribution function of the mixture
+    and :math:`\Phi` that of the standard normal density. Without the additional
+    component, :math:`F` would be constant between narrow components, and rows there
+    would not come back from their latents.
 
     References
     ----------
     .. [1] Durkan, C., Bekasov, A., Murray, I. and Papamakarios, G. (2019). Neural
        spline flows. NeurIPS.
-    .. [2] Papamakarios, G., Pavlakou, T. and Murray, I. (2017). Masked autoregressive
+    .. [2] Rosenblatt, M. (1952). Remarks on a multivariate transformation. Annals of
+       Mathematical Statistics 23, 470-472.
+    .. [3] Papamakarios, G., Pavlakou, T. and Murray, I. (2017). Masked autoregressive
        flow for density estimation. NeurIPS.
 
     Examples
@@ -164,7 +188,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         n_bins: int = 8,
         tail_bound: float = 5.0,
         autoregressive: bool = True,
-        base: str | BaseEstimator = "normal",
+        base: str | BaseEstimator = "auto",
         dropout: float = 0.1,
         max_epochs: int = 60,
         batch_size: int | str = "auto",
@@ -232,14 +256,78 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             rule = "a number of at least 0 and below 1"
             raise invalid_parameter(self, "dropout", rule, self.dropout)
         check_integer(self, "n_iter_no_change", 1)
-        if self.base not in ("normal", "mixture") and not is_density(self.base):
+        named = isinstance(self.base, str) and self.base in _NAMED
+        if not named and not is_density(self.base):
             raise invalid_parameter(self, "base", _BASES, self.base)
 
-    def _new_module(self, rows, rng):
+    def _prepare(self, rows, rng):
         self._set_coordinates(rows)
-        d = int(self._varying.sum())
+        self.base_, self._map = "normal", None
+        if not self._varying.any() or self._base_is("normal"):
+            return
+        if not isinstance(self.base, str) and _is_fitted(self.base):
+            self._set_map(self.base, self._components_of(self.base))
+            return
+        Z = self._moved(rows.sample(_BASE_ROWS, rng))
+        if self._base_is("auto"):
+            self._race(Z, rng)
+            return
+        wanted = None if isinstance(self.base, str) else self.base
+        base = fit_latent_density(wanted, Z[:, None], torch_seed(rng))
+        self._set_map(base, normal_components(base))
+
+    def _base_is(self, name):
+        return isinstance(self.base, str) and self.base == name
+
+    def _race(self, Z, rng):
+        """Set the base with which a short training scores higher on rows (n, d')."""
+        n_held_out = round(_HELD_OUT * len(Z))
+        if n_held_out < _LEAST_HELD_OUT:
+            return
+        Z = rng.permutation(Z)
+        held_out, Z = Z[:n_held_out], Z[n_held_out:]
+        mixture = fit_latent_density(None, Z[:, None], torch_seed(rng))
+        options = {
+            "max_epochs": max(1, round(_RACE * self.max_epochs)),
+            "random_state": torch_seed(rng),
+            **{"early_stopping": False, "warm_start": False, "net_callbacks": None},
+        }
+        scores = []
+        for base in ("normal", mixture):
+            flow = clone(self).set_params(base=base, **options)
+            try:
+                with quiet():
+                    scores.append(flow.fit(Z).score(held_out))
+            except FloatingPointError:  # it diverged
+                scores.append(-np.inf)
+        if scores[1] > scores[0]:
+            self._set_map(mixture, normal_components(mixture))
+
+    def _set_map(self, base, components):
+        """Set the base and its map, given normal components in scaled units or None."""
+        if components is None:
+            got = Described(f"{base!r}, whose density is no Gaussian mixture")
+            raise invalid_parameter(self, "base", _BASES, got)
+        self.base_, self._map = base, mixture_map(*components)
+
+    def _components_of(self, base):
+        """Return the components, in scaled units, of a base that is fitted to rows."""
+        width = getattr(base, "n_features_in_", None)
+        if width != self._varying.size:
+            got = Described(f"a mixture of {width} features")
+            rule = f"{_BASES} of {self._varying.size} features"
+            raise invalid_parameter(self, "base", rule, got)
+        components = normal_components(base)
+        if components is None:
+            return None
+        weights, means, covariances = components
+        linear = self._whitening.whitened_difference(np.eye(self._varying.size))
+        linear = linear[:, self._varying]  # (d, d')
+        return weights, self._white(means), linear.T @ covariances @ linear
+
+    def _new_module(self, rows, rng):
         transforms = build_transforms(
-            d,
+            int(self._varying.sum()),
             self.n_transforms,
             self.autoregressive,
             self.hidden_layer_sizes,
@@ -247,7 +335,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             self.tail_bound,
             self.dropout,
         )
-        return Flow(transforms, self._new_base(rows, d, rng))
+        return Flow(transforms)
 
     def _set_coordinates(self, rows):
         """Set the scaling of the features; collinear features are whitened."""
@@ -264,22 +352,6 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         shift = self._whitening.whitened_difference(rows.moments.rounding)
         self._shift = shift * self._varying * (self._whitening is whitening)
 
-    def _new_base(self, rows, d, rng):
-        """Return the base of d' features, as a `NormalMixture`."""
-        if not d or (isinstance(self.base, str) and self.base == "normal"):
-            return standard_normal(d)
-        Z = self._moved(rows.sample(_BASE_ROWS, rng))
-        wanted = None if isinstance(self.base, str) else self.base
-        base = fit_latent_density(wanted, Z[:, None], torch_seed(rng))
-        components = normal_components(base)
-        if components is None:
-            got = Described(f"{self.base!r}, whose density is no Gaussian mixture")
-            raise invalid_parameter(self, "base", _BASES, got)
-        weights, means, covariances = components
-        kept = weights > 0
-        covariances = np.broadcast_to(covariances, (kept.size, d, d))[kept]
-        return NormalMixture(weights[kept], means[kept], np.linalg.inv(covariances))
-
     def _scaled(self, X):
         """Return rows (n, d) in units of the whitening: (n, d)."""
         return self._whitening.whiten(X) - self._shift
@@ -292,8 +364,21 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         """Return what `_white` does, of rows whose outliers are moved to the others."""
         return self._white(np.clip(X, *self._limits))
 
+    def _normal(self, U):
+        """Return the inputs (n, d') of the flow, and log p(u) - log N(input) (n,).
+
+        U: rows (n, d') in scaled units, with the density p(u) of the base.
+        """
+        if self._map is None:
+            return U, np.zeros(len(U))
+        Z, log_density = self._map.to_normal(U)
+        return Z, log_density - log_normal(Z).sum(axis=1)
+
     def _encoded(self, X):
-        return self._moved(X).astype(np.float32)
+        return np.column_stack(self._normal(self._moved(X))).astype(np.float32)
+
+    def _variances_of(self, X):
+        return self._moved(X).var(axis=0)
 
     def _callbacks(self):
         patience = Plateau(
@@ -333,25 +418,29 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     def _log_density(self, X):
         U = self._scaled(X)
-        floor = 0.5 * (U[:, ~self._varying] ** 2 + np.log(2 * np.pi)).sum(axis=1)
-        answer = self._by_blocks(self._flow.log_density, U[:, self._varying])
-        return answer + self._whitening.log_det - floor
+        floor = log_normal(U[:, ~self._varying]).sum(axis=1)
+        Z, more = self._normal(U[:, self._varying])
+        answer = self._by_blocks(self._flow.log_density, Z)
+        return answer + more + floor + self._whitening.log_det
 
     def _draw(self, n_samples, rng):
-        Z = rng.standard_normal((n_samples, self._varying.size))
-        Z[:, self._varying] = self._flow.base().draw(n_samples, rng).numpy()
-        return self._conditional_mean(Z)
+        return self._conditional_mean(
+            rng.standard_normal((n_samples, self._varying.size))
+        )
 
     def _posterior_mean(self, X):
         Z = self._scaled(X)
-        Z[:, self._varying] = self._by_blocks(
-            lambda x: self._flow.latents(x)[0], Z[:, self._varying]
-        )
+        U, _ = self._normal(Z[:, self._varying])
+        Z[:, self._varying] = self._by_blocks(lambda u: self._flow.latents(u)[0], U)
         return Z
 
     def _conditional_mean(self, Z):
         U = Z.copy()
-        U[:, self._varying] = self._by_blocks(self._flow.rows, Z[:, self._varying])
+        rows = self._by_blocks(self._flow.rows, Z[:, self._varying])
+        if self._map is not None:
+            with one_blas_thread():
+                rows = self._map.from_normal(rows)
+        U[:, self._varying] = rows
         return self._whitening.unwhiten(U + self._shift)
 
     @property
@@ -363,3 +452,12 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     @property
     def _bytes_per_row(self):
         return 64 * self.n_features_in_  # blocks limit all other memory
+
+
+def _is_fitted(estimator):
+    """Return whether an estimator is fitted."""
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError:
+        return False
+    return True

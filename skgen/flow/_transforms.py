@@ -1,10 +1,11 @@
 """Masked networks and the flow that they parametrise."""
 
+import math
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from skgen.autoencoder._prior import NormalMixture, log_components
 from skgen.flow._splines import inverse_spline, n_parameters, spline
 from skgen.neural._net import LossModule
 
@@ -18,6 +19,28 @@ class MaskedLinear(nn.Linear):
 
     def forward(self, x):
         return functional.linear(x, self.weight * self.mask, self.bias)
+
+
+class Dropout(nn.Module):
+    """Omission of units with probability `p`, by the generator of the fit.
+
+    PyTorch's own layer draws from a global generator, and the engine then needs a
+    context that makes each operation slower.
+    """
+
+    generator = None
+
+    def __init__(self, p):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        u = torch.rand(
+            x.shape, dtype=x.dtype, device=x.device, generator=self.generator
+        )
+        return x * (u >= self.p) / (1 - self.p)
 
 
 class Transform(nn.Module):
@@ -38,7 +61,7 @@ class Transform(nn.Module):
             # A hidden unit of rank r uses features of ranks up to r.
             units = torch.arange(size) % max(1, self.n_ranks - 1)
             layers.append(MaskedLinear((before <= units[:, None]).float()))
-            layers += [nn.ReLU(), nn.Dropout(dropout)] if dropout else [nn.ReLU()]
+            layers += [nn.ReLU(), Dropout(dropout)] if dropout else [nn.ReLU()]
             before = units
         mask = (before < rank[:, None]).float().repeat_interleave(n_out, dim=0)
         last = MaskedLinear(mask)
@@ -64,29 +87,20 @@ class Transform(nn.Module):
 
 
 class Flow(LossModule):
-    """Negative mean log-density of rows (n, d') in the coordinates of the flow.
+    """Transforms of rows (n, d') to standard normal latents.
 
-    The base is a `NormalMixture` of d' features. Its weights are trained as well.
+    The loss is the negative mean log-density. Rows in training have one more column,
+    which is added to their log-density.
     """
 
-    def __init__(self, transforms, base):
+    def __init__(self, transforms):
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
-        self.logits = nn.Parameter(base.weights.log())
-        self.register_buffer("means", base.means)
-        self.register_buffer("factors", base.factors)
-        self.register_buffer("scales", base.log_scales - base.weights.log())
 
-    def base(self):
-        """Return the base, with the trained weights, in double precision."""
-        factors = self.factors.detach().double().cpu()
-        weights = self.logits.detach().double().cpu().softmax(0)
-        return NormalMixture(weights, self.means.cpu(), factors @ factors.mT)
-
-    def base_log_density(self, z):
-        """Return the log-density (n,) of the base at z (n, d')."""
-        scales = self.scales + self.logits.log_softmax(0)
-        return log_components(z, self.means, self.factors, scales).logsumexp(1)
+    def begin(self, rows):
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = self.generator
 
     def latents(self, x):
         """Return the latents (n, d') of rows and the log-determinants (n,)."""
@@ -105,10 +119,10 @@ class Flow(LossModule):
     def log_density(self, x):
         """Return the log-density (n,) of rows (n, d')."""
         z, log_det = self.latents(x)
-        return self.base_log_density(z) + log_det
+        return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def forward(self, x):
-        return -self.log_density(x).mean()
+        return -(self.log_density(x[:, :-1]) + x[:, -1]).mean()
 
 
 def build_transforms(d, n_transforms, autoregressive, *options):

@@ -148,6 +148,12 @@ class GradientModel(GenerativeModel):
     def _check_own(self):
         """Raise for an invalid parameter that is not one of the engine's."""
 
+    def _prepare(self, rows, rng):
+        """Set what `_new_module` needs; this hook may fit other models.
+
+        `rows` are those of `_new_module`.
+        """
+
     @abstractmethod
     def _new_module(self, rows, rng):
         """Set the coordinates; return an initial module.
@@ -264,7 +270,11 @@ class GradientModel(GenerativeModel):
 
     def _is_too_wide_for(self, X):
         # The first fit has set the coordinates, and with them the minimum variances.
-        return 0 < self._encoded(X).var(axis=0).max(initial=0) < _NARROW
+        return 0 < self._variances_of(X).max(initial=0) < _NARROW
+
+    def _variances_of(self, X):
+        """Return the variances of rows (m, d) in the coordinates of the first fit."""
+        return self._encoded(X).var(axis=0)
 
     def _training_rows(self, X, rng, labels):
         """Return rows in memory (n, d), or elsewhere, as `TrainingRows`.
@@ -287,6 +297,7 @@ class GradientModel(GenerativeModel):
 
     def _build(self, rows, rng):
         """Set a new net with an initial module, before its first step."""
+        self._prepare(rows, rng)
         with one_blas_thread(), threads_for(0), OwnNoise(torch_seed(rng)):
             module = self._new_module(rows, rng).float()
             generator = torch.Generator().manual_seed(torch_seed(rng))
