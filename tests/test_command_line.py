@@ -41,13 +41,14 @@ from skgen.cli._models import (
     Candidate,
     candidates,
     epochs,
+    flow_epochs,
 )
 from skgen.cli._report import format_results
 from skgen.cli._table import Table, digits_table, read_table
 from skgen.compose import make_generative_pipeline
 from skgen.kde._bandwidth import scott_factor
 
-NETWORKS = ("AutoEncoder", "VAE", "SWAE")
+NETWORKS = ("AutoEncoder", "VAE", "SWAE", "NormalizingFlow")
 
 
 def main(arguments):
@@ -256,6 +257,8 @@ def test_small_tables_are_passed_over_more_often():
     numbers = [epochs(n) for n in (2, 50, 300, 1437, 8000, 10**6)]
     assert numbers == sorted(numbers, reverse=True)
     assert (numbers[0], numbers[-1]) == (50, 12)
+    numbers = [flow_epochs(n) for n in (50, 1437, 8000, 40_000, 10**6)]
+    assert numbers == [60, 60, 25, 12, 12]  # 1, 12, 40, 157 and 3,907 steps
 
 
 def test_a_fit_that_diverges_is_said_to_and_the_others_stand():

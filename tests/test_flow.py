@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import StandardScaler
 
-from skgen import EMGaussianMixture, NormalizingFlow
+from skgen import SWAE, AutoEncoder, EMGaussianMixture, NormalizingFlow
 from skgen.flow._mixture_map import mixture_map, quantiles
 from skgen.flow._splines import inverse_spline, n_parameters, spline
 from skgen.flow._transforms import Dropout, Flow, Transform, build_transforms
@@ -158,6 +158,7 @@ class OfZuko(Transform):
         return torch.cat([shares, slopes], dim=-1)
 
 
+@pytest.mark.thorough  # where the peers of the benchmarks are installed
 @pytest.mark.parametrize(("d", "passes"), [(5, None), (2, None), (6, 2)])
 def test_densities_and_rows_are_those_of_zuko_for_its_weights(d, passes):
     zuko = pytest.importorskip("zuko")
@@ -203,14 +204,14 @@ def log_density(X, mixture):
 
 
 def with_background(weights, means, covariances):
-    """Return a mixture with a thousandth of its mass at its own moments."""
+    """Return a mixture of which a thousandth is four times as wide as the whole."""
     mean = weights @ means
     second = np.einsum("k,kij->ij", weights, covariances)
     second += np.einsum("k,ki,kj->ij", weights, means, means) - np.outer(mean, mean)
     return (
         np.append(0.999 * weights, 0.001),
         np.vstack([means, mean]),
-        np.concatenate([covariances, second[None]]),
+        np.concatenate([covariances, 16 * second[None]]),
     )
 
 
@@ -389,3 +390,35 @@ def test_one_far_row_is_no_matter_for_the_others(base):
     flow = NormalizingFlow(**options).fit(far)
     assert flow.score(X) > expected - 0.3
     assert flow.score_samples(far)[-1] < -1e6
+
+
+@pytest.mark.parametrize("kind", ["latent density", "prior"])
+def test_a_flow_is_a_density_of_codes(kind):
+    rng = np.random.RandomState(0)
+    t = rng.uniform(0, np.pi, 300)
+    X = np.column_stack([np.cos(t), np.sin(t)]) + 0.1 * rng.standard_normal((300, 2))
+    options = {"hidden_layer_sizes": (16,), "max_epochs": 20, "random_state": 0}
+    flow = NormalizingFlow(**{**QUICK, "batch_size": 200, "lr": 0.02})
+    if kind == "prior":
+        flow.fit(rng.uniform(-1, 1, size=(400, 1)))
+        model = SWAE(1, prior=flow, **options).fit(X)
+    else:
+        model = AutoEncoder(1, latent_density=flow, **options).fit(X)
+    density = model.latent_density_
+    assert isinstance(density, NormalizingFlow)
+    draws = model.sample_latent(1000, random_state=0)
+    grid = np.linspace(draws.min() - 1, draws.max() + 1, 4001)[:, None]
+    weights = density.score_samples(grid) + np.log(grid[1] - grid[0])
+    assert np.exp(weights).sum() == pytest.approx(1, abs=0.01)
+    normal = stats.norm(model.inverse_transform(grid), model.noise_variance_**0.5)
+    expected = [
+        np.logaddexp.reduce(normal.logpdf(row).sum(axis=1) + weights) for row in X[:40]
+    ]
+    # Scores are estimates by importance sampling.
+    assert np.abs(model.score_samples(X[:40]) - expected).mean() < 0.03
+
+
+def test_a_flow_that_is_not_fitted_is_no_prior():
+    prior = NormalizingFlow(**QUICK)
+    with pytest.raises(ValueError, match="a fitted density of 2 features"):
+        SWAE(2, prior=prior).fit(rows(60, 3))

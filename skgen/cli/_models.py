@@ -22,7 +22,7 @@ from skgen.mixture import EMGaussianMixture
 
 # Models that need PyTorch. They are read from `skgen`, which imports a model when it
 # is first used: a comparison without them imports no PyTorch.
-_NEURAL = "SGDGaussianMixture, AutoEncoder, VAE, SWAE"
+_NEURAL = "SGDGaussianMixture, AutoEncoder, VAE, SWAE, NormalizingFlow"
 
 # Neural models take about this number of gradient steps, within these bounds on the
 # number of epochs. The learning rate is the autoencoders'. A longer training scores
@@ -37,8 +37,13 @@ _PAIRED_FLOOR = 1e-9
 # the minimum number of rows for each parameter of a column.
 _LOW_RANK_COLUMNS, _MAX_RANK, _ROWS_PER_PARAMETER = 16, 8, 10
 
-# Minimum number of training rows, and of columns, of the autoencoders.
-_NETWORK_ROWS, _NETWORK_COLUMNS = 50, 2
+# Flows take about this number of steps, at least this number of epochs, and their
+# default as the most.
+_FLOW_STEPS, _FLOW_EPOCHS = 1000, (12, 60)
+
+# Minimum number of training rows of autoencoders and flows, minimum number of columns
+# of autoencoders and maximum number of columns of flows.
+_NETWORK_ROWS, _NETWORK_COLUMNS, _FLOW_COLUMNS = 50, 2, 100
 
 # Maximum latent dimension of the autoencoders: each dimension makes scores slower.
 _MAX_LATENT = 8
@@ -93,6 +98,13 @@ def epochs(n_rows):
     return min(most, max(least, _STEPS // steps))
 
 
+def flow_epochs(n_rows):
+    """Return the number of epochs of a flow on this number of rows."""
+    steps = math.ceil(n_rows / min(256, max(128, n_rows // 40)))
+    least, most = _FLOW_EPOCHS
+    return min(most, max(least, _FLOW_STEPS // steps))
+
+
 def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     """Return the Candidates for `n_rows` training rows, and a list of models left out.
 
@@ -134,6 +146,11 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
         else:
             few = "columns" if n_columns < _NETWORK_COLUMNS else "rows"
             left_out.append(f"AutoEncoder, VAE, SWAE (too few {few})")
+        if n_rows >= _NETWORK_ROWS and n_columns <= _FLOW_COLUMNS:
+            models.append(_flow(flow_epochs(n_rows), seed))
+        else:
+            reason = "too few rows" if n_rows < _NETWORK_ROWS else "too many columns"
+            left_out.append(f"NormalizingFlow ({reason})")
     return models + _of_scikit_learn(K, seed), left_out
 
 
@@ -154,6 +171,8 @@ def legend(models, n_rows):
             f"SGDGaussianMixture takes at most {n_epochs}, the autoencoders {n_epochs}",
             f"   with lr={_RATE}. A longer training may score better.",
         ]
+    if "NormalizingFlow" in labels:
+        lines += [f"NormalizingFlow takes at most {flow_epochs(n_rows)} epochs."]
     lines += [
         "Models of scikit-learn are fitted to standardised columns. All scores are in",
         "nats, and in the units of the table.",
@@ -196,6 +215,13 @@ def _network(kind, n_latent, max_epochs, random_state):
     """Return an autoencoder, with a shorter training than by default."""
     given = {"max_epochs": max_epochs, "lr": _RATE, "random_state": random_state}
     return Candidate(f"{kind.__name__}({n_latent})", lambda X: kind(n_latent, **given))
+
+
+def _flow(max_epochs, random_state):
+    """Return a flow, with a shorter training than by default for many rows."""
+    flow = skgen.NormalizingFlow
+    given = {"max_epochs": max_epochs, "random_state": random_state}
+    return Candidate("NormalizingFlow()", lambda X: flow(**given))
 
 
 def _of_scikit_learn(K, random_state):

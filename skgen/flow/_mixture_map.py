@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import log_ndtr, ndtri_exp
 
-# Fraction of the mass of a mixture with the covariance of the whole mixture.
-_BACKGROUND = 1e-3
+# Fraction of the mass of a wide component, and its covariance in units of the
+# covariance of the whole mixture.
+_BACKGROUND, _WIDTH = 1e-3, 16.0
 
 # Maximum number of values in a block of residuals.
 _BLOCK = 2**19
@@ -135,9 +136,9 @@ class MixtureMap:
 def mixture_map(weights, means, covariances):
     """Return the map of a mixture; covariances: (K, d, d), or (1, d, d) for all.
 
-    A small fraction of the mass becomes a normal density with the covariance of the
+    A small fraction of the mass becomes a normal density four times as wide as the
     whole mixture. Without it, the distribution function would be constant between
-    components, and the map could not be inverted there.
+    components, and the map could not be inverted there. Outliers score higher as well.
     """
     kept = weights > 0  # scikit-learn's mixtures can have weights of 0
     d = means.shape[1]
@@ -149,7 +150,7 @@ def mixture_map(weights, means, covariances):
         whole = between + np.tensordot(weights, covariances, 1)
         weights = np.append((1 - _BACKGROUND) * weights, _BACKGROUND)
         means = np.vstack([means, mean])
-        covariances = np.concatenate([covariances, whole[None]])
+        covariances = np.concatenate([covariances, _WIDTH * whole[None]])
     factors = np.linalg.cholesky(covariances)
     inverses = np.tril(np.linalg.inv(factors))
     return MixtureMap(np.log(weights), means, factors, inverses)

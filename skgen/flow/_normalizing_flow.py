@@ -101,7 +101,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
           clone of it is not fitted.
 
         A mixture of several components gets 0.001 of its mass as another component,
-        which has the mean and the covariance of the mixture.
+        which is four times as wide as the whole mixture.
     dropout : float
         Probability with which hidden units are omitted in training. It prevents
         overfitting.
@@ -154,8 +154,8 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     A mixture as base maps feature :math:`j` to :math:`\Phi^{-1}(F(x_j | x_1, ...,
     x_{j-1}))`, where :math:`F` is the conditional distribution function of the mixture
     and :math:`\Phi` that of the standard normal density. Without the additional
-    component, :math:`F` would be constant between narrow components, and rows there
-    would not come back from their latents.
+    component, :math:`F` would be constant between narrow components, rows there would
+    not come back from their latents, and outliers would score lower.
 
     References
     ----------

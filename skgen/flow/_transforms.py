@@ -96,6 +96,9 @@ class Flow(LossModule):
     def __init__(self, transforms):
         super().__init__()
         self.transforms = nn.ModuleList(transforms)
+        # Without a feature that varies there is nothing to train, and optimisers need
+        # a parameter.
+        self.unused = None if transforms else nn.Parameter(torch.zeros(()))
 
     def begin(self, rows):
         for module in self.modules():
@@ -122,7 +125,8 @@ class Flow(LossModule):
         return log_det - 0.5 * (z.square() + math.log(2 * math.pi)).sum(-1)
 
     def forward(self, x):
-        return -(self.log_density(x[:, :-1]) + x[:, -1]).mean()
+        loss = -(self.log_density(x[:, :-1]) + x[:, -1]).mean()
+        return loss if self.unused is None else loss + 0 * self.unused
 
 
 def build_transforms(d, n_transforms, autoregressive, *options):
