@@ -197,7 +197,7 @@ def training(options):
     lines.append(["ratio", *(f"{a / b:.2f}" for a, b in zip(*costs, strict=True))])
     return paragraphs(
         f"One epoch over {n:,} rows of 10 features, in batches of 256, one thread, "
-        "each in its own process. The loop by hand trains the same module by fused Adam.",
+        "each in its own process. The loop by hand trains the same module.",
         grid(["", "CPU seconds", "peak memory, MiB"], lines),
     )
 

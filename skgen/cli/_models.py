@@ -37,8 +37,8 @@ _PAIRED_FLOOR = 1e-9
 # the minimum number of rows for each parameter of a column.
 _LOW_RANK_COLUMNS, _MAX_RANK, _ROWS_PER_PARAMETER = 16, 8, 10
 
-# Flows take about this number of steps, at least this number of epochs, and their
-# default as the most.
+# Flows take about this number of steps, within these bounds on the number of epochs,
+# the larger of which is their default.
 _FLOW_STEPS, _FLOW_EPOCHS = 1000, (12, 60)
 
 # Minimum number of training rows of autoencoders and flows, minimum number of columns

@@ -153,7 +153,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     A mixture as base maps feature :math:`j` to :math:`\Phi^{-1}(F(x_j | x_1, ...,
     x_{j-1}))`, where :math:`F` is the conditional distribution function of the mixture
-    and :math:`\Phi` that of the standard normal density. Without the additional
+    and :math:`\Phi` the standard normal one. Without the additional
     component, :math:`F` would be constant between narrow components, rows there would
     not come back from their latents, and outliers would score lower.
 

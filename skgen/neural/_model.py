@@ -151,7 +151,7 @@ class GradientModel(GenerativeModel):
     def _prepare(self, rows, rng):
         """Set what `_new_module` needs; this hook may fit other models.
 
-        `rows` are those of `_new_module`.
+        `rows` are the argument of `_new_module`.
         """
 
     @abstractmethod
