@@ -113,10 +113,16 @@ class FullWhitening:
         )
 
 
-def loss_offset(whitening):
-    """Return nats in the units of the data minus a loss in coordinates that vary."""
-    n_missing = np.count_nonzero(whitening.degenerate)
-    return 0.5 * n_missing * np.log(2 * np.pi) - whitening.log_det
+def loss_offset(whitening, observed=None):
+    """Return nats in the units of the data minus a loss in coordinates that vary.
+
+    `observed` (d,) are the fractions of observed values, None for complete rows.
+    """
+    if observed is None:
+        n_missing = np.count_nonzero(whitening.degenerate)
+        return 0.5 * n_missing * np.log(2 * np.pi) - whitening.log_det
+    constant = 0.5 * np.log(2 * np.pi) * whitening.degenerate  # (d,)
+    return observed @ (constant + np.log(whitening.scale))
 
 
 # Rounding errors (d,) of rows that transformers computed, see `known_errors`.

@@ -10,14 +10,18 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
+    Described,
     check_choice,
     check_integer,
     check_nonnegative,
+    column_names,
     invalid_argument,
     invalid_parameter,
     is_integer,
     rows_to_answer,
+    wrong_argument,
 )
+from skgen._columns import list_columns
 from skgen._parts import PartialRows, new_model
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
@@ -253,6 +257,16 @@ class AbstractGaussianMixture(
                 f"n_samples = {n_samples}"
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
+
+    def _check_columns(self, moments):
+        """Raise if a column has no value."""
+        empty = np.flatnonzero(moments.observed == 0)
+        if empty.size:
+            rule = "an array with a value in every column"
+            got = f"only NaN in {list_columns(empty, column_names(self))}"
+            raise wrong_argument(
+                f"{type(self).__name__}.fit", "X", rule, Described(got)
+            )
 
     def _in_data_units(self, weights, means, covariances, covariance, whitening):
         """Return the fitted attributes of a mixture in whitened coordinates, a dict."""

@@ -17,7 +17,6 @@ from skgen._checks import (
     column_names,
     wrong_argument,
 )
-from skgen._columns import list_columns
 from skgen._docs import documented
 from skgen._threads import one_blas_thread
 from skgen._torch import check_device
@@ -568,16 +567,6 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         return incomplete_whitening(
             X, sample_weight, moments, covariance, normal, **options
         )
-
-    def _check_columns(self, moments):
-        """Raise if a column has no value."""
-        empty = np.flatnonzero(moments.observed == 0)
-        if empty.size:
-            rule = "an array with a value in every column"
-            got = f"only NaN in {list_columns(empty, column_names(self))}"
-            raise wrong_argument(
-                f"{type(self).__name__}.fit", "X", rule, Described(got)
-            )
 
     def _normal(self):
         """Return the mean (d,) and covariance (d, d) of the mixture."""

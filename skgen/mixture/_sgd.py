@@ -16,15 +16,22 @@ from skgen._checks import (
 )
 from skgen._docs import documented
 from skgen._typing import RandomState
-from skgen._whitening import loss_offset, whitening_of
+from skgen._whitening import DiagonalWhitening, loss_offset, whitening_of
 from skgen.mixture import _module
 from skgen.mixture._base import MIXTURE, AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
+from skgen.mixture._covariance import COVARIANCES
 from skgen.mixture._lowrank import ALL_COVARIANCES
+from skgen.mixture._one_normal import (
+    completed_rows,
+    incomplete_whitening,
+    normal_density,
+)
 from skgen.mixture._restarts import first_values, n_sampled
 from skgen.neural._model import GradientModel
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
+from skgen.rows._moments import ObservedMoments
 
 # Number of rows whitened at once.
 _CHUNK = 2**16
@@ -280,6 +287,8 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     # -- fitting ----------------------------------------------------------------
 
+    _fits_incomplete = True
+
     @property
     def _whitening_type(self):
         return ALL_COVARIANCES[self.covariance_type].whitening
@@ -292,7 +301,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self._fitted_blocks = self._chosen_blocks(column_names(self), d)
         sample = rows.sample(n_sampled(self.n_components), rng)
         self._set_coordinates(rows, sample)
-        Z = self._white(sample)
+        Z = self._completed(self._white(sample))
         # In float32, a variance below 1e-10 of the variance of the data is rounding.
         floor = max(self.reg_covar, 1e-10)
         covariance = self._covariance.narrowed(self._varying)
@@ -306,18 +315,28 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
 
     def _set_coordinates(self, rows, sample):
         """Set the whitened, non-constant and centred coordinates of the module."""
-        moments = rows.moments
-        blocks = self._covariance.blocks
-        whitening = whitening_of(
-            moments,
-            self._whitening_type,
-            blocks=blocks,
-            dtype=self._fit_dtype,
-            names=column_names(self),
-            projected=rows.projected,
-        )
+        moments, blocks = rows.moments, self._covariance.blocks
         few = sample[:: -(-len(sample) // ROWS)]
-        central = central_whitening(whitening, few, np.ones(len(few)), blocks)
+        options = {"dtype": self._fit_dtype, "names": column_names(self)}
+        self._observed = None  # the fractions of observed values (d,)
+        if isinstance(moments, ObservedMoments):
+            self._check_columns(moments)
+            # Coordinates that mix features would be missing if one feature is.
+            kind = "spherical" if self._whitening_type == "spherical" else "diag"
+            some = few, np.ones(len(few)), moments
+            whitening = central = incomplete_whitening(
+                *some, COVARIANCES[kind], **options
+            )
+            self._observed = moments.observed / moments.weight
+        else:
+            whitening = whitening_of(
+                moments,
+                self._whitening_type,
+                blocks=blocks,
+                projected=rows.projected,
+                **options,
+            )
+            central = central_whitening(whitening, few, np.ones(len(few)), blocks)
         # In degenerate directions every component has the common minimum variance.
         self._whitening, self._varying = central, ~central.degenerate
         # Far from the origin the mean of the whitening is rounded, which float32 would
@@ -328,6 +347,17 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     def _white(self, X):
         """Return rows (n, d) in the coordinates of the module, in float64."""
         return self._whitening.whiten(X)[:, self._varying] - self._shift
+
+    def _completed(self, Z):
+        """Return coordinates (m, d) completed for the initialisation."""
+        if not np.isnan(Z).any():
+            return Z
+        d = Z.shape[1]
+        scaled = DiagonalWhitening(np.zeros(d), np.ones(d), np.zeros(d, dtype=bool))
+        weights, normal = np.ones(len(Z)), None
+        if self._covariance.dense:
+            normal = normal_density(Z[:ROWS], weights[:ROWS], scaled)
+        return completed_rows(Z, weights, scaled, normal)[0]
 
     def _encoded(self, X):
         Z = np.empty((X.shape[0], self._shift.size), dtype=np.float32)
@@ -363,7 +393,7 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         return {}
 
     def _loss_offset(self):
-        return loss_offset(self._whitening)
+        return loss_offset(self._whitening, self._observed)
 
     def _adopted(self):
         values = self._average or self.net_.module_.values()

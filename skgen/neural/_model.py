@@ -274,7 +274,7 @@ class GradientModel(GenerativeModel):
 
     def _variances_of(self, X):
         """Return the variances of rows (m, d) in the coordinates of the first fit."""
-        return self._encoded(X).var(axis=0)
+        return np.nan_to_num(self._encoded(X)).var(axis=0)
 
     def _training_rows(self, X, rng, labels):
         """Return rows in memory (n, d), or elsewhere, as `TrainingRows`.
@@ -345,6 +345,7 @@ class GradientModel(GenerativeModel):
 
     def _placed(self, rows):
         """Return the training rows, held-out rows or None, and all rows for the net."""
+        self.net_.module_.incomplete = rows.incomplete
         return rows.placed(self._encoded, torch.device(self.net_.device))
 
     def _split(self, n, rng):

@@ -35,6 +35,9 @@ class LossModule(torch.nn.Module):
     # Source of noise in training: one for each net, so that threads do not share it.
     generator = None
 
+    # Whether rows have NaN, which stands for values that were not observed.
+    incomplete = False
+
     def begin(self, rows):
         """Prepare for training on rows (n, d) or a `Stream`; None ends it."""
 

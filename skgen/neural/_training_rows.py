@@ -12,7 +12,12 @@ import numpy as np
 import torch
 
 from skgen.neural._batches import equal_sizes, placed
-from skgen.rows._moments import moments_of, projected_moments
+from skgen.rows._moments import (
+    ObservedMoments,
+    moments_of,
+    observed_moments_of,
+    projected_moments,
+)
 from skgen.rows._sketch import BottomK, position_keys
 
 # Maximum number of values of a pool, of the held-out rows and of the sample of the
@@ -31,7 +36,12 @@ class TrainingRows(ABC):
     @property
     @abstractmethod
     def moments(self):
-        """Return the moments of all rows."""
+        """Return the moments of all rows: `ObservedMoments` if they are incomplete."""
+
+    @property
+    @abstractmethod
+    def incomplete(self):
+        """Return whether rows have NaN."""
 
     @abstractmethod
     def projected(self, **projection):
@@ -69,7 +79,14 @@ class RowsInMemory(TrainingRows):
 
     @property
     def moments(self):
-        return moments_of(self._X, np.ones(self.shape[0]), full=self._full)
+        weights = np.ones(self.shape[0])
+        if self.incomplete:
+            return observed_moments_of(self._X, weights)
+        return moments_of(self._X, weights, full=self._full)
+
+    @property
+    def incomplete(self):
+        return bool(np.isnan(self._X).any())
 
     def projected(self, **projection):
         return projected_moments(self._X, np.ones(self.shape[0]), **projection)
@@ -117,6 +134,10 @@ class StreamedRows(TrainingRows):
     @property
     def moments(self):
         return self._moments
+
+    @property
+    def incomplete(self):
+        return isinstance(self._moments, ObservedMoments)
 
     def projected(self, **projection):
         return self.source.projected(**projection)
