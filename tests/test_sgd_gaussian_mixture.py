@@ -107,6 +107,58 @@ def test_a_far_component_costs_the_others_no_digits(kind, far, rng):
 
 
 @every_module
+def test_the_loss_of_incomplete_rows_is_that_of_their_observed_values(kind, rng):
+    weights, means, covariances = values = some_values(kind, rng)
+    matrices = dense(kind, covariances)
+    X = 2 * rng.standard_normal((40, D))
+    X[rng.uniform(size=X.shape) < 0.4] = np.nan
+    X[0], X[1] = np.nan, 1.0
+    expected = np.zeros(len(X))
+    for x, o, i in zip(X, ~np.isnan(X), range(len(X)), strict=True):
+        if o.any():
+            some = [S[np.ix_(o, o)] for S in matrices]
+            expected[i] = naive_log_density(x[o], weights, means[:, o], some)
+    made = module(kind, values)
+    found = torch.logsumexp(made.log_joint(torch.tensor(X)), dim=1)
+    np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-10)
+    made(torch.tensor(X)).backward()
+    assert all(p.grad.isfinite().all() for p in made.parameters())
+
+
+@pytest.mark.parametrize(
+    "kind", ["full", *map(thorough, ("tied", "diag", "spherical", "lowrank"))]
+)
+def test_incomplete_rows_are_fitted_as_by_em(kind):
+    X = rows(1600, D, seed=1) * [1, 100, 0.01, 1] + [0, 1e4, 0, 5]
+    X, held_out = X[:800], X[800:]
+    X[np.random.RandomState(0).uniform(size=X.shape) < 0.3] = np.nan
+    model = SGDGaussianMixture(2, covariance_type=kind, random_state=0).fit(X)
+    assert model.lower_bound_ == pytest.approx(model.score(X), abs=1e-3)
+    other = "diag" if kind == "lowrank" else kind  # the low rank is no worse
+    em = EMGaussianMixture(2, covariance_type=other, random_state=0).fit(X)
+    assert model.score(held_out) > em.score(held_out) - 0.05
+    before = model.score(X)
+    for block in np.array_split(X, 2):
+        model.partial_fit(block)
+    assert model.score(X) > before - 0.1
+
+
+def test_incomplete_rows_can_be_streamed():
+    X = rows(400, 2, seed=1)
+    X[np.random.RandomState(0).uniform(size=X.shape) < 0.3] = np.nan
+    model = SGDGaussianMixture(2, covariance_type="diag", random_state=0)
+    streamed = model.fit(lambda: iter(np.array_split(X, 3))).score(X)
+    assert streamed == pytest.approx(model.fit(X).score(X), abs=0.02)
+
+
+def test_a_column_without_values_is_named():
+    X = rows(50, 3)
+    X[:, 1] = np.nan
+    with pytest.raises(ValueError, match=r"only NaN in \[1\]"):
+        SGDGaussianMixture().fit(X)
+
+
+@every_module
 def test_gradients_are_those_of_finite_differences(kind, rng):
     made = module(kind, some_values(kind, rng))
     names, start = zip(*made.named_parameters(), strict=True)

@@ -173,6 +173,11 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
     determinants are computed from rank x rank matrices (Woodbury, 1950), and no
     n_features x n_features matrix is formed.
 
+    NaN in `X` is a value that was not observed, and rows contribute the density of their
+    observed values. Coordinates are then scaled feature by feature also for "full" and
+    "tied". A full covariance matrix is factorised for each row of a batch, which takes
+    several times as long as for complete rows.
+
     Sample weights are not supported: in shuffled mini-batches, a weight of 2 is not
     equivalent to a repeated row.
 
