@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from estimators import thorough
 from mixtures import TYPES
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
