@@ -18,15 +18,11 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy.stats import multivariate_normal
 
 from skgen._whitening import DiagonalWhitening, FullWhitening
-from skgen.mixture import _incomplete
-from skgen.mixture._incomplete import (
-    IncompletePass,
-    IncompleteRows,
-    features_of,
-    inverses,
-    sorted_by_pattern,
-)
+from skgen.mixture import _patterns
+from skgen.mixture._backend import LEAST_LOSS
+from skgen.mixture._incomplete import IncompletePass, features_of
 from skgen.mixture._pass import Family, maximise
+from skgen.mixture._patterns import IncompleteRows, inverses, sorted_by_pattern
 from skgen.mixture._problem import IncompleteProblem
 from skgen.rows._moments import moments_of, observed_moments_of
 
@@ -105,16 +101,17 @@ def about_zero(found, kind):
     return found.counts, first, found.scatter + more
 
 
+@pytest.mark.parametrize("loss", [LEAST_LOSS, 0.0])
 @pytest.mark.parametrize("moved", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_iteration_is_a_plain_loop(kind, moved):
+def test_an_iteration_is_a_plain_loop(kind, moved, loss):
     rng = np.random.default_rng(0)
     parameters, whitening = mixture(kind, rng), whitening_for(kind, rng)
     Z, weights = draws(parameters, kind, 20, rng)
     X = with_holes(whitening.unwhiten(Z), rng)
     features, matrix = features_of(whitening)
     elsewhere = np.array([True, False, True, False]), rng.standard_normal((K, D))
-    options = {"moved": elsewhere} if moved else {}
+    options = {"loss": loss, "moved": elsewhere if moved else None}
     pass_ = IncompletePass(parameters, family_of(kind), matrix, **options)
     found = pass_.statistics(pass_.sums(features.whiten(X), weights))
     log_density, counts, first, second = plain_loop(
@@ -162,8 +159,8 @@ def test_inverses_and_determinants_of_many_matrices(m):
 
 @pytest.mark.parametrize("size", [7, 64, 4096])
 def test_chunks_hold_all_rows_once(monkeypatch, size):
-    monkeypatch.setattr(_incomplete, "_LEAST_ROWS", size)
-    monkeypatch.setattr(_incomplete, "_CHUNK_BYTES", 0)
+    monkeypatch.setattr(_patterns, "_LEAST_ROWS", size)
+    monkeypatch.setattr(_patterns, "_CHUNK_BYTES", 0)
     rng = np.random.default_rng(0)
     X = with_holes(rng.standard_normal((200, D)), rng)
     rows = IncompleteRows(X, np.ones(200))
@@ -193,8 +190,8 @@ def test_small_chunks_add_up_to_the_same(kind, monkeypatch):
     X = with_holes(whitening.unwhiten(Z), rng)
     family = family_of(kind)
     whole = IncompleteProblem(X, weights, whitening, family).statistics(parameters)
-    monkeypatch.setattr(_incomplete, "_LEAST_ROWS", 7)
-    monkeypatch.setattr(_incomplete, "_CHUNK_BYTES", 0)
+    monkeypatch.setattr(_patterns, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(_patterns, "_CHUNK_BYTES", 0)
     found = IncompleteProblem(X, weights, whitening, family).statistics(parameters)
     for name in ("counts", "first", "scatter", "log_likelihood", "lowest_row"):
         one, other = getattr(whole, name), getattr(found, name)

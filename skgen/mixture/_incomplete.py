@@ -20,13 +20,12 @@ minimises the quadratic form: errors of `B` enter squared.
 EM approach). The expected moments of a row are the moments of its completed row plus
 `C`, which depends on the pattern and the component alone.
 
-Rows are sorted by their pattern of missing entries. Patterns with equally many missing
-entries form a group, whose small matrices are inverted together: on the side of the
-missing or of the observed features, whichever is smaller. All moments are about the
-means, so that nothing cancels.
+All moments are about the means, so that nothing cancels. If all components share one
+covariance, they also share `B`. Where products are accurate, one completion of the rows
+then serves all components (`Shared`).
 """
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
 from functools import reduce
 from operator import add
 
@@ -37,181 +36,14 @@ from skgen._whitening import DiagonalWhitening
 from skgen.mixture._backend import DOUBLE, LEAST_LOSS
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._pass import Statistics, Sums, losses, normalise
-
-# Bytes of the completed rows of a chunk, to stay in the cache, and its minimum and
-# maximum number of rows.
-_CHUNK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**20, 64, 4096
+from skgen.mixture._patterns import IncompleteRows, conditionals
 
 # Minimum work, rows times components times squared features, for which threads start.
 _WORK_FOR_THREADS = 2e7
 
-# Maximum size of matrices for which elimination over all matrices at once is faster
-# than LAPACK on one after another.
-_MOST_ELIMINATED = 12
-
 # Mean negative log-density of a standard normal feature, by which rows with different
 # numbers of observed entries are compared.
 _ENTROPY = 0.5 * np.log(2 * np.pi * np.e)
-
-
-# -- rows ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Consecutive rows of a chunk: `P` pieces of patterns with `length` rows each."""
-
-    pieces: slice  # of the group
-    rows: slice  # of the chunk
-    length: int
-
-
-@dataclass(frozen=True)
-class Group:
-    """Pieces of patterns of a chunk with equally many missing entries."""
-
-    pieces: slice  # of the chunk
-    missing: np.ndarray  # (P, m)
-    observed: np.ndarray  # (P, o)
-    batches: list
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive rows, in pieces of equal patterns."""
-
-    rows: slice
-    starts: np.ndarray  # (pieces,) first rows, from 0
-    lengths: np.ndarray  # (pieces,)
-    n_missing: np.ndarray  # (pieces,)
-    patterns: np.ndarray  # (pieces,)
-    groups: list
-
-
-class IncompleteRows:
-    """Rows (n, d), NaN where they are not observed, sorted by pattern.
-
-    Rows without any observed entry are left out, except for their weight.
-    """
-
-    def __init__(self, X, sample_weight):
-        missing = np.isnan(X)
-        empty = missing.all(axis=1)
-        self.empty_weight = sample_weight[empty].sum()
-        if empty.any():
-            X, missing = X[~empty], missing[~empty]
-            sample_weight = sample_weight[~empty]
-        order, self.starts, self.missing = sorted_by_pattern(missing)  # (P,), (P, d)
-        X, missing = X[order], missing[order]
-        X[missing] = 0.0
-        self.columns = np.ascontiguousarray(X.T)  # (d, n)
-        self.sample_weight = sample_weight[order]
-        self._chunks = None, []
-
-    def chunks(self, K):
-        """Return the chunks of a pass with K components."""
-        d, n = self.columns.shape
-        size = min(max(_CHUNK_BYTES // (8 * K * d), _LEAST_ROWS), _MOST_ROWS)
-        if self._chunks[0] != size:
-            self._chunks = size, list(self._divided(size, n))
-        return self._chunks[1]
-
-    def _divided(self, size, n):
-        starts = np.union1d(self.starts, np.arange(0, n, size))
-        lengths = np.diff(np.append(starts, n))
-        patterns = np.searchsorted(self.starts, starts, side="right") - 1
-        n_missing = self.missing.sum(axis=1)[patterns]
-        order = np.argsort(self.missing, axis=1, kind="stable")  # observed ones first
-        bounds = np.searchsorted(starts, np.arange(0, n, size))
-        for first, last in zip(bounds, [*bounds[1:], starts.size], strict=True):
-            pieces, start = slice(first, last), starts[first]
-            m, length = n_missing[pieces], lengths[pieces]
-            own, rows = patterns[pieces], starts[pieces] - start
-            groups = [
-                _group(part, m[part.start], order[own[part]], rows, length)
-                for part in parts(m)
-            ]
-            end = start + length.sum()
-            yield Chunk(slice(start, end), rows, length, m, own, groups)
-
-
-def sorted_by_pattern(missing):
-    """Return an order of rows, and the first row and the features of each pattern.
-
-    `missing` (n, d) marks the missing entries. Patterns are sorted by the number of
-    missing entries, then of rows; rows of one pattern keep their order.
-    """
-    bits = np.packbits(missing, axis=1)
-    bits = np.pad(bits, [(0, 0), (0, -bits.shape[1] % 8)]).view(">u8")  # (n, words)
-    order = np.lexsort(bits.T[::-1].astype(np.uint64))
-    bits = bits[order]
-    differs = np.append(True, (bits[1:] != bits[:-1]).any(axis=1))
-    starts = np.flatnonzero(differs)
-    patterns, lengths = missing[order[starts]], np.diff(np.append(starts, len(bits)))
-    rank = np.lexsort((lengths, patterns.sum(axis=1)))
-    ends = np.cumsum(lengths[rank])
-    within = np.arange(len(bits)) - np.repeat(ends - lengths[rank], lengths[rank])
-    order = order[np.repeat(starts[rank], lengths[rank]) + within]
-    return order, ends - lengths[rank], patterns[rank]
-
-
-def parts(values):
-    """Return the slices of equal consecutive values (n,)."""
-    ends = np.append(np.flatnonzero(values[1:] != values[:-1]) + 1, values.size)
-    return [slice(a, b) for a, b in zip([0, *ends[:-1]], ends, strict=True)]
-
-
-def _group(pieces, m, order, rows, lengths):
-    o = order.shape[1] - m
-    batches, first = [], pieces.start
-    for part in parts(lengths[pieces]):
-        length, start = lengths[first + part.start], rows[first + part.start]
-        stop = start + length * (part.stop - part.start)
-        batches.append(Batch(part, slice(start, stop), length))
-    return Group(pieces, order[:, o:], order[:, :o], batches)
-
-
-# -- conditionals ----------------------------------------------------------------------
-
-
-def conditionals(group, precisions, covariances):
-    r"""Return `B` (P, J, m, o), `C` (P, J, m, m), and half log-determinants (P, J).
-
-    The last are :math:`-\tfrac{1}{2} \log |\Lambda_{mm}|` if `m` is smaller than `o`,
-    else :math:`-\tfrac{1}{2} \log |\Sigma_{oo}|`.
-    """
-    i, j = group.missing, group.observed
-    m, o = i.shape[1], j.shape[1]
-
-    def block(matrices, a, b):  # (P, J, a, b)
-        return matrices[:, a[:, :, None], b[:, None]].swapaxes(0, 1)
-
-    if m < o:
-        C, logs = inverses(block(precisions, i, i))
-        return -C @ block(precisions, i, j), C, -0.5 * logs
-    inverse, logs = inverses(block(covariances, j, j))
-    cross = block(covariances, i, j)
-    B = cross @ inverse
-    return B, block(covariances, i, i) - B @ cross.swapaxes(2, 3), -0.5 * logs
-
-
-def inverses(matrices):
-    """Return the inverses and log-determinants of positive definite (..., m, m)."""
-    m = matrices.shape[-1]
-    if m > _MOST_ELIMINATED:
-        logs = np.log(np.diagonal(np.linalg.cholesky(matrices), axis1=-2, axis2=-1))
-        return np.linalg.inv(matrices), 2 * logs.sum(axis=-1)
-    # Gauss-Jordan elimination (the sweep operator: Goodnight, 1979).
-    rest = np.moveaxis(matrices, (-2, -1), (0, 1)).copy()  # (m, m, ...)
-    logs = np.zeros(matrices.shape[:-2])
-    for j in range(m):
-        pivot = rest[j, j].copy()
-        logs += np.log(pivot)
-        row = rest[j] / pivot  # (m, ...)
-        rest -= rest[:, j, None] * row
-        rest[j] = rest[:, j] = row
-        rest[j, j] = -1 / pivot
-    return -np.moveaxis(rest, (0, 1), (-2, -1)), logs
 
 
 # -- coordinates -----------------------------------------------------------------------
@@ -248,13 +80,11 @@ class IncompletePass:
         with np.errstate(divide="ignore"):  # log(0) = -inf
             self.constants = np.log(parameters.weights)
         self.whitened_origins, self.origins = parameters.means, p.means
+        # By products about 0, or by differences to the means.
+        with np.errstate(all="ignore"):
+            lost = losses(p, covariance, self.precisions, np.zeros(p.means.shape[1]))
+        self.by_products = lost <= min(loss, DOUBLE.far)
         if not covariance.dense:
-            # By products about 0, or by differences to the means.
-            with np.errstate(all="ignore"):
-                lost = losses(
-                    p, covariance, self.precisions, np.zeros(p.means.shape[1])
-                )
-            self.by_products = lost <= min(loss, DOUBLE.far)
             self.origins = np.where(self.by_products[:, None], 0.0, p.means)
         self.moved = np.zeros(len(p.means), dtype=bool)
         if moved is not None:
@@ -278,16 +108,24 @@ class IncompletePass:
     def sums_of(self, rows, given=None):
         """Return the `Sums` of `IncompleteRows`; `given` is of `Pass.sums_of`."""
         K, d = self.origins.shape
-        completion = Dense if self.covariance.dense else Separate
 
         def collect(chunk):
-            return self._collected(completion(self, rows, chunk), rows, chunk, given)
+            part = self._completion(self, rows, chunk)
+            return self._collected(part, rows, chunk, given)
 
         worth_it = rows.sample_weight.size * K * d * d > _WORK_FOR_THREADS
         found = in_parallel(collect, rows.chunks(K), worth_it=worth_it)
         moments = np.zeros(K), np.zeros((K, d)), np.zeros_like(self.precisions)
         none = Sums(list(moments), 0.0, rows.empty_weight, np.inf, np.zeros(d), 0.0)
         return reduce(add, found, none)
+
+    @property
+    def _completion(self):
+        """Return the class of a chunk."""
+        if not self.covariance.dense:
+            return Separate
+        one = self.covariance.shared and self.by_products.all()
+        return Shared if one and not self.moved.any() else Dense
 
     def _collected(self, chunk_rows, rows, chunk, given):
         """Return the `Sums` of a chunk."""
@@ -317,7 +155,7 @@ class IncompletePass:
         """Return whitened rows (n, d) completed by the first component."""
         filled = np.empty(rows.columns.shape[::-1])
         for chunk in rows.chunks(1):
-            part = (Dense if self.covariance.dense else Separate)(self, rows, chunk)
+            part = self._completion(self, rows, chunk)
             filled[chunk.rows] = part.completed(0, slice(None)).T
         return filled if self.matrix is None else filled @ self.matrix.T
 
@@ -351,44 +189,71 @@ def _in_features(parameters, matrix, dense):
     )
 
 
-class Dense:
-    """A chunk of rows under components with covariance matrices."""
+class AbstractDense(ABC):
+    """A chunk of rows under components with covariance matrices; abstract.
+
+    Subclasses define `complete`, `log_densities`, `completed` and `moments`.
+    """
 
     def __init__(self, pass_, rows, chunk):
-        self.of, self.chunk = pass_, chunk
-        z, p = rows.columns[:, chunk.rows], pass_.parameters  # (d, c)
-        # Differences of the completed rows from the means.
-        self.D = z - p.means[:, :, None]  # (K, d, c)
+        self.of, self.chunk, self.z = pass_, chunk, rows.columns[:, chunk.rows]
+        self.conditional, p = [], pass_.parameters
         half = np.zeros((chunk.lengths.size, len(p.factors)))
-        self.conditional = []
         log_det = np.linalg.slogdet(p.factors)[1]  # (J,)
         for group in chunk.groups:
             m, o = group.missing.shape[1], group.observed.shape[1]
             half[group.pieces] = log_det if m < o else 0.0
-            if m == 0:
-                continue
-            B, C, logs = conditionals(group, pass_.precisions, p.covariances)
-            half[group.pieces] += logs
-            self.conditional.append((group, C))
-            for batch in group.batches:
-                self._complete(group, batch, B[batch.pieces], z)
-        self.half = half.T
+            if m > 0:
+                B, C, logs = conditionals(group, pass_.precisions, p.covariances)
+                half[group.pieces] += logs
+                self.conditional.append((group, B, C))
+        self.half = half.T  # (J, pieces) log-determinants of the observed features
+        self.complete()
 
-    def _complete(self, group, batch, B, z):
-        """Fill in the missing entries of a batch in `D`."""
-        means, (P, J, m, o) = self.of.parameters.means, B.shape
-        K, d = means.shape
-        i, j = group.missing[batch.pieces].T, group.observed[batch.pieces].T
-        piece = np.arange(P)
-        values = z[:, batch.rows].reshape(d, P, batch.length)[j, piece]  # (o, P, L)
-        offsets = B @ means[:, j].transpose(2, 0, 1)[..., None]  # (P, K, m, 1)
-        found = B.reshape(P, J * m, o) @ values.swapaxes(0, 1)  # (P, J m, L)
-        found = found.reshape(P, J, m, -1) - offsets
-        D = self.D[:, :, batch.rows].reshape(K, d, P, batch.length)
-        D[:, i, piece] = found.transpose(1, 2, 0, 3)
+    @abstractmethod
+    def complete(self):
+        """Complete the rows."""
 
+    @abstractmethod
     def log_densities(self):
         """Return log-densities (K, c) without weights and normalisers."""
+
+    @abstractmethod
+    def completed(self, k, rows):
+        """Return rows completed by a component: (d, ...)."""
+
+    @abstractmethod
+    def moments(self, r):
+        """Return counts (K,), first moments (K, d) and scatter (J, d, d)."""
+
+    def by_pieces(self, r):
+        """Return the sums of responsibilities (K, c) of each piece: (K, pieces)."""
+        return np.add.reduceat(r, self.chunk.starts, axis=1)
+
+    def add_conditional(self, scatter, counts):
+        """Add the conditional covariances of rows with counts (K, pieces)."""
+        d = scatter.shape[1]
+        if len(scatter) == 1:
+            counts = counts.sum(axis=0, keepdims=True)
+        for group, _, C in self.conditional:
+            i = group.missing
+            entries = (d * i[:, :, None] + i[:, None]).ravel()
+            for k, count in enumerate(counts[:, group.pieces]):
+                values = count[:, None, None] * C[:, min(k, C.shape[1] - 1)]
+                found = np.bincount(entries, values.ravel(), d * d)
+                scatter[k] += found.reshape(d, d)
+
+
+class Dense(AbstractDense):
+    """A chunk of rows, completed by each component, about its mean."""
+
+    def complete(self):
+        means = self.of.parameters.means
+        self.D = self.z - means[:, :, None]  # (K, d, c)
+        for group, B, _ in self.conditional:
+            fill(self.D, self.z, group, B, offsets_of(group, B, means))
+
+    def log_densities(self):
         y = self.of.parameters.factors.swapaxes(1, 2) @ self.D  # (K, d, c)
         squares = np.einsum("kdc,kdc->kc", y, y)
         squares *= -0.5
@@ -396,33 +261,90 @@ class Dense:
         return squares
 
     def completed(self, k, rows):
-        """Return rows completed by a component: (d, ...)."""
         return (self.D[k, :, rows].T + self.of.parameters.means[k]).T
 
     def moments(self, r):
-        """Return counts (K,), first moments (K, d) and scatter (J, d, d)."""
         D, means, origins = self.D, self.of.parameters.means, self.of.origins
         for k in np.flatnonzero(self.of.moved):
             D[k] += (means - origins)[k, :, None]
         first = (D @ r[:, :, None])[:, :, 0]
         D *= np.sqrt(r)[:, None]
         scatter = np.stack([part @ part.T for part in D])  # BLAS computes one triangle
-        pieces = np.add.reduceat(r, self.chunk.starts, axis=1)  # (K, pieces)
-        for group, C in self.conditional:
-            self._add_conditional(scatter, group, C, pieces[:, group.pieces])
         if self.of.covariance.shared:
             scatter = scatter.sum(axis=0, keepdims=True)
+        self.add_conditional(scatter, self.by_pieces(r))
         return [r.sum(axis=1), first, scatter]
 
-    def _add_conditional(self, scatter, group, C, counts):
-        """Add the conditional covariances of a group with counts (K, P)."""
-        i, d = group.missing, scatter.shape[1]
-        entries = (d * i[:, :, None] + i[:, None]).ravel()
-        if C.shape[1] == 1:
-            scatter, counts = scatter[:1], counts.sum(axis=0, keepdims=True)
-        for k, count in enumerate(counts):
-            values = (count[:, None, None] * C[:, k]).ravel()
-            scatter[k] += np.bincount(entries, values, d * d).reshape(d, d)
+
+class Shared(AbstractDense):
+    r"""A chunk of rows under components with one covariance, by products.
+
+    With :math:`e` the rows and :math:`a_k` the means, both completed linearly, a
+    completed row minus the mean of its component is :math:`e - a_k`. The missing
+    entries of :math:`\Lambda e` are 0, so that
+    :math:`a_k^\top \Lambda e = \mu_k^\top \Lambda e`.
+    """
+
+    def complete(self):
+        means = self.of.parameters.means
+        self.e = self.z[None].copy()  # (1, d, c)
+        self.a = np.tile(means, (self.chunk.lengths.size, 1, 1))  # (pieces, K, d)
+        for group, B, _ in self.conditional:
+            fill(self.e, self.z, group, B, 0.0)
+            offsets = offsets_of(group, B, means)[..., 0]  # (P, K, m)
+            missing = group.missing[:, None]
+            np.put_along_axis(self.a[group.pieces], missing, offsets, axis=2)
+
+    def log_densities(self):
+        (e,), p = self.e, self.of.parameters
+        linear = self.of.precisions[0] @ e  # (d, c)
+        values = p.means @ linear
+        values -= 0.5 * np.einsum("dc,dc->c", e, linear)
+        squares = np.einsum("pkd,pkd->kp", self.a @ self.of.precisions[0], self.a)
+        values += np.repeat(self.half - 0.5 * squares, self.chunk.lengths, axis=1)
+        return values
+
+    def completed(self, k, rows):
+        piece = np.repeat(np.arange(self.chunk.lengths.size), self.chunk.lengths)[rows]
+        return (self.e[0, :, rows].T + self.of.parameters.means[k] - self.a[piece, k]).T
+
+    def moments(self, r):
+        (e,), a, counts = self.e, self.a, self.by_pieces(r)
+        first = r @ e.T - np.einsum("kp,pkd->kd", counts, a)
+        # Means of the row's components, completed linearly, times the row's weight.
+        mean = self.of.parameters.means.T @ r  # (d, c)
+        completed = mean[None].copy()
+        for group, B, _ in self.conditional:
+            fill(completed, mean, group, B, 0.0)
+        half = (0.5 * r.sum(axis=0) * e - completed[0]) @ e.T
+        scatter = half + half.T
+        rows = (np.sqrt(counts.T)[:, :, None] * a).reshape(-1, len(e))  # (pieces K, d)
+        scatter = (scatter + rows.T @ rows)[None]
+        self.add_conditional(scatter, counts)
+        return [r.sum(axis=1), first, scatter]
+
+
+def offsets_of(group, B, means):
+    """Return `B` (P, J, m, o) times the observed features of means: (P, K, m, 1)."""
+    return B @ means[:, group.observed.T].transpose(2, 0, 1)[..., None]
+
+
+def fill(rows, z, group, B, offsets):
+    """Complete a group in rows (K, d, c): `B` times the observed entries of `z` (d, c).
+
+    `B` is (P, J, m, o), with J = 1 or K; `offsets` (P, K, m, 1) are subtracted.
+    """
+    K, d, _ = rows.shape
+    for batch in group.batches:
+        i, j = group.missing[batch.pieces].T, group.observed[batch.pieces].T
+        few, piece = B[batch.pieces], np.arange(i.shape[1])
+        P, J, m, o = few.shape
+        values = z[:, batch.rows].reshape(d, P, batch.length)[j, piece]  # (o, P, L)
+        found = few.reshape(P, J * m, o) @ values.swapaxes(0, 1)  # (P, J m, L)
+        found = found.reshape(P, J, m, -1)
+        found = found - (offsets[batch.pieces] if np.ndim(offsets) else offsets)
+        part = rows[:, :, batch.rows].reshape(K, d, P, batch.length)
+        part[:, i, piece] = found.transpose(1, 2, 0, 3)
 
 
 class Separate:

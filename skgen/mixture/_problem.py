@@ -15,7 +15,7 @@ from skgen.mixture._backend import (
     TorchRows,
     backend_of,
 )
-from skgen.mixture._incomplete import IncompletePass, IncompleteRows, features_of
+from skgen.mixture._incomplete import IncompletePass, features_of
 from skgen.mixture._pass import (
     AbstractProblem,
     Family,
@@ -23,6 +23,7 @@ from skgen.mixture._pass import (
     maximise,
     standard_parameters,
 )
+from skgen.mixture._patterns import IncompleteRows
 from skgen.rows._moments import ObservedMoments
 
 
