@@ -392,7 +392,8 @@ class PartialRows:
     def _components_of_one_feature(self):
         """Return weights, means and standard deviations of normal components: (C,)."""
         weights, means, covariances = self._normal_components()
-        return weights, means[:, 0], np.sqrt(covariances[:, 0, 0])
+        deviations = np.broadcast_to(np.sqrt(covariances[:, 0, 0]), weights.shape)
+        return weights, means[:, 0], deviations
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -113,6 +113,15 @@ class FullWhitening:
         )
 
 
+def lower_triangular(roots):
+    """Return lower triangular `L` with ``L L^T = root root^T`` of roots (..., f, d)."""
+    # By QR, because the product would square the condition number.
+    upper = np.linalg.qr(np.swapaxes(roots, -1, -2), mode="r")
+    diagonal = np.diagonal(upper, axis1=-2, axis2=-1)
+    signs = np.where(diagonal < 0, -1.0, 1.0)
+    return np.swapaxes(upper * signs[..., None], -1, -2)
+
+
 def loss_offset(whitening, observed=None):
     """Return nats in the units of the data minus a loss in coordinates that vary.
 

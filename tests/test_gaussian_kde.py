@@ -171,18 +171,21 @@ def test_a_pickle_is_scored_without_the_library_of_transforms(monkeypatch):
 @pytest.mark.parametrize("n_features", [1, 5])
 @pytest.mark.parametrize("bounds", [None, (-30, None)])
 @pytest.mark.parametrize("algorithm", ["exact", "fourier"])
-def test_a_row_with_nan_scores_nan(algorithm, bounds, n_features):
+def test_a_row_with_nan_changes_no_other_row(algorithm, bounds, n_features):
     X = rows(100, n_features)
     algorithm = algorithm if n_features < 4 else "exact"
     kde = GaussianKDE(algorithm=algorithm, bounds=bounds).fit(X)
     expected = kde.score_samples(X[:9])
     queries = X[:9].copy()
-    queries[4, -1] = expected[4] = np.nan
-    with config_context(assume_finite=True):
-        np.testing.assert_allclose(kde.score_samples(queries), expected, rtol=1e-9)
-        assert np.isnan(kde.transform(queries)).any(axis=1).tolist() == [
-            i == 4 for i in range(9)
-        ]
+    queries[4, -1], expected[4] = np.nan, 0.0
+    if n_features > 1:
+        observed = range(n_features - 1)
+        expected[4] = kde.marginal(observed).score_samples(X[4:5, :-1])[0]
+    for finite in (False, True):
+        with config_context(assume_finite=finite):
+            found = kde.score_samples(queries)
+            np.testing.assert_allclose(found, expected, rtol=1e-9)
+            assert np.isfinite(kde.transform(queries)).all()
 
 
 @pytest.mark.parametrize("rule", ["scott", "silverman"])

@@ -177,5 +177,36 @@ def folded_means(Z, maps, lower, upper, deviations):
     return np.clip(means, lower, upper)
 
 
+def folded_cdf(x, cdf, survival, maps, lower, upper):
+    """Return the distribution function of a folded density in one dimension: (n,).
+
+    `cdf` and `survival` of the density map (n,) points to probabilities, and `maps` are
+    the pairs (sign, shift) of the images.
+    """
+    inside = np.clip(x, lower, upper)
+    total = np.zeros(x.size)
+    for sign, shift in maps:
+        # The mass that is folded onto the values from the lower bound to x.
+        function = cdf if sign > 0 else survival
+        total += function(sign * inside + shift)
+        if np.isfinite(lower):
+            total -= function(np.array([sign * lower + shift]))
+    total = np.clip(total, 0.0, 1.0)
+    return np.where(x < lower, 0.0, np.where(x >= upper, 1.0, total))
+
+
+def moved_between(X, lower, upper):
+    """Return (n, d) rows moved close to two bounds, which leaves folded kernels equal.
+
+    A kernel moved by twice the distance of the bounds is folded onto the same density.
+    """
+    X = X.copy()
+    for x, a, b in zip(X.T, lower, upper, strict=True):
+        if np.isfinite(a) and np.isfinite(b):
+            period = 2 * (b - a)
+            x -= period * np.rint((x - (a + 0.5 * (b - a))) / period)
+    return X
+
+
 def _normal_density(x):
     return np.exp(-0.5 * x**2) / np.sqrt(2 * np.pi)

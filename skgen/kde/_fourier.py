@@ -269,11 +269,15 @@ class ToleratedSum:
         # coordinates may take the other half.
         self.least = _FINEST * absolute_error(origin.size) / rtol
 
-    def __call__(self, queries, *, with_mean=False, floor=None, without=None):
+    def __call__(
+        self, queries, *, with_mean=False, floor=None, without=None, values=None
+    ):
         """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does.
 
-        Means are of all points.
+        Means are of all points. Means of `values` are exact.
         """
+        if values is not None:
+            return self.exact(queries, with_mean=with_mean, floor=floor, values=values)
         units = (queries - self.origin) / self.scale  # (m, d)
         log_sum = np.empty(queries.shape[0])
         mean = np.empty(queries.shape) if with_mean else None
@@ -294,6 +298,10 @@ class ToleratedSum:
         rest = ~known
         fill_in(self.exact, rest, queries, log_sum, mean, floor=floor, without=without)
         return log_sum, mean
+
+    def exponents(self, queries):
+        """Return the exponents of (m, d) queries and all points: (m, n)."""
+        return self.exact.exponents(queries)
 
 
 class NotTransformed(Exception):  # noqa: N818

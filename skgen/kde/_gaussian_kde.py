@@ -12,10 +12,13 @@ from skgen._checks import (
     InvalidParameterError,
     check_choice,
     check_nonnegative,
+    column_names,
+    invalid_argument,
     invalid_parameter,
 )
 from skgen._docs import documented
 from skgen._lazy import cached_property
+from skgen._parts import PartialRows, inverse_of, mixture_cdf, new_model
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen.base import GenerativeModel, WeightedFitMixin
@@ -23,22 +26,25 @@ from skgen.kde._bounds import (
     NEGLIGIBLE_IMAGE,
     checked_bounds,
     fold,
+    folded_cdf,
     folded_means,
     images,
     images_within_reach,
     n_images,
 )
 from skgen.kde._fourier import REACH, NotTransformed, ToleratedSum, tolerated_sum
+from skgen.kde._incomplete import completed_rows
 from skgen.kde._kernel import check_bandwidth, fitted_kernel
 from skgen.kde._kernel_sum import DeviceSum, KernelSum, boxes_around
 from skgen.kde._leave_one_out import SHAPES
+from skgen.kde._parts import KernelPart
 
 # A pair of a lower and an upper bound.
 _Pair: TypeAlias = Sequence[float | None]
 
 
 @documented()
-class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
+class GaussianKDE(OneToOneFeatureMixin, PartialRows, WeightedFitMixin, GenerativeModel):
     r"""Kernel density estimation with a normal kernel.
 
     The density is the weighted mean of normal densities, one centred on each training
@@ -233,9 +239,19 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             check_device(self)
         check_bandwidth(self)
 
+    _fits_incomplete = True
+
     def _fit(self, X, sample_weight, rng, task):
-        self._bounds = checked_bounds(self, X)
-        self._kernel, choice = fitted_kernel(self, X, sample_weight, self._fit_dtype)
+        self._bounds, completed = checked_bounds(self, X), None
+        if np.isnan(X).any():
+            completed = completed_rows(
+                *(X, sample_weight, self._bounds),
+                *(f"{type(self).__name__}.fit", column_names(self)),
+            )
+            X, sample_weight, _ = completed.kernels
+        self._kernel, choice = fitted_kernel(
+            self, X, sample_weight, self._fit_dtype, completed
+        )
         self.loo_score_ = choice and choice.score
         self.loo_score_se_ = choice and choice.standard_error
         self.X_train_ = X.astype(self._fit_dtype)
@@ -244,12 +260,17 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         self._log_weights = None  # the logarithms of `weights_`
         if tiny.any():  # some weights underflow
             self._log_weights = np.log(sample_weight) - np.log(sample_weight.sum())
+        self._options = {"rtol": self.rtol, "device": self.device}
         if self._bounds is not None:
             self._images = images_within_reach(self, X, *self._bounds, self._kernel)
-            points = self._kernel.coordinates(X) / self._kernel.scale
-            self._box = boxes_around(points, [slice(None)])
-        self._options = {"rtol": self.rtol, "device": self.device}
-        self._sum = self._sum_of_kernels(self.algorithm, **self._options)
+        self._prepare_sums(self.algorithm)
+
+    def _prepare_sums(self, algorithm):
+        """Choose the method of summing the kernels on `X_train_`."""
+        if self._bounds is not None:
+            points = self._kernel.coordinates(self.X_train_.astype(np.float64))
+            self._box = boxes_around(points / self._kernel.scale, [slice(None)])
+        self._sum = self._sum_of_kernels(algorithm, **self._options)
         exact = not isinstance(self._sum, ToleratedSum)
         self.algorithm_ = "exact" if exact else "fourier"
 
@@ -277,6 +298,11 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         except InvalidParameterError:  # the transform needs what is missing here
             return self._sum_of_kernels("exact", **self._options)
 
+    @property
+    def _log_of_weights(self):
+        """Return the logarithms of the weights, of which some may underflow: (n,)."""
+        return np.log(self.weights_) if self._log_weights is None else self._log_weights
+
     def _sum_of_kernels(self, algorithm, rtol, device):
         """Return a sum within `rtol` on the training rows.
 
@@ -284,9 +310,7 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         device; or a `ToleratedSum`, which leaves to these what the transform loses.
         """
         scale, error = self._kernel.scale, rtol / 8
-        log_weights = self._log_weights
-        if log_weights is None:
-            log_weights = np.log(self.weights_)
+        log_weights = self._log_of_weights
         points = self.X_train_  # no second copy for a bandwidth of numbers
         if self._kernel.by_rule:
             points = self._kernel.coordinates(points.astype(np.float64, copy=False))
@@ -326,26 +350,56 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
             _, mean = self._folded_sum(np.clip(X, *self._bounds), with_mean=True)
         return self._kernel.from_coordinates(mean)
 
-    def _kernel_sum(self, X, with_mean=False, floor=None):
-        points = self._kernel.coordinates(X)
-        return self._sum(points, with_mean=with_mean, floor=floor)
+    def _kernel_sum(self, X, with_mean=False, floor=None, values=None):
+        """Return log-sums (n,) and means (n, v) or None at (n, d) rows.
 
-    def _folded_sum(self, X, with_mean=False):
-        """Return log-sums (n,) and means (n, d) or None over images of (n, d) rows."""
+        Means are of the training rows, in the coordinates of the kernel, or of the
+        `RowValues`.
+        """
+        points = self._kernel.coordinates(X)
+        if values is None:
+            return self._sum(points, with_mean=with_mean, floor=floor)
+        log_sum, mean = self._sum(
+            points, with_mean=with_mean, floor=floor, values=values.centred
+        )
+        return log_sum, mean if mean is None else values.at(points, mean)
+
+    def _folded_sum(self, X, with_mean=False, values=None):
+        """Return log-sums (n,) and means or None over images of (n, d) rows.
+
+        Means (n, v) are as in `_kernel_sum`.
+        """
         total = np.full(X.shape[0], -np.inf)
-        mean = np.zeros(X.shape) if with_mean else None
+        mean = None
+        for near, _, log_sum, of_image in self._near_images(X, with_mean, values):
+            total[near] = np.logaddexp(total[near], log_sum)
+            if with_mean:
+                if mean is None:
+                    mean = np.zeros((X.shape[0], of_image.shape[1]))
+                weight = np.exp(log_sum - total[near])[:, None]
+                mean[near] += weight * (of_image - mean[near])
+        return total, mean
+
+    def _near_images(self, X, with_mean=False, values=None):
+        """Yield the images of (n, d) rows that matter, first the rows themselves.
+
+        Each is the indices of rows (r,), their image (r, d), and its log-sums (r,) and
+        means (r, v) or None, as in `_kernel_sum`.
+        """
+        if self._bounds is None:
+            yield np.arange(len(X)), X, *self._kernel_sum(X, with_mean, None, values)
+            return
+        total = np.full(X.shape[0], -np.inf)
         for image in images(X, self._images):
             # The sum over the previous images limits what can matter of this one.
             floor = total - np.log(n_images(self._images))
             scaled = self._kernel.coordinates(image) / self._kernel.scale
             most = -0.5 * self._box.squared_distances_of_rows(scaled)[:, 0]
             near = np.flatnonzero(most > floor - NEGLIGIBLE_IMAGE)
-            log_sum, of_image = self._kernel_sum(image[near], with_mean, floor[near])
-            total[near] = np.logaddexp(total[near], log_sum)
-            if with_mean:
-                weight = np.exp(log_sum - total[near])[:, None]
-                mean[near] += weight * (of_image - mean[near])
-        return total, mean
+            image = image[near]
+            sums = self._kernel_sum(image, with_mean, floor[near], values)
+            total[near] = np.logaddexp(total[near], sums[0])
+            yield near, image, *sums
 
     def _conditional_mean(self, Z):
         if self._bounds is None:
@@ -363,6 +417,85 @@ class GaussianKDE(OneToOneFeatureMixin, WeightedFitMixin, GenerativeModel):
         if self._bounds is not None:
             return None
         return self.weights_, self.X_train_.astype(np.float64), self.covariance_[None]
+
+    # -- parts -------------------------------------------------------------------------
+
+    def _part(self, observed):
+        return KernelPart(self, observed)
+
+    def _marginal(self, features):
+        rows = self.X_train_[:, features], self.weights_, self._log_weights
+        return self._new_kde(features, self._kernel.restricted(features), rows)
+
+    def _condition(self, row):
+        observed = ~np.isnan(row)
+        given = row[None, observed]
+        if self._bounds is not None:
+            lower, upper = (bound[observed] for bound in self._bounds)
+            if not ((lower <= given) & (upper >= given)).all():
+                rule, got = "values within the bounds", row[observed].tolist()
+                raise invalid_argument(self, "condition", "given", rule, got)
+        part = self._part(observed)
+        return self._new_kde(part.missing, *part.conditioned(given))
+
+    def _new_kde(self, features, kernel, rows):
+        """Return a fitted density of some features.
+
+        `rows` are its training rows (n, f), weights (n,), and their logarithms or None.
+        """
+        given = {}
+        if not isinstance(self.bandwidth, str) and np.ndim(self.bandwidth):
+            given["bandwidth"] = np.asarray(self.bandwidth)[features]
+        bounds = None
+        if self._bounds is not None:
+            bounds = tuple(bound[features] for bound in self._bounds)
+            given["bounds"] = [
+                tuple(float(end) if np.isfinite(end) else None for end in pair)
+                for pair in zip(*bounds, strict=True)
+            ]
+        new = new_model(self, features, **given)
+        new.X_train_, new.weights_, new._log_weights = rows
+        new.loo_score_ = new.loo_score_se_ = None
+        new._kernel, new._bounds, new._options = kernel, bounds, self._options
+        if bounds is not None:
+            new._images = images_within_reach(new, new.X_train_, *bounds, kernel)
+        try:
+            new._prepare_sums(self.algorithm)
+        except InvalidParameterError:  # no transform, although it is asked for
+            new._prepare_sums("exact")
+        return new
+
+    def _cdf(self, x):
+        if self._bounds is None:
+            return super()._cdf(x)
+        weights, means, deviation = self._kernels_of_one_feature()
+        lower, upper = (float(bound[0]) for bound in self._bounds)
+        return folded_cdf(
+            x,
+            lambda t: mixture_cdf(t, weights, means, deviation),
+            lambda t: mixture_cdf(-t, weights, -means, deviation),
+            *(self._images[0], lower, upper),
+        )
+
+    def _quantile(self, q):
+        if self._bounds is None:
+            return super()._quantile(q)
+        _, means, deviation = self._kernels_of_one_feature()
+        lower, upper = (float(bound[0]) for bound in self._bounds)
+        # Kernels and their reflections are negligible beyond.
+        reach = 40 * deviation[0]
+        ends = [means.min() - reach, means.max() + reach]
+        ends += [2 * end - t for end in (lower, upper) for t in ends]
+        finite = np.array(ends)[np.isfinite(ends)]
+        low = np.full(q.size, max(lower, finite.min()))
+        high = np.full(q.size, min(upper, finite.max()))
+        answers = inverse_of(self._cdf, q, low, high)
+        return np.where(q == 0, lower, np.where(q == 1, upper, answers))
+
+    def _kernels_of_one_feature(self):
+        """Return weights, centres and standard deviations of kernels: (n,) each."""
+        means = self.X_train_[:, 0].astype(np.float64)
+        return self.weights_, means, np.full(means.size, self.bandwidth_[0])
 
     @property
     def _n_fit_tasks(self):

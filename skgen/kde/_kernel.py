@@ -3,14 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg import solve_triangular
 
 from skgen._checks import column_names, invalid_parameter
 from skgen._columns import ROUNDING_STEPS
+from skgen._warnings import quiet
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
     constant_features,
     estimate_whitening,
+    lower_triangular,
 )
 from skgen.kde._bandwidth import rule_factor
 from skgen.kde._leave_one_out import SHAPES, choose_by_likelihood
@@ -77,6 +80,35 @@ class Kernel:
         deviations = self.deviations
         return np.ones(deviations.size) if self.by_rule else deviations
 
+    def restricted(self, features):
+        """Return the marginal kernel of features, given by their indices (f,)."""
+        whitening = self.whitening
+        mean = whitening.mean[features]
+        if self.is_correlated:
+            lower = lower_triangular(whitening.factor[features])
+            return Kernel(_full_whitening(mean, lower), self.by_rule)
+        scale, degenerate = whitening.scale[features], whitening.degenerate[features]
+        return Kernel(DiagonalWhitening(mean, scale, degenerate), self.by_rule)
+
+    def conditional(self, o, m):
+        """Return the regression of features `m` on features `o`, both indices.
+
+        It is the slopes (m, o) on the coordinates of the marginal kernel of `o`, or
+        None if all of them are 0, and the kernel of the residuals.
+        """
+        if not self.is_correlated:
+            return None, self.restricted(m)
+        lower = lower_triangular(self.whitening.factor[np.append(o, m)])  # (d, d)
+        mean, n = self.whitening.mean[m], o.size
+        residual = _full_whitening(mean, lower[n:, n:])
+        return lower[n:, :n], Kernel(residual, self.by_rule)
+
+
+def _full_whitening(mean, lower):
+    """Return the whitening of a lower triangular factor (d, d)."""
+    inverse = solve_triangular(lower, np.eye(mean.size), lower=True)
+    return FullWhitening(mean, lower, inverse, np.zeros(mean.size, dtype=bool))
+
 
 def check_bandwidth(model, n_features=None):
     """Return the standard deviations (d,) or () that are given, None for a rule.
@@ -107,10 +139,11 @@ def check_bandwidth(model, n_features=None):
     return numbers
 
 
-def fitted_kernel(model, X, sample_weight, dtype):
+def fitted_kernel(model, X, sample_weight, dtype, completed=None):
     """Return the kernel of a GaussianKDE, and the `Choice` by likelihood or None.
 
-    `X` is (n, d), `sample_weight` (n,), and `dtype` the original dtype of `X`.
+    `X` is (n, d), `sample_weight` (n,), and `dtype` the original dtype of `X`. They are
+    the kernels of the `Completed` rows for incomplete rows.
     """
     d = X.shape[1]
     numbers = check_bandwidth(model, d)
@@ -128,11 +161,22 @@ def fitted_kernel(model, X, sample_weight, dtype):
     if model.bandwidth == "likelihood":
         if not constant.all():
             shapes = SHAPES if auto else [model.covariance_type]
+            if completed is not None:
+                # Completions of a row are near copies of each other, and a completion
+                # of the row that it was drawn from: both would narrow the kernel.
+                sample_weight = completed.sample_weight
+                rows = completed.draws[0]
+                with quiet():
+                    first = choose_by_likelihood(rows, sample_weight, shapes, **options)
+                X = completed.scattered(Kernel(first.whitening, True))
             choice = choose_by_likelihood(X, sample_weight, shapes, **options)
             return Kernel(choice.whitening, True), choice
     shape = "full" if auto else model.covariance_type
     whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
-    factor = rule_factor(model.bandwidth, X, sample_weight, whitening)
+    n_rows = sample_weight
+    if completed is not None:  # as many rows as there are observed values
+        n_rows = sample_weight * completed.fraction
+    factor = rule_factor(model.bandwidth, X, n_rows, whitening)
     return Kernel(whitening.rescaled(factor), True), None
 
 

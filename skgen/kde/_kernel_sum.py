@@ -168,14 +168,17 @@ class KernelSum:
         kernels.cells = self.cells.rescaled(factor)
         return kernels
 
-    def __call__(self, queries, *, with_mean=False, floor=None, without=None):
+    def __call__(
+        self, queries, *, with_mean=False, floor=None, without=None, values=None
+    ):
         """Return `s` (m,) and `v` (m, d), or None without means, at (m, d) queries.
 
         Values of `s` below `floor` (m,) may be wrong. `without` (m,) is the index of
-        the point that each query leaves out.
+        the point that each query leaves out. With `values` (n, v) of the points, the
+        means are means of these values: (m, v).
         """
         log_sum = np.empty(queries.shape[0])
-        mean = np.empty(queries.shape) if with_mean else None
+        mean = empty_means(queries, values) if with_mean else None
         # Products have up to two copies.
         size = int(np.clip(working_memory() // (3 * 8 * CELL), 1, _QUERIES))
         n_pairs = log_sum.size * self.cells.order.size
@@ -185,7 +188,7 @@ class KernelSum:
             below = None if floor is None else floor[group]
             out = None if ranks is None else ranks[group]
             log_sum[group], of_group = self._stream(
-                queries[group], with_mean, below, out
+                queries[group], with_mean, below, out, values
             )
             if with_mean:
                 mean[group] = of_group
@@ -205,16 +208,24 @@ class KernelSum:
         shape = queries.shape[0], self.cells.log_masses.size
         return np.broadcast_to(self.cells.log_masses - 0.5 * squares, shape)
 
-    def _stream(self, queries, with_mean, floor, without):
+    def exponents(self, queries):
+        """Return the exponents of (m, d) queries and all points: (m, n)."""
+        a = np.empty((queries.shape[0], self.cells.order.size))
+        for cell, columns in enumerate(self.cells.slices):
+            a[:, self.cells.order[columns]] = self._pairs(queries, cell)[0]
+        return a
+
+    def _stream(self, queries, with_mean, floor, without, values):
         """Return `s` (m,) and `v` (m, d) or None for one group of (m, d) queries.
 
-        `without` (m,) or None holds ranks of points.
+        `without` (m,) or None holds ranks of points. With `values` (n, v) or None, `v`
+        has their means: (m, v).
         """
         # The cell with the highest upper bound comes first, so that the other cells are
         # skipped early.
         m = queries.shape[0]
         top, total = np.full(m, _LOWEST), np.zeros(m)
-        average = np.zeros(queries.shape) if with_mean else None
+        average = np.zeros_like(empty_means(queries, values)) if with_mean else None
         reached = np.full(m, -np.inf) if floor is None else floor.copy()
         bounds = self._bounds_of_cells(queries)  # (m, c)
         slack = NEGLIGIBLE + np.log(self.cells.log_masses.size)
@@ -235,7 +246,11 @@ class KernelSum:
             total[rows] = total[rows] * shrink + a.sum(axis=1)
             if with_mean:
                 average[rows] *= shrink[:, None]
-                average[rows] += displacements(a)
+                if values is None:
+                    average[rows] += displacements(a)
+                else:
+                    points = self.cells.order[self.cells.slices[cell]]
+                    average[rows] += a @ values[points]
             top[rows] = new_top
             with np.errstate(divide="ignore"):  # no point but the one left out
                 reached[rows] = np.maximum(reached[rows], new_top + np.log(total[rows]))
@@ -244,7 +259,9 @@ class KernelSum:
         if not with_mean:
             return top + log_sum, None
         average /= np.where(total > 0, total, 1.0)[:, None]
-        return top + log_sum, queries + average * self.scale
+        if values is None:
+            average = queries + average * self.scale
+        return top + log_sum, average
 
     def _pairs(self, queries, cell):
         """Return the exponents of (m, d) queries and the n points of a cell: (m, n).
@@ -262,7 +279,7 @@ class KernelSum:
             a = _factors_of_queries(q, squares).astype(dtype, copy=False) @ factors.T
             return a, lambda a: a @ factors[:, :-2] - a.sum(axis=1)[:, None] * q
         points = self.points[cells.order[columns]].astype(np.float64, copy=False)
-        a = _squared_distances(queries, points, 1 / self.scale**2)
+        a = squared_distances(queries, points, 1 / self.scale**2)
         a *= -0.5
         a += cells.log_weights[columns]
         return a, lambda a: _displacements(a, queries, points, self.scale)
@@ -281,10 +298,10 @@ class DeviceSum:
         self.centre = _middle(around.lower[0], around.upper[0])  # (d,)
         self.radius = self._relative(exact.points)[1].max()  # squared
 
-    def __call__(self, queries, *, with_mean=False, floor=None):
+    def __call__(self, queries, *, with_mean=False, floor=None, values=None):
         """Return log-sums (m,) and means (m, d) or None, as `KernelSum` does."""
         log_sum = np.empty(queries.shape[0])
-        mean = np.empty(queries.shape) if with_mean else None
+        mean = empty_means(queries, values) if with_mean else None
         q, squares = self._relative(queries)
         left = np.ones(log_sum.size, dtype=bool)
         device = self._usable_device()
@@ -296,11 +313,17 @@ class DeviceSum:
             for start in range(0, rows.size, _DEVICE_QUERIES):
                 some = rows[start : start + _DEVICE_QUERIES]
                 factors = _factors_of_queries(q[some], squares[some])
-                log_sum[some], of_some = self._stream(factors, device, dtype)
-                if with_mean:
+                log_sum[some], of_some = self._stream(factors, device, dtype, values)
+                if with_mean and values is None:
                     mean[some] = self.centre + of_some * self.exact.scale
-        fill_in(self.exact, left, queries, log_sum, mean, floor=floor)
+                elif with_mean:
+                    mean[some] = of_some
+        fill_in(self.exact, left, queries, log_sum, mean, values=values, floor=floor)
         return log_sum, mean
+
+    def exponents(self, queries):
+        """Return the exponents of (m, d) queries and all points: (m, n)."""
+        return self.exact.exponents(queries)
 
     def _relative(self, rows):
         """Return (n, d) rows relative to the centre, in bandwidths, and squares."""
@@ -318,13 +341,17 @@ class DeviceSum:
         single = self.exact.points.dtype == np.float32 and full
         return (np.float32, np.float64) if single else (np.float64,)
 
-    def _stream(self, factors, device, dtype):
-        """Return log-sums (m,) and means (m, d) from the factors of queries."""
+    def _stream(self, factors, device, dtype, values):
+        """Return log-sums (m,) and means (m, d) from the factors of queries.
+
+        Means are of `values` (n, v), or of the points in bandwidths from the centre.
+        """
         # Totals are in float64.
         dtype = torch.float32 if dtype == np.float32 else torch.float64
         queries = torch.as_tensor(factors, device=device)  # (m, d + 2)
         top = torch.full_like(queries[:, 0], -torch.inf)
-        total, average = torch.zeros_like(top), torch.zeros_like(queries[:, :-2])
+        width = queries.shape[1] - 2 if values is None else values.shape[1]
+        total, average = torch.zeros_like(top), top.new_zeros(top.shape[0], width)
         queries = queries.to(dtype)
         for start in range(0, self.exact.points.shape[0], _DEVICE_POINTS):
             some = slice(start, start + _DEVICE_POINTS)
@@ -336,21 +363,32 @@ class DeviceSum:
             a = (a - new_top[:, None].to(dtype)).exp_()
             shrink = (top - new_top).exp()  # (m,)
             total = total * shrink + a.sum(dim=1, dtype=torch.float64)
-            average = average * shrink[:, None] + a @ points[:, :-2]
+            averaged = points[:, :-2]
+            if values is not None:
+                averaged = torch.as_tensor(values[some], device=device).to(dtype)
+            average = average * shrink[:, None] + a @ averaged
             top = new_top
         log_sum = top + total.log()
         return log_sum.cpu().numpy(), (average / total[:, None]).cpu().numpy()
 
 
-def fill_in(exact, rest, queries, log_sum, mean, **of_queries):
+def empty_means(queries, values):
+    """Return an empty array for the means of values (n, v), or of points (n, d)."""
+    width = queries.shape[1] if values is None else values.shape[1]
+    return np.empty((queries.shape[0], width))
+
+
+def fill_in(exact, rest, queries, log_sum, mean, values=None, **of_queries):
     """Set `log_sum` (m,) and `mean` (m, d) or None to exact sums where `rest` (m,).
 
-    `of_queries` are arguments of `exact`, (m,) or None.
+    `values` and `of_queries`, (m,) or None, are arguments of `exact`.
     """
     if not rest.any():
         return
     with_mean = mean is not None
     some = {k: None if v is None else v[rest] for k, v in of_queries.items()}
+    if values is not None:
+        some["values"] = values
     log_sum[rest], of_rest = exact(queries[rest], with_mean=with_mean, **some)
     if with_mean:
         mean[rest] = of_rest
@@ -387,7 +425,7 @@ def _factors_of_points(p, squares, log_weights):
     return factors
 
 
-def _squared_distances(X, Y, w):
+def squared_distances(X, Y, w):
     """Return the squared distances of (m, d) and (n, d) rows, weighted by `w` (d,)."""
     # Rounding errors grow with the number of terms, so features are summed in parts.
     total = cdist(X[:, :_FEATURES], Y[:, :_FEATURES], "sqeuclidean", w=w[:_FEATURES])

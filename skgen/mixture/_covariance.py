@@ -37,6 +37,8 @@ from functools import cache
 import numpy as np
 from scipy.linalg import orth, solve_triangular
 
+from skgen._whitening import lower_triangular
+
 # Minimum variance of a component, as a fraction of the variance of the data: far above
 # the rounding error of repeated rows, far below the variance of any real cluster.
 _LEAST_VARIANCE = 1e-24
@@ -441,7 +443,7 @@ class Covariance(AbstractCovariance):
             variances = covariances * whitening.scale**2
             return variances, self.factors(variances)
         roots = whitening.displacements(np.linalg.cholesky(covariances).mT).mT
-        return _of_roots(_lower_triangular(roots))
+        return _of_roots(lower_triangular(roots))
 
     def to_white(self, factors, whitening):
         """Return whitened covariances from factors `U` in the units of the data."""
@@ -535,7 +537,7 @@ def _triangular_roots(factors, features):
 
     `factors` (J, d, d) are the factors `U` of all features.
     """
-    return _lower_triangular(inverses(factors.mT)[:, features])
+    return lower_triangular(inverses(factors.mT)[:, features])
 
 
 def _of_roots(lower):
@@ -560,11 +562,3 @@ def inverses(lower):
 def inverse_transpose(lower):
     """Return ``L^-T``, upper triangular, for lower triangular `L` (d, d)."""
     return solve_triangular(lower, np.eye(lower.shape[0]), lower=True).T
-
-
-def _lower_triangular(roots):
-    """Return lower triangular `L` with ``L L^T = root root^T`` of roots (J, f, d)."""
-    # By QR, because the product would square the condition number.
-    upper = np.linalg.qr(roots.mT, mode="r")
-    signs = np.where(np.diagonal(upper, axis1=1, axis2=2) < 0, -1.0, 1.0)
-    return (upper * signs[:, :, None]).mT
