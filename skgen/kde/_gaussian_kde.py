@@ -124,7 +124,8 @@ class GaussianKDE(OneToOneFeatureMixin, PartialRows, WeightedFitMixin, Generativ
         Standard error of `loo_score_` in nats: the standard deviation of the
         leave-one-out log-densities divided by the root of their number.
     X_train_ : ndarray of shape (n_rows, n_features)
-        Training rows with a positive weight.
+        Training rows with a positive weight. A row with missing values is replaced by
+        five completed rows: see Notes.
     weights_ : ndarray of shape (n_rows,)
         Weights :math:`w_i` of these rows, which sum to one.
 
@@ -159,6 +160,25 @@ class GaussianKDE(OneToOneFeatureMixin, PartialRows, WeightedFitMixin, Generativ
     doubles the cost for a feature with one bound, and costs more for two bounds and
     wide kernels. Bounds more than 39 bandwidths away from every training row are
     ignored. The bandwidth that a rule chooses does not depend on the bounds.
+
+    NaN means "not observed". The answers to rows with missing values are exact: with
+    `o` for the observed features and `m` for the missing ones, the marginal kernel has
+    the covariance :math:`H_{oo}`, and given :math:`x_o` the kernel on :math:`x_i` is
+    normal with the mean :math:`x_{i,m} + B (x_o - x_{i,o})`,
+    :math:`B = H_{mo} H_{oo}^{-1}`, and the covariance :math:`H_{mm} - B H_{om}`.
+    `marginal` and `condition` return a `GaussianKDE` with these kernels. `cdf`
+    integrates the density of one feature.
+
+    `fit` replaces each row with missing values by five kernels, a fifth of the weight
+    each. They keep the observed values, and draw the missing values from the
+    conditional density given the other rows, in four rounds. These draws use Scott's
+    rule with a full covariance, whatever the `bandwidth`, start with draws from a
+    normal density that is fitted by EM, and are the same in every fit. The density is
+    right if values are missing at random: whether a value is missing may depend on the
+    observed values of its row, but not on the missing value itself [8]_. In formulas
+    that count rows, a row counts as the fraction of its values that is observed, on
+    average. "likelihood" leaves out one completion of each row, with the noise of a
+    kernel. Equal rows are merged, and rows without any value are left out.
 
     The data have zero variance along a constant feature, and in some direction if
     features are collinear. There, a rule gives the kernel the small variance that all
@@ -195,6 +215,8 @@ class GaussianKDE(OneToOneFeatureMixin, PartialRows, WeightedFitMixin, Generativ
     .. [7] Barnett, A. H., Magland, J. and af Klinteberg, L. (2019). A parallel
        nonuniform fast Fourier transform library based on an "exponential of
        semicircle" kernel. SIAM Journal on Scientific Computing 41, C479-C504.
+    .. [8] Titterington, D. M. and Mill, G. M. (1983). Kernel-based density estimates
+       from incomplete data. Journal of the Royal Statistical Society B 45, 258-266.
 
     Examples
     --------
@@ -204,6 +226,15 @@ class GaussianKDE(OneToOneFeatureMixin, PartialRows, WeightedFitMixin, Generativ
     array([-1.2232, -3.9364])
     >>> kde.sample(2, random_state=0).shape
     (2, 1)
+    >>> float(kde.cdf([[0.0]])[0])  # the probability of a negative value
+    0.5
+
+    Rows may have missing values:
+
+    >>> from numpy import nan
+    >>> kde = GaussianKDE().fit([[1.0, 2.0], [3.0, nan], [4.0, 5.1], [6.0, 7.2]])
+    >>> kde.impute([[5.0, nan]]).round(1)
+    array([[5. , 6.1]])
     """
 
     algorithm_: str

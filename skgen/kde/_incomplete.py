@@ -8,11 +8,11 @@ these values and, in place of the missing values, draws given the other rows:
 
 Here `c` is a row of the other kernels, drawn with its posterior probability, and `B`
 the regression of a kernel (see `_parts`), so that the kernel on the completed row has
-the conditional density of the kernel on `c`. Titterington and Mill (1983, Kernel-based
-density estimates from incomplete data) use the conditional density of the complete
-rows, of which there are few if values of many features are missing. Here draws are
-repeated in rounds, given all completed rows. The first draws are from one normal
-density, fitted by EM (Orchard and Woodbury, 1972, A missing information principle).
+the conditional density of the kernel on `c`. Complete rows alone would be few if values
+of many features are missing: draws are repeated in rounds, given all completed rows.
+The first draws are from one normal density, fitted by EM (Orchard and Woodbury, 1972,
+A missing information principle). Kernels of incomplete rows go back to Titterington and
+Mill (1983, Kernel-based density estimates from incomplete data).
 
 Values may be missing at random: whether a value is missing may depend on the observed
 values of its row, but not on the missing value itself.

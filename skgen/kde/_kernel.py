@@ -174,7 +174,7 @@ def fitted_kernel(model, X, sample_weight, dtype, completed=None):
     shape = "full" if auto else model.covariance_type
     whitening = estimate_whitening(X, sample_weight, shape, ddof=1, **options)
     n_rows = sample_weight
-    if completed is not None:  # as many rows as there are observed values
+    if completed is not None:  # the number of observed values, in rows
         n_rows = sample_weight * completed.fraction
     factor = rule_factor(model.bandwidth, X, n_rows, whitening)
     return Kernel(whitening.rescaled(factor), True), None
