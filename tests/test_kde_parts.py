@@ -290,15 +290,27 @@ def test_draws_of_bounded_conditionals_follow_their_density(kde):
         assert kstest(own[:, 0], lambda t, p=part: p.cdf(t[:, None])).pvalue > 1e-3
 
 
+def test_draws_come_from_all_images_of_the_observed_values():
+    # The image at -0.3 has the same weight, and the regression moves it by 2.4.
+    rng = np.random.RandomState(0)
+    x = rng.uniform(0, 2, size=(15, 1))
+    X = np.hstack([x, 4 * x + 0.5 * rng.standard_normal((15, 1))])
+    kde = GaussianKDE(bounds=[(0, None), None]).fit(X)
+    draws = kde.sample_conditional([[0.3, np.nan]], 4000, random_state=0)[:, 0, 1]
+    part = kde.condition({0: 0.3})
+    assert kstest(draws, lambda t: part.cdf(t[:, None])).pvalue > 1e-3
+    assert len(part.weights_) == 30
+    assert part.bandwidth_ < 0.5
+
+
 def test_a_conditional_far_from_all_rows_is_folded():
     # The regression moves the kernels far beyond the bounds of the other features.
-    X = np.column_stack([rows(60, 1), np.zeros((60, 2))])
     rng = np.random.RandomState(0)
-    X[:, 1] = fold(0.9 * X[:, :1] + rng.standard_normal((60, 1)), [-2.0], [2.0])[:, 0]
-    X[:, 2] = np.abs(X[:, 0] - X[:, 1] + rng.standard_normal(60))
-    kde = GaussianKDE(0.8, bounds=[None, (-2, 2), (0, None)])
-    kde.set_params(bandwidth="scott").fit(X)
-    for far, end in ((-60.0, 90), (0.0, 15), (9.0, 15), (60.0, 90)):
+    X = rng.standard_normal((60, 3))
+    X[:, 1] = fold(X[:, :1] + 0.4 * X[:, 1:2], [-2.0], [2.0])[:, 0]
+    X[:, 2] = np.abs(X[:, 0] - X[:, 1] + X[:, 2])
+    kde = GaussianKDE(bounds=[None, (-2, 2), (0, None)]).fit(X)
+    for far, end in ((-60.0, 90), (0.0, 15), (3.0, 15), (60.0, 90)):
         part = kde.condition({0: far})
         if abs(far) < 10:
             x = np.array([[far, 0.7, 1.5]])
@@ -306,7 +318,7 @@ def test_a_conditional_far_from_all_rows_is_folded():
             expected = kde.score_samples(x)[0] - given
             found = part.score_samples(x[:, 1:])[0]
             np.testing.assert_allclose(found, expected, atol=1e-8)
-        y, z = (np.arange(20) + 0.5) / 20 * 4 - 2, (np.arange(150) + 0.5) / 150 * end
+        y, z = (np.arange(40) + 0.5) / 10 - 2, (np.arange(400) + 0.5) / 400 * end
         table = np.stack(np.meshgrid(y, z), axis=-1).reshape(-1, 2)
         density = np.exp(part.score_samples(table))
         np.testing.assert_allclose(density.sum() * 4 * end / len(table), 1, rtol=1e-6)
