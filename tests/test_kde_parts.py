@@ -310,7 +310,7 @@ def test_a_conditional_far_from_all_rows_is_folded():
     X[:, 1] = fold(X[:, :1] + 0.4 * X[:, 1:2], [-2.0], [2.0])[:, 0]
     X[:, 2] = np.abs(X[:, 0] - X[:, 1] + X[:, 2])
     kde = GaussianKDE(bounds=[None, (-2, 2), (0, None)]).fit(X)
-    for far, end in ((-60.0, 90), (0.0, 15), (3.0, 15), (60.0, 90)):
+    for far, end in ((-60.0, 90), (3.0, 15), (60.0, 90)):
         part = kde.condition({0: far})
         if abs(far) < 10:
             x = np.array([[far, 0.7, 1.5]])
@@ -318,7 +318,7 @@ def test_a_conditional_far_from_all_rows_is_folded():
             expected = kde.score_samples(x)[0] - given
             found = part.score_samples(x[:, 1:])[0]
             np.testing.assert_allclose(found, expected, atol=1e-8)
-        y, z = (np.arange(40) + 0.5) / 10 - 2, (np.arange(400) + 0.5) / 400 * end
+        y, z = (np.arange(20) + 0.5) / 5 - 2, (np.arange(400) + 0.5) / 400 * end
         table = np.stack(np.meshgrid(y, z), axis=-1).reshape(-1, 2)
         density = np.exp(part.score_samples(table))
         np.testing.assert_allclose(density.sum() * 4 * end / len(table), 1, rtol=1e-6)
