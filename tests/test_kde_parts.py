@@ -324,7 +324,8 @@ def test_a_conditional_far_from_all_rows_is_folded():
         np.testing.assert_allclose(density.sum() * 4 * end / len(table), 1, rtol=1e-6)
         mean = density @ table / density.sum()
         found = kde.impute([[far, np.nan, np.nan]])[0, 1:]
-        np.testing.assert_allclose(found, mean, atol=5e-3)
+        # The midpoint rule loses h^2 / 24 times the density at a bound, up to 5.
+        np.testing.assert_allclose(found, mean, atol=0.01)
 
 
 @pytest.mark.parametrize("bounds", [(0, None), (None, 3), (0, 3), None])
