@@ -277,13 +277,11 @@ class Dense(AbstractDense):
 
 
 class Shared(AbstractDense):
-    r"""A chunk of rows under components with one covariance, by products.
+    """A chunk of rows under components with one covariance, by products."""
 
-    With :math:`e` the rows and :math:`a_k` the means, both completed linearly, a
-    completed row minus the mean of its component is :math:`e - a_k`. The missing
-    entries of :math:`\Lambda e` are 0, so that
-    :math:`a_k^\top \Lambda e = \mu_k^\top \Lambda e`.
-    """
+    # With e the rows and a_k the means, both completed linearly, a completed row minus
+    # the mean of its component is e - a_k. The missing entries of the precision times e
+    # are 0, so that its product with a_k is its product with the mean.
 
     def complete(self):
         means = self.of.parameters.means
