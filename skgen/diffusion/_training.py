@@ -7,7 +7,7 @@ import torch
 from skorch.callbacks import Callback
 
 from skgen.diffusion._ode import solve
-from skgen.diffusion._velocity import FIRST, LAST, shares
+from skgen.diffusion._velocity import FIRST, LAST, shares, with_divergence
 from skgen.neural._net import LossModule, StopTraining
 
 # Number of times in a batch, and minimum number of noisy rows: small batches have each
@@ -33,10 +33,11 @@ def field_of(velocity, device, dtype):
 
         def at(i):
             here = [(factors[i, 0], shifts[i, 0]) for factors, shifts in changes]
+            layers = velocity.at(here)
 
             def slope(x):
-                v, divergence = velocity.with_divergence(x, here)
-                return speeds[i] * v, speeds[i] * divergence
+                v, divergence = with_divergence(x, layers)
+                return v.mul_(speeds[i]), divergence.mul_(speeds[i])
 
             return slope
 

@@ -103,18 +103,30 @@ class Velocity(nn.Module):
                 x = x * (kept / (1 - self.dropout))
         return last(x)
 
-    def with_divergence(self, x, changes):
-        """Return the velocity (n, d) of rows (n, d), and its divergence (n,).
+    def at(self, changes):
+        """Return weights and biases of all layers at a time, pairs.
 
-        changes: pairs of factors and shifts (h,) at the time of the rows.
+        changes: pairs of factors and shifts (h,) at this time.
         """
         *hidden, last = self.layers
-        slopes = []
-        for layer, (factor, shift) in zip(hidden, changes, strict=True):
-            a = layer(x) * factor + shift
-            s = torch.sigmoid(a)
-            x = a * s  # silu, whose derivative is s + a s (1 - s)
-            slopes.append(factor * (s + x * (1 - s)))
-        return last(x), trace_of_product(
-            [layer.weight for layer in self.layers], slopes
-        )
+        moved = [
+            (factor[:, None] * layer.weight, factor * layer.bias + shift)
+            for layer, (factor, shift) in zip(hidden, changes, strict=True)
+        ]
+        return [*moved, (last.weight, last.bias)]
+
+
+def with_divergence(x, layers):
+    """Return the velocity (n, d) of rows (n, d), and its divergence (n,).
+
+    layers: pairs of weights and biases at the time of the rows, see `Velocity.at`.
+    """
+    *hidden, last = layers
+    slopes, one = [], x.new_ones(1)
+    for weight, bias in hidden:
+        a = functional.linear(x, weight, bias)
+        s = torch.sigmoid(a)
+        x = a.mul_(s)  # silu, whose derivative is x + s (1 - x)
+        slopes.append(torch.lerp(x, one, s))
+    divergence = trace_of_product([weight for weight, _ in layers], slopes)
+    return functional.linear(x, *last), divergence
