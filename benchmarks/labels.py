@@ -1,10 +1,14 @@
 """Few labels: test error and held-out nats of the models that learn from them.
 
 ``python -m benchmarks.labels [PART ...]`` writes one section for each part; the others
-stay in the file. MNIST is found through `SKGEN_DATA`.
+stay in the file. MNIST is found through `SKGEN_DATA`. Its results are kept in
+``labels.json`` one by one: remove those that a new run should measure.
 """
 
 import argparse
+import functools
+import json
+import math
 import warnings
 from pathlib import Path
 from time import process_time
@@ -18,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
+from benchmarks._pictures import features, frechet_distance, train_classifier
 from benchmarks._sections import (
     grid,
     mnist_images,
@@ -106,9 +111,13 @@ _TABLES = {
 }
 
 
+def _linear():
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+
+
 def _models(options, seed):
     """Return the models by name, for a subset of labels."""
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    linear = _linear()
     ours = {
         "max_epochs": share(100, options, 3),
         "classify_by": "encoder",
@@ -189,89 +198,227 @@ def density(options):
 
 # -- MNIST -------------------------------------------------------------------------
 
+_SCORED = 100  # test images whose density is reported
+
+
+@functools.cache
+def _images(scale):
+    """Return training and test images in [0, 1], and their digits."""
+    options = argparse.Namespace(scale=scale)
+    X, y = mnist_images("train", options, 2000)
+    T, true = mnist_images("t10k", options, 500)
+    return X.astype(np.float32) / 255, y, T.astype(np.float32) / 255, true
+
+
+@functools.cache
+def _codes(scale):
+    """Return codes of training and test images, and the CPU seconds of their VAE."""
+    X, _, T, _ = _images(scale)
+    model = VAE(50, max_epochs=12 if scale == 1 else 1, **_GREY, **_WIDE)
+    start = process_time()
+    Z, ZT = model.fit(X).transform(X), model.transform(T)
+    return Z, ZT, process_time() - start
+
+
+_WIDE = {"hidden_layer_sizes": (400,), "batch_size": 256, "random_state": 0}
+_GREY = {"likelihood": "bernoulli", "lr": 2e-3}
+_SPHERICAL = {"noise_covariance": "spherical", "lr": 2e-3}
+_BY_ENCODER = {"classify_by": "encoder"}
+
+
+class _Row:
+    """One line of the table: a model, and the rows that it is fitted to.
+
+    on_codes: whether rows are codes of a VAE; n_rows: number of rows, None for all and
+    0 for the labelled ones; unsupervised: the model whose density is compared.
+    """
+
+    def __init__(self, build, on_codes=False, n_rows=None, unsupervised=None):
+        self.build, self.on_codes, self.n_rows = build, on_codes, n_rows
+        self.unsupervised = unsupervised
+
+    def measured(self, n_labels, seed, scale):
+        """Return the test error in %, CPU seconds and perhaps nats, a dict."""
+        X, y, T, true = _images(scale)
+        few = balanced(y, n_labels // 10, seed)
+        rows, new, seconds = _codes(scale) if self.on_codes else (X, T, 0.0)
+        known = np.flatnonzero(few >= 0)
+        if self.n_rows != 0:
+            others = np.flatnonzero(few < 0)[: self.n_rows]
+            known = np.sort(np.append(known, others))
+        model = self.build(seed, 1 if scale == 1 else 0.1)
+        start = process_time()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model.fit(rows[known], few[known])
+            error = 100 * float((model.predict(new) != true).mean())
+        record = {"error": error, "seconds": process_time() - start + seconds}
+        if self.unsupervised and seed == 0 and n_labels == 100:
+            plain = self.unsupervised(seed, 1 if scale == 1 else 0.1).fit(X)
+            some = T[: share(_SCORED, argparse.Namespace(scale=scale), 5)]
+            record["nats"] = [float(m.score(some)) for m in (model, plain)]
+        return record
+
+
+def _on_labels(model):
+    return _Row(lambda seed, _: model(seed), n_rows=0)
+
+
+def _m2(seed, share, kind=SemiSupervisedVAE, **parameters):
+    shared = {**_WIDE, **_GREY, "random_state": seed, **parameters}
+    return kind(20, max_epochs=math.ceil(10 * share), **shared)
+
+
+def _swae(seed, share, kind=SemiSupervisedSWAE, **parameters):
+    shared = {**_WIDE, **_SPHERICAL, "random_state": seed, **parameters}
+    return kind(10, max_epochs=math.ceil(20 * share), **shared)
+
+
+def _m1_m2(seed, share):
+    shared = {**_WIDE, **_BY_ENCODER, "random_state": seed}
+    return SemiSupervisedVAE(20, max_epochs=math.ceil(20 * share), **shared)
+
+
+_ROWS = {
+    "M2: `SemiSupervisedVAE(20)`": _Row(
+        functools.partial(_m2, **_BY_ENCODER),
+        unsupervised=functools.partial(_m2, kind=VAE),
+    ),
+    "M1+M2: `VAE(50)`, `SemiSupervisedVAE(20)`": _Row(_m1_m2, on_codes=True),
+    "`SemiSupervisedSWAE(10)`": _Row(
+        functools.partial(_swae, **_BY_ENCODER),
+        unsupervised=functools.partial(_swae, kind=SWAE),
+    ),
+    "`MLPClassifier((400,))`, labels alone": _on_labels(
+        lambda seed: MLPClassifier((400,), max_iter=500, random_state=seed)
+    ),
+    "`GenerativeClassifier(EMGaussianMixture())` of codes, labels alone": _Row(
+        lambda *_: GenerativeClassifier(EMGaussianMixture(covariance_type="diag")),
+        on_codes=True,
+        n_rows=0,
+    ),
+    "`SelfTrainingClassifier`, logistic, of codes, 10,000 rows": _Row(
+        lambda *_: SelfTrainingClassifier(_linear()), on_codes=True, n_rows=10_000
+    ),
+    "`LabelSpreading`, 7 neighbours, of codes, 10,000 rows": _Row(
+        lambda *_: LabelSpreading("knn", n_neighbors=7), on_codes=True, n_rows=10_000
+    ),
+}
+
 
 def mnist(options):
     """Return test errors on MNIST with 100 and 1,000 labels."""
-    X, y = (part for part in mnist_images("train", options, 2000))
-    T, true = mnist_images("t10k", options, 500)
-    X, T = X.astype(np.float32) / 255, T.astype(np.float32) / 255
-    n_seeds, epochs = options.seeds, share(1, options, 1)
-    wide = {"hidden_layer_sizes": (400,), "classify_by": "encoder"}
-    grey = {"likelihood": "bernoulli", "lr": 2e-3, "batch_size": 256}
-    lines = []
-
-    start = process_time()
-    codes = VAE(50, max_epochs=12 * epochs, hidden_layer_sizes=(400,), **grey)
-    codes.set_params(random_state=0).fit(X)
-    Z, ZT = codes.transform(X), codes.transform(T)
-    of_codes = process_time() - start
-    say(f"VAE(50): {of_codes:.0f} s")
-
-    def models(seed):
-        shared = {**wide, "random_state": seed}
-        return {
-            "M1+M2: `VAE(50)`, `SemiSupervisedVAE(20)`": (
-                SemiSupervisedVAE(20, max_epochs=20, batch_size=256, **shared),
-                True,
-                True,
-            ),
-            "`SemiSupervisedSWAE(10)`": (
-                SemiSupervisedSWAE(
-                    10,
-                    noise_covariance="spherical",
-                    max_epochs=8,
-                    batch_size=256,
-                    lr=2e-3,
-                    **shared,
-                ),
-                False,
-                True,
-            ),
-            "`MLPClassifier((400,))`, labels alone": (
-                MLPClassifier((400,), max_iter=500, random_state=seed),
-                False,
-                False,
-            ),
-            "`GenerativeClassifier(EMGaussianMixture())` of codes, labels alone": (
-                GenerativeClassifier(EMGaussianMixture(covariance_type="diag")),
-                True,
-                False,
-            ),
-        }
-
-    found = {}
+    found = _Results(options)
     for n_labels in (100, 1000):
-        for seed in range(n_seeds):
-            few = balanced(y, n_labels // 10, seed)
-            for name, (model, on_codes, all_rows) in models(seed).items():
-                start = process_time()
-                rows, new = (Z, ZT) if on_codes else (X, T)
-                known = slice(None) if all_rows else few >= 0
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    model.fit(rows[known], few[known])
-                wrong = 100 * (model.predict(new) != true).mean()
-                seconds = process_time() - start + of_codes * on_codes
-                found.setdefault(name, {}).setdefault(n_labels, []).append(
-                    (wrong, seconds)
-                )
-                say(f"{n_labels} {seed} {name} {wrong:.2f} % {seconds:.0f} s")
-    for name, by_number in found.items():
-        errors = [np.mean([wrong for wrong, _ in e]) for e in by_number.values()]
-        seconds = np.mean([s for e in by_number.values() for _, s in e])
-        lines.append([name, *(f"{e:.2f}" for e in errors), f"{seconds:.0f}"])
+        for seed in range(options.seeds):
+            for name, row in _ROWS.items():
+                if found.lacks(f"{name} {n_labels} {seed}", name):
+                    found.add(row.measured(n_labels, seed, options.scale))
+    lines = []
+    for name in _ROWS:
+        by_number = [found.of(f"{name} {n_labels} ") for n_labels in (100, 1000)]
+        measured = [record for records in by_number for record in records]
+        if not measured:
+            continue
+        errors = [[record["error"] for record in records] for records in by_number]
+        seconds = np.mean([record["seconds"] for record in measured])
+        nats = [record["nats"] for record in measured if "nats" in record]
+        lines.append(
+            [
+                name,
+                *(f"{np.mean(e):.2f} ({len(e)})" if e else "" for e in errors),
+                "{:.1f} / {:.1f}".format(*nats[0]) if nats else "",
+                f"{seconds:.0f}",
+            ]
+        )
+    heads = ["model", "100 labels", "1,000 labels", "nats: labels / without"]
     return paragraphs(
-        f"Test error in % with 100 and 1,000 labels, balanced; mean over {n_seeds} "
-        f"subset{'s' * (n_seeds > 1)} of labels. Models of skgen classify by their "
-        "encoder.",
-        grid(["model", "100 labels", "1,000 labels", "CPU seconds"], lines),
+        "Test error in % with 100 and 1,000 labels, balanced: mean over subsets of "
+        "labels, their number in parentheses. Models of skgen classify by their "
+        f"encoder. Nats are means over the first {_SCORED} test images, with 100 "
+        "labels and of the unsupervised model with the same parameters.",
+        grid([*heads, "CPU seconds"], lines),
     )
+
+
+def every_label(options):
+    """Return error, nats and Fréchet distance on MNIST with all labels."""
+    found, epochs = _Results(options), share(20, options, 1)
+    X, y, T, true = _images(options.scale)
+    shared = {**_WIDE, **_GREY, "max_epochs": epochs}
+    models = {
+        "`AutoEncoder(32)`": AutoEncoder(32, **shared),
+        "`ClassSupervisedAutoEncoder(32)`": ClassSupervisedAutoEncoder(
+            32, adversarial_radius=0.25, label_weight=100, **shared, **_BY_ENCODER
+        ),
+    }
+    for name, model in models.items():
+        if not found.lacks(f"{name} all", name):
+            continue
+        start = process_time()
+        model.fit(X, y if hasattr(model, "predict") else None)
+        record = {"seconds": process_time() - start}
+        if hasattr(model, "predict"):
+            record["error"] = 100 * float((model.predict(T) != true).mean())
+        some = T[: share(_SCORED, options, 5)]
+        record["nats"] = float(model.score(some))
+        net = train_classifier(X, y, epochs=share(2, options, 1))
+        by_class = hasattr(model, "classes_")
+        draws = model.sample(y=true) if by_class else model.sample(len(T))
+        real, drawn = features(net, T), features(net, draws.astype(np.float32))
+        record["distance"] = float(frechet_distance(drawn, real))
+        if by_class:
+            record["by_class"] = np.mean(
+                [frechet_distance(drawn[true == c], real[true == c]) for c in range(10)]
+            )
+        found.add(record)
+    lines = []
+    for name in models:
+        for record in found.of(f"{name} all"):
+            cells = [record.get(k) for k in ("error", "nats", "distance", "by_class")]
+            cells = ["" if cell is None else f"{cell:.2f}" for cell in cells]
+            lines.append([name, *cells, f"{record['seconds']:.0f}"])
+    heads = ["model", "test error in %", "nats", "Fréchet distance", "by class"]
+    return paragraphs(
+        f"All {len(X):,} labels, {epochs} epochs. Nats are means over the first "
+        f"{_SCORED} test images. The distance is between {len(T):,} draws and the test "
+        "images, in the features of a small classifier; *by class*, the mean of the "
+        "distances of each class.",
+        grid([*heads, "CPU seconds of the fit"], lines),
+    )
+
+
+class _Results:
+    """Results of earlier runs in a file, to which each new one is added at once."""
+
+    def __init__(self, options):
+        self.path = Path(options.results)
+        self.prefix, self.wanted = f"{options.scale:g} ", options.rows
+        self.records = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def lacks(self, key, name):
+        """Return whether to measure a key, given the name of its row."""
+        self.key = self.prefix + key
+        named = not self.wanted or any(part in name for part in self.wanted)
+        return named and self.key not in self.records
+
+    def add(self, record):
+        """Add the record of the key that was lacking."""
+        self.records[self.key] = record
+        self.path.write_text(f"{json.dumps(self.records, indent=1)}\n")
+        say(f"{self.key}: {record}")
+
+    def of(self, key):
+        """Return the records whose key begins with `key`."""
+        start = self.prefix + key
+        return [v for name, v in self.records.items() if name.startswith(start)]
 
 
 PARTS = {
     "tables": ("Few labels: small tables", tables),
     "density": ("Labels and the density", density),
     "mnist": ("Few labels: MNIST", mnist),
+    "every_label": ("All labels: MNIST", every_label),
 }
 
 
@@ -287,6 +434,12 @@ def main():
     """Run the parts that the command names, all by default."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.labels")
     parser.add_argument("--seeds", type=int, default=5, help="subsets of labels, MNIST")
+    parser.add_argument("--rows", nargs="*", help="parts of names of rows, MNIST")
+    parser.add_argument(
+        "--results",
+        default=str(Path(__file__).with_name("labels.json")),
+        help="JSON file of results of MNIST; what it has is not measured again",
+    )
     write_sections(parser, PARTS, _command, Path(__file__).with_name("labels.md"))
 
 

@@ -7,7 +7,7 @@ import torch
 from estimators import rows, thorough
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.special import logsumexp
-from scipy.stats import norm
+from scipy.stats import entropy, norm
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
 from sklearn.model_selection import cross_val_score
@@ -24,6 +24,7 @@ from skgen import (
     SemiSupervisedSWAE,
     SemiSupervisedVAE,
 )
+from skgen.autoencoder._adversarial import unlabelled_loss, worst_direction
 from skgen.autoencoder._calibration import calibrate, calibrate_classes
 from skgen.autoencoder._jacobian import WithClass, is_linear, with_jacobian
 from skgen.autoencoder._likelihood import Gaussian
@@ -234,8 +235,15 @@ BAD_LABELS = {
     ),
     "masked": (np.ma.masked_equal(np.arange(60) % 3, 2), "no masked values"),
     "text and numbers": (["a", 1] * 30, "strings only, but for -1, or of numbers"),
-    "text and NaN": (["a", np.nan] * 30, "strings only, but for -1, or of numbers"),
-    "NaN": ([0.0, np.nan] * 30, "Input y contains NaN"),
+    "text and NaN": (
+        ["a", np.nan] * 30,
+        "without missing values; -1 marks a row without a label. "
+        "Got None or NaN in 30 of 60 rows",
+    ),
+    "NaN": (np.array([0.0, np.nan] * 30), "-1 marks a row without a label"),
+    "None": ([0, None] * 30, "-1 marks a row without a label"),
+    "NA": (pd.Series([0, None] * 30, dtype="Int64"), "-1 marks a row without"),
+    "infinity": ([0.0, np.inf] * 30, "Input y contains infinity"),
     "continuous": (np.linspace(0, 1, 60), "Unknown label type"),
     "too few": ([0, 1], "inconsistent numbers of samples"),
     "two columns": (np.zeros((60, 2), int), "y should be a 1d array"),
@@ -323,8 +331,8 @@ def test_one_code_is_decoded_given_every_class():
         model.inverse_transform(z), np.tensordot(model.priors_, given, 1), rtol=1e-12
     )
     classes = np.array([2, 0, 1, 1])
-    assert_array_equal(
-        model.inverse_transform(z, y=classes), given[classes, np.arange(4)]
+    assert_allclose(
+        model.inverse_transform(z, y=classes), given[classes, np.arange(4)], rtol=1e-12
     )
     again = model.inverse_transform(model.transform(X), y=y)
     assert ((again - X) ** 2).mean() < 0.2 * X.var(axis=0).mean()
@@ -471,7 +479,12 @@ def test_the_loss_of_the_semi_supervised_vae_sums_over_classes():
 def test_the_sliced_loss_matches_all_codes_and_those_of_each_class():
     labels = some_labels(blobs(40)[1], 2)
     module, rows_ = module_of(
-        SemiSupervisedSWAE, labels, label_weight=3, swd_weight=0.4, class_separation=5
+        SemiSupervisedSWAE,
+        labels,
+        label_weight=3,
+        swd_weight=0.4,
+        class_separation=5,
+        adversarial_radius=0,
     )
     x, y = rows_[:, :-1], rows_[:, -1].long()
     z = module.encoder(x)
@@ -595,3 +608,113 @@ def test_wrong_classes_of_a_row_do_not_widen_the_noise():
     # Of a row decoded as another class, the residual is six standard deviations.
     learned = model.net_.module_.likelihood.variance.numpy()
     assert (learned * X.var(axis=0) < 4).all()
+
+
+# -- rows without a label ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("radius", [0.01, 0.5])
+def test_the_adversarial_direction_of_two_classes_is_their_weight(rng, radius):
+    # Of logits 0 and w @ x + b, the Hessian of the divergence is p (1 - p) w w^T.
+    w = torch.tensor(rng.standard_normal(4))
+
+    def log_probabilities(x):
+        logit = x @ w + 0.3
+        return torch.nn.functional.logsigmoid(torch.stack([-logit, logit], dim=1))
+
+    x = torch.tensor(rng.standard_normal((7, 4)))
+    log_q = log_probabilities(x)
+    found = worst_direction(log_probabilities, x, log_q, radius)
+    along = found @ (w / w.norm())
+    assert_allclose(along.abs().numpy(), 1, rtol=1e-9)
+
+
+def test_the_adversarial_direction_is_a_step_of_the_power_iteration(rng):
+    network = torch.nn.Sequential(
+        dense([3, 6, 4], torch.nn.Tanh), torch.nn.LogSoftmax(dim=1)
+    ).double()
+    network.requires_grad_(False)
+    x = torch.tensor(rng.standard_normal((5, 3)))
+    seeded = torch.Generator().manual_seed(3)
+    found = worst_direction(network, x, network(x), 1e-5, seeded)
+    start = torch.empty_like(x).normal_(generator=seeded.manual_seed(3))
+    for i in range(5):
+
+        def divergence(r, i=i):
+            log_p, log_q = network(x[i][None]), network((x[i] + r)[None])
+            return (log_p.exp() * (log_p - log_q)).sum()
+
+        hessian = torch.autograd.functional.hessian(divergence, torch.zeros_like(x[i]))
+        expected = hessian @ start[i]
+        # The third derivative changes the direction by the order of the probe.
+        assert_allclose(found[i], expected / expected.norm(), atol=1e-3)
+
+
+def test_the_loss_of_rows_without_labels_has_three_terms(rng):
+    w = torch.tensor(rng.standard_normal((4, 3)))
+
+    def log_probabilities(x):
+        return torch.log_softmax(x @ w, dim=1)
+
+    x = torch.tensor(rng.standard_normal((50, 4)))
+    log_q, priors = log_probabilities(x), torch.tensor([0.5, 0.3, 0.2])
+    seeded = torch.Generator().manual_seed(3)
+    loss = unlabelled_loss(log_probabilities, x, log_q, priors.log(), 0.4, seeded)
+
+    length = 0.4 * np.linalg.norm(x - x.mean(0), axis=1)
+    length = np.sqrt((length**2).mean())
+    r = worst_direction(
+        log_probabilities, x, log_q, 0.05 * length, seeded.manual_seed(3)
+    )
+    q, moved = log_q.exp().numpy(), log_probabilities(x + length * r).exp().numpy()
+    expected = entropy(q, moved, axis=1).mean() + entropy(q, axis=1).mean()
+    expected += 3 * entropy(q.mean(axis=0), priors.numpy())
+    assert float(loss) == pytest.approx(expected, rel=1e-6)  # priors in float32
+    # Each perturbation changes the probabilities more than others of its length.
+    other = rng.standard_normal(x.shape)
+    other *= length / np.linalg.norm(other, axis=1, keepdims=True)
+    others = log_probabilities(x + torch.tensor(other)).exp().numpy()
+    assert entropy(q, moved, axis=1).mean() > 1.5 * entropy(q, others, axis=1).mean()
+
+
+@every_kind
+def test_rows_without_labels_enter_the_loss(kind):
+    labels = some_labels(blobs(40)[1], 2)
+    module, rows_ = module_of(kind, labels, label_weight=3, adversarial_radius=0.3)
+    with_term = loss_of(module, rows_)
+    after = module.generator.get_state()
+    module.adversarial_radius = 0.0
+    without = loss_of(module, rows_)
+    x = rows_[:, :-1]
+    # Where noise of the decoder is drawn is a matter of the model: all draws differ.
+    expected = unlabelled_loss(
+        module.log_class_probabilities,
+        x,
+        module.log_class_probabilities(x),
+        module.log_priors,
+        0.3,
+        torch.Generator().manual_seed(5),
+    )
+    assert with_term != without
+    assert not torch.equal(after, module.generator.get_state())
+    if kind is ClassSupervisedAutoEncoder:
+        assert with_term - without == pytest.approx(3 * float(expected), rel=1e-9)
+
+
+@pytest.mark.thorough
+def test_rows_without_labels_move_the_border_between_clusters():
+    # Two long clusters with one label each, at opposite ends.
+    rng = np.random.RandomState(0)
+    side = np.arange(120) % 2
+    X = np.column_stack([rng.uniform(-1, 1, 120), 0.1 * rng.normal(size=120) + side])
+    few = np.full(120, -1)
+    for c, end in ((0, -1), (1, 1)):
+        few[np.argmin(np.where(side == c, np.abs(X[:, 0] - end), np.inf))] = c
+    model = SemiSupervisedSWAE(2, hidden_layer_sizes=(32,), random_state=0)
+    model.set_params(classify_by="encoder", max_epochs=30, lr=0.01)
+    errors = [
+        (model.set_params(adversarial_radius=r).fit(X, few).predict(X) != side).sum()
+        for r in (0, 0.25)
+    ]
+    assert errors[0] > 3
+    assert errors[1] == 0

@@ -52,7 +52,7 @@ class ClassSupervised(LabelledModule):
         a = self.decode(z[:n])
         fit = self.likelihood.log_density(self.rows(x[:n]), a)  # (n,)
         log_q = torch.log_softmax(self.head(z), dim=1)
-        return self.label_weight * self.cross_entropy(log_q, y, n) - fit.mean()
+        return self.class_loss(x, log_q, y, n) - fit.mean()
 
 
 @with_label_docs
@@ -118,6 +118,7 @@ class ClassSupervisedAutoEncoder(LabelledAutoencoder):
         n_components: int = 2,
         *,
         label_weight: float = 30.0,
+        adversarial_radius: float = 0.0,
         priors: ArrayLike | None = None,
         classify_by: str = "density",
         hidden_layer_sizes: Sizes = (128,),

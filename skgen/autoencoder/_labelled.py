@@ -45,18 +45,19 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
 
     priors: ArrayLike | None
     label_weight: float
+    adversarial_radius: float
     classify_by: str
     priors_: FloatArray
     classes_: Any
 
     def _set_labelled(self, values):
         """Set the parameters of labels, given `locals()` of a constructor."""
-        self.label_weight, self.priors = values["label_weight"], values["priors"]
-        self.classify_by = values["classify_by"]
+        for name in ("label_weight", "adversarial_radius", "priors", "classify_by"):
+            setattr(self, name, values[name])
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._fixed = ("label_weight", *cls._fixed)
+        cls._fixed = ("label_weight", "adversarial_radius", *cls._fixed)
 
     # -- hooks -----------------------------------------------------------------
 
@@ -235,6 +236,7 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
     def _check_own(self):
         super()._check_own()
         check_nonnegative(self, "label_weight")
+        check_nonnegative(self, "adversarial_radius")
         check_choice(self, "classify_by", ("density", "encoder"))
         if self.priors is not None:
             self._given_priors()
@@ -246,6 +248,7 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
             *networks,
             priors=self._placed_priors,
             label_weight=self.label_weight,
+            adversarial_radius=self.adversarial_radius,
             **parameters,
         )
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from skgen._bayes import checked_labels
 from skgen._checks import Described, invalid_argument, refuse_masked
+from skgen.autoencoder._adversarial import unlabelled_loss
 from skgen.autoencoder._networks import AutoencoderModule
 
 UNLABELLED = -1
@@ -65,6 +66,23 @@ class LabelledModule(AutoencoderModule):
             x = torch.cat([x, self.pool[chosen]])
         return x[:, :-1], x[:, -1].long()
 
+    def class_loss(self, x, log_q, y, n):
+        """Return the terms of the classes, given log q(c | x): (m, C) of rows (m, d).
+
+        y: (m,), where further rows follow the first n.
+        """
+        loss = self.cross_entropy(log_q, y, n)
+        if self.adversarial_radius:
+            loss = loss + unlabelled_loss(
+                self.log_class_probabilities,
+                x[:n],
+                log_q[:n],
+                self.log_priors,
+                self.adversarial_radius,
+                self.generator,
+            )
+        return self.label_weight * loss
+
     def cross_entropy(self, log_q, y, n):
         """Return the mean of -log q(y | x) over labelled rows, in a batch of n rows.
 
@@ -76,6 +94,13 @@ class LabelledModule(AutoencoderModule):
         # sum over all rows.
         n_labelled = n * self.share if y.numel() == n else known.sum()
         return (losses * known).sum() / n_labelled.clamp(min=1e-9)
+
+
+def _is_missing(label):
+    """Return whether a label is None, NaN or the NA of pandas."""
+    if label is None or type(label).__name__ == "NAType":
+        return True
+    return isinstance(label, numbers.Real) and bool(label != label)
 
 
 def split_labels(model, X, y, method):
@@ -90,6 +115,11 @@ def split_labels(model, X, y, method):
         y = np.array(y, dtype=object)
     y = column_or_1d(y, warn=True)
     check_consistent_length(X, y)
+    n_missing = sum(map(_is_missing, y)) if y.dtype.kind in "Of" else 0
+    if n_missing:
+        rule = "without missing values; -1 marks a row without a label"
+        got = Described(f"None or NaN in {n_missing} of {y.size} rows")
+        raise invalid_argument(model, method, "y", rule, got)
     if y.dtype.kind in "US" and (y == "-1").any():
         rule = (
             "an object array where strings are classes, with the integer -1 for "

@@ -124,6 +124,13 @@ Parameters
 label_weight : float
     Weight of the cross-entropy, the mean of :math:`-\log q(y | x)` over the labelled
     rows. The other terms of the loss are means over all rows, in nats.
+adversarial_radius : float
+    Length of the perturbations of virtual adversarial training, as a fraction of the
+    root mean squared distance of rows from their mean. If positive, three terms of all
+    rows are added to the cross-entropy: the divergence of :math:`q(c | x)` from its
+    value at a perturbed row, the mean entropy of :math:`q(c | x)`, and the divergence
+    of its mean from the priors. With 0, rows without a label do not enter the loss of
+    the classifier.
 priors : array-like of shape (n_classes,)
     Probabilities :math:`\pi_c` of the classes, in the order of `classes_`. None uses
     :math:`(n_c + 1) / (n + C)`, with :math:`n_c` labelled rows of class c, :math:`n`
@@ -148,6 +155,20 @@ priors_ : ndarray of shape (n_classes,)
 
 Notes
 -----
+For a positive `adversarial_radius` :math:`\epsilon`, the loss of the classifier also
+has the mean over all rows, labelled or not, of
+
+.. math:: \mathrm{KL}(q(c | x) \,\|\, q(c | x + r)) + \mathrm H(q(c | x))
+          \quad \text{and} \quad
+          3 \, \mathrm{KL} \Big( \frac1n \sum_i q(c | x_i) \,\Big\|\, \pi \Big)
+
+with the perturbation :math:`r` of length :math:`\epsilon s` that changes :math:`q`
+fastest, by one step of a power iteration, and the root mean squared distance :math:`s`
+of the rows of a batch from their mean (virtual adversarial training: Miyato, T., Maeda,
+S., Koyama, M. and Ishii, S. (2018). IEEE TPAMI 41, 1979-1993). It places the borders of
+the classes where rows are sparse, and assumes that the priors hold for the rows without
+a label.
+
 Where fewer than a quarter of the rows have a label, each step draws more labelled
 rows, for the terms of the labels only. Without labels, the model is the unsupervised
 one, with equal results for equal parameters. The densities of all classes are

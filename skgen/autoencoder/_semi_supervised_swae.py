@@ -89,7 +89,7 @@ class SlicedByClass(LabelledModule):
         a = self.decode(z[:n])
         fit = self.likelihood.log_density(self.rows(x[:n]), a)  # (n,)
         distance = self._distance(z[:n]) + self._distance_of_classes(z, y)
-        loss = self.label_weight * self.cross_entropy(self.log_posterior(z), y, n)
+        loss = self.class_loss(x, self.log_posterior(z), y, n)
         return loss + self.swd_weight * z.shape[1] * distance - fit.mean()
 
     def _directions(self, z):
@@ -196,6 +196,7 @@ class SemiSupervisedSWAE(LabelledAutoencoder):
         n_projections: int = 50,
         class_separation: float = 8.0,
         label_weight: float = 30.0,
+        adversarial_radius: float = 0.25,
         priors: ArrayLike | None = None,
         classify_by: str = "density",
         hidden_layer_sizes: Sizes = (128,),

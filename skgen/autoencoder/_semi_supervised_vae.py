@@ -6,6 +6,7 @@ import skgen._needs_torch  # noqa: F401
 
 # isort: split
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,6 +26,9 @@ from skgen.autoencoder._vae import (
     Variational,
     kl_to_standard_normal,
 )
+
+# Logarithm of class probabilities whose classes are left out of the sum over classes.
+_NEGLIGIBLE = math.log(1e-6)
 
 
 class SemiVariational(LabelledModule):
@@ -60,13 +64,15 @@ class SemiVariational(LabelledModule):
         x, y = self.batch(x)
         x = self.likelihood.seen(x, self.generator)
         mean, log_variance, log_q = self.posteriors(x)
-        loss = self.label_weight * self.cross_entropy(log_q, y, n)
+        loss = self.class_loss(x, log_q, y, n)
         x, y, log_q = x[:n], y[:n], log_q[:n]
         n_classes = log_q.shape[1]
-        # Pairs of a row and a class: of a labelled row its own class only.
+        # Pairs of a row and a class: of a labelled row its own class only. Classes that
+        # q excludes would cost a decoded row each and change the sum by less than 1e-3.
         own = torch.nn.functional.one_hot(y.clamp(min=0), n_classes).bool()
         unknown = (y < 0)[:, None]
-        row, c = (own | unknown).nonzero(as_tuple=True)  # (P,)
+        counts = own | (unknown & (log_q > _NEGLIGIBLE))
+        row, c = counts.nonzero(as_tuple=True)  # (P,)
         mean, log_variance = mean[row, c], log_variance[row, c]  # (P, k)
         noise = torch.empty_like(mean).normal_(generator=self.generator)
         z = mean + (0.5 * log_variance).exp() * noise
@@ -176,6 +182,7 @@ class SemiSupervisedVAE(LabelledAutoencoder):
         *,
         beta: float = 1.0,
         label_weight: float = 30.0,
+        adversarial_radius: float = 0.0,
         priors: ArrayLike | None = None,
         classify_by: str = "density",
         hidden_layer_sizes: Sizes = (128,),
