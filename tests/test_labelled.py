@@ -650,6 +650,22 @@ def test_the_adversarial_direction_is_a_step_of_the_power_iteration(rng):
         assert_allclose(found[i], expected / expected.norm(), atol=1e-3)
 
 
+def test_the_adversarial_direction_of_a_certain_class_has_length_one():
+    # Log-odds of 60: the gradient is of the order of 1e-26, whose square is 0.
+    def log_probabilities(x):
+        return torch.log_softmax(x @ torch.eye(2), dim=1)
+
+    x = torch.tensor([[30.0, -30.0], [0.5, 0.0], [300.0, -300.0]])
+    assert x.dtype == torch.float32
+    log_q = log_probabilities(x)
+    seeded = torch.Generator().manual_seed(0)
+    found = worst_direction(log_probabilities, x, log_q, 0.1, seeded)
+    lengths = found.double().norm(dim=1).numpy()
+    assert lengths[:2] == pytest.approx(1, rel=1e-5)
+    # No finite perturbation changes the third row.
+    assert lengths[2] == pytest.approx(0) or lengths[2] == pytest.approx(1, rel=1e-5)
+
+
 def test_the_loss_of_rows_without_labels_has_three_terms(rng):
     w = torch.tensor(rng.standard_normal((4, 3)))
 

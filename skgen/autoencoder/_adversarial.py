@@ -53,4 +53,7 @@ def unlabelled_loss(log_probabilities, x, log_q, log_priors, radius, generator=N
 
 def _unit(r):
     """Return r (n, d) with rows of length 1; rows of 0 stay."""
-    return r / r.norm(dim=1, keepdim=True).clamp(min=1e-30)
+    # Gradients of certain classes are tiny: their squares would be 0 in float32.
+    largest = r.abs().amax(dim=1, keepdim=True)
+    r = r / torch.where(largest > 0, largest, 1.0)
+    return r / r.norm(dim=1, keepdim=True).clamp(min=1.0)
