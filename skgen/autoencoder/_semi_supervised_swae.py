@@ -163,9 +163,10 @@ class SemiSupervisedSWAE(LabelledAutoencoder):
 
     Notes
     -----
-    With few labels, most codes are matched to the mixture as a whole, which does not
-    determine their classes: on digits with five labels for each class,
-    :class:`SemiSupervisedVAE` has less than half the errors.
+    The distance of all codes to the mixture does not determine the classes of rows
+    without a label; the terms of `adversarial_radius` do. They compete with the
+    reconstruction, whose loss grows with the number of features: with hundreds of
+    features, increase `label_weight` and `swd_weight` in proportion.
 
     References
     ----------
