@@ -111,6 +111,7 @@ def test_defaults_in_the_documentation_are_those_of_the_signature(cls):
 # Parameters with another default in one of the models, and the reason.
 OTHER_DEFAULTS = {
     ("n_components", "AbstractAutoencoder"): "a plane can be plotted",
+    ("adversarial_radius", "SemiSupervisedSWAE"): "needs it for rows without a label",
     ("covariance_type", "GaussianKDE"): "chosen by the rule of the bandwidth",
     ("lr", "SGDGaussianMixture"): "steps are in widths of a component",
     ("early_stopping", "SGDGaussianMixture"): "final epochs train on all rows",
