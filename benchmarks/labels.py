@@ -451,6 +451,8 @@ def _command(part, options):
     command = f"python -m benchmarks.labels {part}"
     if part in ("tables", "mnist"):
         command += f" --seeds {options.seeds}"
+    if options.rows and part in ("mnist", "mnist_nats", "every_label"):
+        command += f" --rows {' '.join(options.rows)}"
     return command if options.scale == 1 else f"{command} --scale {options.scale:g}"
 
 
