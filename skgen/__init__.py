@@ -34,6 +34,7 @@ Contents of the package:
 ``GenerativeClassifier``             Classifier by Bayes' rule, with one density
                                      per class.
 ``DensityOutlierDetector``           Outlier detection by low density.
+``GenerativeImputer``                Imputation of missing values by a density.
 ``DensityDisplay``                   Plot of a density beside the data.
 ``SampleDisplay``                    Images of samples or reconstructions.
 ``dequantize``                       Uniform noise for counts and rounded data.

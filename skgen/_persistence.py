@@ -33,6 +33,7 @@ TRUSTED_TYPES = (
     "skgen.autoencoder._swae.SWAE",
     "skgen.autoencoder._vae.VAE",
     "skgen.compose._classifier.GenerativeClassifier",
+    "skgen.compose._imputer.GenerativeImputer",
     "skgen.compose._outliers.DensityOutlierDetector",
     "skgen.compose._pipeline.GenerativePipeline",
     "skgen.diffusion._diffusion_model.DiffusionModel",

@@ -1,4 +1,4 @@
-"""Estimators made of estimators: pipelines, classifiers, outlier detectors."""
+"""Estimators made of estimators: pipelines, classifiers, detectors, imputers."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ from skgen._lazy import lazy_names
 if TYPE_CHECKING:
     from skgen.compose._changes import register_log_det as register_log_det
     from skgen.compose._classifier import GenerativeClassifier as GenerativeClassifier
+    from skgen.compose._imputer import GenerativeImputer as GenerativeImputer
     from skgen.compose._outliers import DensityOutlierDetector as DensityOutlierDetector
     from skgen.compose._pipeline import GenerativePipeline as GenerativePipeline
     from skgen.compose._pipeline import (
@@ -20,6 +21,7 @@ if not TYPE_CHECKING:
         {
             "DensityOutlierDetector": "_outliers",
             "GenerativeClassifier": "_classifier",
+            "GenerativeImputer": "_imputer",
             "GenerativePipeline": "_pipeline",
             "make_generative_pipeline": "_pipeline",
             "register_log_det": "_changes",

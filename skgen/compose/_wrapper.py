@@ -10,6 +10,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, MaxAbsScaler, MinMaxScaler
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skgen._checks import (
@@ -90,6 +91,13 @@ def is_continuous(density):
     return getattr(innermost(density), "_is_continuous", True)
 
 
+def allows_nan(estimator):
+    """Return whether an estimator takes NaN as a value that was not observed."""
+    if isinstance(estimator, type) or not hasattr(estimator, "__sklearn_tags__"):
+        return False
+    return bool(get_tags(estimator).input_tags.allow_nan)
+
+
 def without_tie_warnings():
     """Silence warnings of densities about ties in data that were checked before."""
     return quiet(UndefinedMetricWarning, TIES)
@@ -115,12 +123,27 @@ class DensityWrapper(
         self._check_density()
         self._check_parameters()
         self._frame_kind = frame_kind(X)
-        rows = validated_rows(self, X, reset=True)
-        if is_continuous(self.estimator):
-            warn_about_ties(rows, column_names(self))
+        rows = self._rows_to_fit(X)
         with without_tie_warnings():
             self._fit(rows, *more)
         return self
+
+    def _rows_to_fit(self, X):
+        """Return checked rows (n, d) to fit, and warn about ties."""
+        rows = validated_rows(self, X, reset=True, incomplete=self._answers_incomplete)
+        if is_continuous(self._density):
+            warn_about_ties(rows, column_names(self))
+        return rows
+
+    # Density to clone: the parameter `estimator`, or its default.
+    @property
+    def _density(self):
+        return self.estimator
+
+    # Whether NaN is a value that was not observed, as for the density.
+    @property
+    def _answers_incomplete(self):
+        return allows_nan(self._density)
 
     @abstractmethod
     def _check_parameters(self):
@@ -132,7 +155,7 @@ class DensityWrapper(
 
     def _check_density(self):
         """Raise unless the parameter `estimator` is a density."""
-        density = self.estimator
+        density = self._density
         # scikit-learn's pipelines score in the units of the last step.
         if isinstance(density, Pipeline) or not has_methods(density, *self._methods):
             listed = " and ".join(repr(method) for method in self._methods)
@@ -145,7 +168,7 @@ class DensityWrapper(
         """Return checked weights (n,), or None if the density is to get none."""
         if sample_weight is None:
             return None
-        refusing = refusing_weights(self.estimator)
+        refusing = refusing_weights(self._density)
         if refusing is not None:
             rule = f"None, because {type(refusing).__name__} takes no weights"
             got = Described("weights")
@@ -160,11 +183,13 @@ class DensityWrapper(
         """
         subtask = task.subcontext(task_name=name)
         weights = {} if sample_weight is None else {"sample_weight": sample_weight}
-        density = clone(self.estimator)
+        density = clone(self._density)
         return fit_within(density, self._handed(X), None, weights, self, subtask)
 
     def _scored(self, density, X):
         """Return the float64 log-densities (n,) of validated (n, d) rows."""
+        if self._answers_incomplete:
+            return log_density_of(density, X, self._handed)
         # Densities differ in what they make of NaN.
         return answers_with_nan(
             lambda rows: log_density_of(density, rows, self._handed), X
@@ -177,7 +202,14 @@ class DensityWrapper(
     def _rows(self, X, method):
         """Return validated rows (n, d) for a method of the fitted estimator."""
         check_is_fitted(self)
-        return validated_rows(self, X, method=method, missing=True)
+        incomplete = self._answers_incomplete
+        options = {"missing": True, "incomplete": incomplete}
+        return validated_rows(self, X, method=method, **options)
 
     def _undoing(self):
         return lambda: None
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = self._answers_incomplete
+        return tags
