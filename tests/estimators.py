@@ -23,6 +23,7 @@ from skgen import (
     EMGaussianMixture,
     GaussianKDE,
     GenerativeClassifier,
+    GenerativeImputer,
     GenerativePipeline,
     NormalizingFlow,
     SemiSupervisedSWAE,
@@ -165,6 +166,8 @@ DETECTORS = [
     DensityOutlierDetector(EMGaussianMixture(2, random_state=0), contamination=0.2),
 ]
 WRAPPERS = CLASSIFIERS + DETECTORS
+# No densities: `transform` completes rows.
+IMPUTERS = [GenerativeImputer(EMGaussianMixture(2, random_state=0))]
 WEIGHTED = KDES + MIXTURES  # `fit` takes weights
 VARIANTS = WEIGHTED + GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + DIFFUSIONS
 VARIANTS += PIPELINES
@@ -194,7 +197,7 @@ SEMI_SUPERVISED = [
     SemiSupervisedVAE(1, classify_by="encoder", **QUICK_LABELLED),
 ]
 DENSITIES = [KDES[0], MIXTURES[1], *QUICK_GRADIENT, PIPELINES[1]]
-ONE_OF_EACH = [
+WITH_SCORES = [
     *DENSITIES,
     FLOWS[0],
     DIFFUSIONS[0],
@@ -202,6 +205,7 @@ ONE_OF_EACH = [
     DETECTORS[0],
     *SEMI_SUPERVISED,
 ]
+ONE_OF_EACH = WITH_SCORES + IMPUTERS
 
 GRADIENT = GRADIENT_MIXTURES + AUTOENCODERS + FLOWS + DIFFUSIONS + QUICK_GRADIENT
 MODELS = VARIANTS + QUICK_GRADIENT  # every density of the two tables

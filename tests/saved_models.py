@@ -23,10 +23,12 @@ TINY = {"hidden_layer_sizes": (3,), "max_epochs": 3, "random_state": 0}
 def answers(model, table):
     """Return what a fitted model answers for rows, a dict of arrays."""
     found = {}
+    if not hasattr(model, "score_samples"):  # an imputer
+        table = np.where(np.arange(table.size).reshape(table.shape) % 3, table, np.nan)
     for method in ("score_samples", "transform", "predict", "predict_proba"):
         if hasattr(model, method):
             found[method] = getattr(model, method)(table)
-    if hasattr(model, "sample"):
+    if hasattr(type(model), "sample"):  # a parameter of an imputer
         found["sample"] = model.sample(3, random_state=0)
     return found
 
@@ -53,6 +55,7 @@ def models():
         ),
         skgen.GenerativeClassifier(skgen.EMGaussianMixture(covariance_type="diag")),
         skgen.DensityOutlierDetector(skgen.GaussianKDE(covariance_type="diag")),
+        skgen.GenerativeImputer(add_indicator=True),
     ]
 
 

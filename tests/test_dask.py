@@ -8,7 +8,7 @@ from functools import cache, partial
 
 import numpy as np
 import pytest
-from estimators import ONE_OF_EACH, over, thorough
+from estimators import WITH_SCORES, over, thorough
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 
@@ -327,7 +327,7 @@ def on_dask(X, in_frame):
 
 @pytest.mark.parametrize("dtype", [np.float64, thorough(np.float32)])
 @pytest.mark.parametrize("in_frame", [False, True])
-@over(ONE_OF_EACH)
+@over(WITH_SCORES)
 def test_every_model_answers_lazily(model, in_frame, dtype):
     model = fitted_to(model, in_frame)
     for method in filter(partial(hasattr, model), ROW_WISE):
@@ -347,7 +347,7 @@ def test_every_model_answers_lazily(model, in_frame, dtype):
             assert_array_equal(found, expected)
 
 
-@over([model for model in ONE_OF_EACH if hasattr(model, "score")])
+@over([model for model in WITH_SCORES if hasattr(model, "score")])
 def test_scores_are_the_scores_in_memory(model):
     model = fitted_to(model, False)
     (X, lazy), w = on_dask(rows(20), False), weights(20)
@@ -358,7 +358,7 @@ def test_scores_are_the_scores_in_memory(model):
     assert found == pytest.approx(expected, rel=1e-10)
 
 
-@over(ONE_OF_EACH)
+@over(WITH_SCORES)
 def test_lazy_answers_are_of_the_model_at_the_time(model):
     X, y = rows(60), np.arange(60) % 2
     again, lazy = clone(model).fit(X, y), on_dask(X, False)[1]
@@ -372,7 +372,7 @@ def test_lazy_answers_are_of_the_model_at_the_time(model):
 
 
 @pytest.mark.parametrize("in_frame", [thorough(False), True])
-@over(ONE_OF_EACH)
+@over(WITH_SCORES)
 def test_lazy_answers_name_what_is_wrong(model, in_frame):
     model, X = fitted_to(model, in_frame), rows(20)
     X[13, 1] = np.inf
@@ -390,7 +390,7 @@ def test_lazy_answers_name_what_is_wrong(model, in_frame):
 
 
 def test_missing_names_are_mentioned_once():
-    model, X = fitted_to(ONE_OF_EACH[1], True), LAZY.compute()
+    model, X = fitted_to(WITH_SCORES[1], True), LAZY.compute()
     for answer in (model.score, lambda X: np.asarray(model.transform(X))):
         for given in (X, LAZY):
             with pytest.warns(UserWarning, match="valid feature names") as warned:
@@ -399,7 +399,7 @@ def test_missing_names_are_mentioned_once():
 
 
 def test_latents_on_dask_are_checked():
-    model = fitted_to(ONE_OF_EACH[1], False)
+    model = fitted_to(WITH_SCORES[1], False)
     with pytest.raises(ValueError, match=r"'Z' argument .* 3 columns.* Got 2 columns"):
         model.inverse_transform(LAZY[:, :2])
     with pytest.raises(ValueError, match="must hold numbers only"):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from estimators import MODELS, SEMI_SUPERVISED, WRAPPERS, WithLabels
+from estimators import IMPUTERS, MODELS, SEMI_SUPERVISED, WRAPPERS, WithLabels
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_html_repr
@@ -13,7 +13,7 @@ from skgen.base import GenerativeModel
 
 ADDRESS = "https://scikit-generative.readthedocs.io/en/stable/reference/skgen."
 PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
-PUBLIC += WRAPPERS + SEMI_SUPERVISED
+PUBLIC += WRAPPERS + IMPUTERS + SEMI_SUPERVISED
 ONE_OF_EACH = list({type(model): model for model in PUBLIC}.values())
 
 

@@ -16,6 +16,7 @@ import pytest
 import skops.io
 import torch
 from estimators import (
+    IMPUTERS,
     MODELS,
     PIPELINES,
     SEMI_SUPERVISED,
@@ -77,7 +78,7 @@ VARIANTS = [
     (AutoEncoder(1, latent_density=PIPELINES[0], **SMALL), X),
 ]
 PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
-FITS = [(model, X) for model in PUBLIC + WRAPPERS + SEMI_SUPERVISED] + VARIANTS
+FITS = [(m, X) for m in PUBLIC + WRAPPERS + IMPUTERS + SEMI_SUPERVISED] + VARIANTS
 
 
 @cache

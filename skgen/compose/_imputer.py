@@ -99,7 +99,7 @@ class GenerativeImputer(TransformerMixin, DensityWrapper):
     >>> from skgen import GenerativeImputer
     >>> X = np.array([[1.0, 2.1], [2.0, 3.9], [3.0, 6.1], [4.0, 8.0], [5.0, np.nan]])
     >>> GenerativeImputer().fit_transform(X)[-1].round(1)
-    array([5., 10.])
+    array([ 5., 10.])
     """
 
     estimator_: Any
