@@ -77,6 +77,10 @@ class GenerativeClassifier(BayesClassifier, DensityWrapper):
 
     Notes
     -----
+    If the density supports missing values, rows may have NaN: the probabilities are
+    those given the observed values, :math:`p(c \mid x_\text{obs})`, and the priors for
+    a row without any value. `fit` then maximises the likelihood of the observed values.
+
     `score_samples` returns the log-density of all classes together,
     :math:`\log \sum_c \pi_c \, p(x \mid c)`, and `sample` draws from this mixture of
     classes. `score` is the accuracy, as for every classifier. If a class has fewer rows

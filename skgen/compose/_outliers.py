@@ -9,9 +9,11 @@ import numpy as np
 from sklearn.base import OutlierMixin
 from sklearn.frozen import FrozenEstimator
 
-from skgen._checks import invalid_parameter, is_real, present
+from skgen._checks import has_methods, invalid_parameter, is_real, present
+from skgen._parts import patterns
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._warnings import quiet
+from skgen.compose._surprise import equated, spread_rows, surprise
 from skgen.compose._wrapper import DensityWrapper
 from skgen.rows._dask import lazy_on_dask
 
@@ -79,12 +81,24 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     rows as outliers, and a training row that is far from all others can be an inlier:
     the density is high at the row because it was fitted to it.
 
+    If the density supports missing values, rows may have NaN. Log-densities of
+    different features are not comparable, so the log-density of an incomplete row is replaced by
+    the log-density of complete training rows at the same quantile (equipercentile
+    equating [3]_): the fraction of training rows with a lower score is the same as if
+    the training rows had no other values than the incomplete row. Ranks of all rows are
+    then comparable, `offset_` is the threshold for every pattern, and complete rows
+    have their own log-densities. Below the lowest tenth, tails are exponential. A row
+    without any value has the median score. Up to 500 training rows are kept for this
+    purpose; their missing values are drawn from the density.
+
     References
     ----------
     .. [1] Bishop, C. M. (1994). Novelty detection and neural network validation. IEE
        Proceedings - Vision, Image and Signal Processing 141, 217-222.
     .. [2] Hubert, M. and Vandervieren, E. (2008). An adjusted boxplot for skewed
        distributions. Computational Statistics and Data Analysis 52, 5186-5201.
+    .. [3] Kolen, M. J. and Brennan, R. L. (2014). Test Equating, Scaling, and Linking,
+       third edition. Springer, section 2.1.
 
     Examples
     --------
@@ -150,11 +164,13 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         task.call_on_fit_task_begin(estimator=self, X=X)
         self.estimator_ = self._fit_density(X, weights, task, "fit-density")
         log_density = self._scored(self.estimator_, X)
+        self._set_reference(X, log_density, weights)
         for i, part in enumerate(parts):
             some = None if weights is None else weights[~part]
             with quiet():  # the fit to all rows has warned
                 density = self._fit_density(X[~part], some, task, f"fit-part-{i}")
             log_density[part] = self._scored(density, X[part])
+        log_density = self._on_one_scale(X, log_density)
         self.offset_ = self._threshold(log_density, weights)
         task.call_on_fit_task_end(estimator=self, X=X)
 
@@ -201,7 +217,8 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         Returns
         -------
         ndarray or Dask array of shape (n_samples,)
-            :math:`\log p(x)` of each row. Outliers have low values.
+            :math:`\log p(x)` of each row. Outliers have low values. The score of a row
+            with missing values is on the scale of complete rows (see Notes).
         """
         return self._log_density(X, "score_samples")
 
@@ -250,7 +267,89 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     def _log_density(self, X, method):
         """Return the log-densities (n,) of unchecked rows, for errors of `method`."""
         X = self._rows(X, method)
-        return self._scored(self.estimator_, X)
+        return self._on_one_scale(X, self._scored(self.estimator_, X))
+
+    # -- rows with missing values --------------------------------------------------
+
+    def _set_reference(self, X, log_density, weights):
+        """Set complete reference rows (m, d), with the scores of training rows (n, d).
+
+        `log_density` (n,) are the scores of the rows. Missing values are drawn.
+        """
+        if not self._answers_incomplete:
+            return
+        incomplete = np.isnan(X).any(axis=1)
+        if incomplete.any():
+            density, rows = self.estimator_, self._handed(X[incomplete])
+            X, log_density = X.copy(), log_density.copy()
+            X[incomplete] = density.sample_conditional(rows, 1, random_state=0)[0]
+            log_density[incomplete] = self._scored(density, X[incomplete])
+        weights = np.ones(len(X)) if weights is None else weights
+        self._reference = X[spread_rows(log_density, weights)]
+
+    def _on_one_scale(self, X, log_density):
+        """Return log-densities (n,) of rows (n, d), as if all rows were complete.
+
+        The log-density of an incomplete row is compared with the log-densities of the
+        reference rows without the same values.
+        """
+        incomplete = np.flatnonzero(np.isnan(X).any(axis=1))
+        if not (self._answers_incomplete and incomplete.size and len(self._reference)):
+            return log_density
+        scale, answers = (
+            self._scored(self.estimator_, self._reference),
+            log_density.copy(),
+        )
+        for rows, observed in patterns(X[incomplete]):
+            reference = self._scored(self.estimator_, self._hidden(~observed))
+            some = incomplete[rows]
+            answers[some] = equated(log_density[some], reference, scale)
+        return answers
+
+    def _hidden(self, missing):
+        """Return the reference rows (m, d) with some features (d,) missing."""
+        return np.where(missing, np.nan, self._reference)
+
+    @lazy_on_dask(lambda model: model.n_features_in_, lambda model: np.float64)
+    def explain(self, X: MatrixLike) -> FloatArray:
+        r"""Return how surprising each value is, given the other values of its row.
+
+        Parameters
+        ----------
+        X : array-like, Dask array or Dask dataframe of shape (n_samples, n_features)
+            The data, which may have missing values if the density supports them.
+
+        Returns
+        -------
+        ndarray or Dask array of shape (n_samples, n_features)
+            The surprise of each value, from 0: minus the logarithm of the probability
+            that :math:`\log p(x_j | x_{-j})` is as low in training rows with the same
+            missing values. It is 1 on average and 6.9 for one row in 1,000, and does
+            not depend on the units of the columns. NaN for missing values. The highest
+            value of a row is in the column that the other columns explain worst. For
+            Dask input, a lazy Dask array.
+
+        Raises
+        ------
+        ValueError
+            If the density has no `conditional_score_samples`.
+        """
+        X = self._rows(X, "explain")
+        if not has_methods(self.estimator_, "conditional_score_samples"):
+            rule = "a density with 'conditional_score_samples', for 'explain'"
+            raise invalid_parameter(self, "estimator", rule, self.estimator)
+        answers = np.full(X.shape, np.nan)
+        for rows, observed in patterns(X):
+            found = self._conditional_scores(X[rows])
+            reference = self._conditional_scores(self._hidden(~observed))
+            for j in np.flatnonzero(observed):
+                answers[rows, j] = surprise(found[:, j], reference[:, j])
+        return answers
+
+    def _conditional_scores(self, X):
+        """Return log p(x_j | x_-j) of validated rows: (n, d)."""
+        scores = self.estimator_.conditional_score_samples(self._handed(X))
+        return np.asarray(scores, dtype=np.float64)
 
 
 # Number of parts of the rows that are held out in turn, and minimum number of distinct
