@@ -36,6 +36,7 @@ Contents of the package:
 ``DensityOutlierDetector``           Outlier detection by low density.
 ``GenerativeImputer``                Imputation of missing values by a density.
 ``DensityDisplay``                   Plot of a density beside the data.
+``OutlierExplanationDisplay``        Columns that make a row an outlier.
 ``SampleDisplay``                    Images of samples or reconstructions.
 ``dequantize``                       Uniform noise for counts and rounded data.
 ``sliced_wasserstein_distance``      Sliced Wasserstein distance between two

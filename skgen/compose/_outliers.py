@@ -82,12 +82,12 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
     the density is high at the row because it was fitted to it.
 
     If the density supports missing values, rows may have NaN. Log-densities of
-    different features are not comparable, so the log-density of an incomplete row is replaced by
-    the log-density of complete training rows at the same quantile (equipercentile
-    equating [3]_): the fraction of training rows with a lower score is the same as if
-    the training rows had no other values than the incomplete row. Ranks of all rows are
-    then comparable, `offset_` is the threshold for every pattern, and complete rows
-    have their own log-densities. Below the lowest tenth, tails are exponential. A row
+    different features are not comparable. The log-density of an incomplete row is
+    therefore compared with the log-densities of training rows from which the same
+    values are removed, and replaced by the log-density of complete training rows at the
+    same quantile (equipercentile equating [3]_). Ranks of all rows are then comparable,
+    `offset_` is the threshold for every pattern, and complete rows have their own
+    log-densities. Below the lowest tenth, tails are exponential. A row
     without any value has the median score. Up to 500 training rows are kept for this
     purpose; their missing values are drawn from the density.
 

@@ -12,6 +12,7 @@ from skgen._checks import (
     is_real,
     numbers_only,
     seed_of,
+    with_nan,
     wrong_argument,
 )
 from skgen._interop import draw, frame_kind, framed
@@ -48,10 +49,12 @@ def check_columns(method, estimator_columns, columns):
         raise wrong_argument(method, "X", rule, Described(f"{columns} columns"))
 
 
-def numbers(method, X):
-    """Return `X` as a finite float64 array of shape (n, d)."""
-    what = f"The 'X' argument of {method}"
-    return numbers_only(what, check_array, X, input_name="X").astype(np.float64)
+def numbers(method, X, *, nan=False):
+    """Return `X` as a finite float64 array of shape (n, d), with NaN if `nan`."""
+    what, options = f"The 'X' argument of {method}", {"input_name": "X"}
+    if nan:
+        X, options = with_nan(X), {**options, "ensure_all_finite": "allow-nan"}
+    return numbers_only(what, check_array, X, **options).astype(np.float64)
 
 
 def drawn(sample, n_samples, random_state):
