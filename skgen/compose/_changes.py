@@ -48,6 +48,11 @@ class Change:
 
     # (step, X, Y) -> (n,): log |det J| plus the log-density of the noise of X given Y.
     log_det: Callable | None
+    # None or, for increasing functions of single features, (step, X, Y) -> (n, d): the
+    # logarithms of their slopes, whose sum is `log_det`.
+    log_slopes: Callable | None = None
+    # None or, if X is a constant plus Y @ W plus noise, step -> W (k, d).
+    linear: Callable | None = None
     # step -> None or the smallest and the largest value of each column of Y, (k,) each.
     bounds: Callable = lambda step: None
     # (step, X) -> Y for arrays, without scikit-learn's checks; None calls `transform`.
@@ -61,6 +66,15 @@ class Change:
     settle: Callable = lambda step, X, errors: None
     # Whether `invert` returns the training rows. Transformers of users may clip them.
     is_invertible: bool = True
+
+
+def featurewise(log_slopes, *arguments, **options):
+    """Return the change of variables of increasing functions of single features."""
+
+    def log_det(step, X, Y):
+        return log_slopes(step, X, Y).sum(axis=1)
+
+    return Change(log_det, log_slopes, *arguments, **options)
 
 
 # -- scalers -----------------------------------------------------------------------
@@ -79,15 +93,22 @@ def scaled(step, X):
 
 
 def divided(step, X, Y):
-    """Return log |det J| of a scaler (n,); -inf for clipped rows."""
-    log_det = np.zeros(X.shape[0])
+    """Return the log-slopes of a scaler (n, d); -inf for clipped values."""
+    log_slopes = np.zeros(X.shape)
     if step.scale_ is not None:  # not centring only
         sign = 1 if isinstance(step, MinMaxScaler) else -1
-        log_det += sign * np.log(np.abs(step.scale_)).sum()
+        log_slopes += sign * np.log(np.abs(step.scale_))
     if (limits := clipped_limits(step)) is not None:
         lower, upper = limits
-        log_det[((lower > X) | (upper < X)).any(axis=1)] = -math.inf
-    return log_det
+        log_slopes[(lower > X) | (upper < X)] = -math.inf
+    return log_slopes
+
+
+def rescaling(step):
+    """Return the matrix W (d, d) of a scaler."""
+    if step.scale_ is None:
+        return np.eye(step.n_features_in_)
+    return np.diag(1 / step.scale_ if isinstance(step, MinMaxScaler) else step.scale_)
 
 
 def clipped_limits(step):
@@ -120,18 +141,18 @@ def _same_bounds(step, lower, upper):
 
 
 def power(step, X, Y):
-    r"""Return log |det J| of a PowerTransformer: (n,).
+    r"""Return the log-slopes of a PowerTransformer: (n, d).
 
-    It is :math:`\sum_j (\lambda_j - 1) \operatorname{sign}(x_j) \log(1 + |x_j|)`
-    (Yeo and Johnson, 2000) or :math:`\sum_j (\lambda_j - 1) \log x_j` (Box and Cox,
-    1964), minus the logarithms of the scales of a standardisation.
+    They are :math:`(\lambda_j - 1) \operatorname{sign}(x_j) \log(1 + |x_j|)` (Yeo and
+    Johnson, 2000) or :math:`(\lambda_j - 1) \log x_j` (Box and Cox, 1964), minus the
+    logarithms of the scales of a standardisation.
     """
     if step.method == "box-cox":
         logs = np.log(X)  # (n, d)
     else:
         logs = np.sign(X) * np.log1p(np.abs(X))
-    log_det = logs @ (step.lambdas_ - 1)
-    return log_det + divided(step._scaler, X, Y) if step.standardize else log_det
+    slopes = logs * (step.lambdas_ - 1)
+    return slopes + divided(step._scaler, X, Y) if step.standardize else slopes
 
 
 def power_range(step):
@@ -174,7 +195,7 @@ class TiedQuantilesError(ValueError):
 
 
 def log_slopes(step, X, Y):
-    """Return log |det J| of a QuantileTransformer (n,); -inf outside its quantiles."""
+    """Return the log-slopes of a QuantileTransformer (n, d); -inf outside quantiles."""
     # Between the quantiles q_i and q_{i+1} the slope is (r_{i+1} - r_i) over
     # (q_{i+1} - q_i), divided by the normal density at Y for a normal output.
     steps = np.diff(step.quantiles_, axis=0)  # (q - 1, d)
@@ -182,14 +203,14 @@ def log_slopes(step, X, Y):
     if tied.size:
         raise TiedQuantilesError(tied)
     log_slope = np.log(np.diff(step.references_)[:, None] / steps)
-    answer = np.zeros(X.shape[0])
+    answer = np.zeros(X.shape)
     for j, quantiles in enumerate(step.quantiles_.T):
         x = X[:, j]
         i = np.searchsorted(quantiles, x, side="right") - 1
-        answer += log_slope[i.clip(0, quantiles.size - 2), j]
+        answer[:, j] = log_slope[i.clip(0, quantiles.size - 2), j]
         if step.output_distribution == "normal":
-            answer += (Y[:, j] ** 2 + math.log(2 * math.pi)) / 2
-        answer[(x < quantiles[0]) | (x > quantiles[-1])] = -math.inf
+            answer[:, j] += (Y[:, j] ** 2 + math.log(2 * math.pi)) / 2
+        answer[(x < quantiles[0]) | (x > quantiles[-1]), j] = -math.inf
     return answer
 
 
@@ -223,8 +244,8 @@ def values_at_ranks(step, Y):
 
 def include_extremes(step, X, errors):
     """Widen the range of quantiles, which are of a sample, to all rows (n, d)."""
-    step.quantiles_[0] = np.minimum(step.quantiles_[0], X.min(axis=0))
-    step.quantiles_[-1] = np.maximum(step.quantiles_[-1], X.max(axis=0))
+    step.quantiles_[0] = np.minimum(step.quantiles_[0], np.nanmin(X, axis=0))
+    step.quantiles_[-1] = np.maximum(step.quantiles_[-1], np.nanmax(X, axis=0))
 
 
 def quantile_range(step):
@@ -291,6 +312,19 @@ def set_noise_variance(step, X, errors):
 def principal_mean(step, Y):
     """Return the mean rows (n, d) of components (n, k)."""
     return step.mean_ + (Y * whitening_scales(step)) @ step.components_
+
+
+def principal_slopes(step):
+    """Return the matrix W (k, d) of principal components."""
+    return whitening_scales(step)[:, None] * step.components_
+
+
+def noise_covariance(step):
+    """Return the covariance (d, d) of the noise of X given Y of a linear step."""
+    if not isinstance(step, PRINCIPAL):
+        return 0.0
+    V = step.components_  # (k, d)
+    return _noise_variance(step) * (np.eye(V.shape[1]) - V.T @ V)
 
 
 def principal_noise(step, n, rng):
@@ -360,29 +394,40 @@ def function_inverse(step, Y):
     return step.inverse_transform(Y)
 
 
-def _function(log_det, lower=-math.inf, upper=math.inf):
-    """Return the change of variables of a function, with log_det(X) of shape (n,)."""
+def _of_rows(function):
+    """Return a function of (step, X, Y) from a function of rows (n, d)."""
 
     def of_rows(step, X, Y):
         with np.errstate(divide="ignore"):
-            return np.asarray(log_det(X), dtype=np.float64)
+            return np.asarray(function(X), dtype=np.float64)
+
+    return of_rows
+
+
+def _ends(lower=-math.inf, upper=math.inf):
+    """Return the arguments of the `Change` of a function with this range."""
 
     def bounds(step):
         if (lower, upper) == (-math.inf, math.inf):
             return None
         return _same_bounds(step, lower, upper)
 
-    return Change(of_rows, bounds, invert=function_inverse)
+    return {"bounds": bounds, "invert": function_inverse}
 
 
-def _elementwise(log_slope, *bounds):
-    """Return the change of variables of a function of single values."""
-    return _function(lambda X: log_slope(X).sum(axis=1), *bounds)
+def _function(log_det, *bounds):
+    """Return the change of variables of a function, with log_det(X) of shape (n,)."""
+    return Change(_of_rows(log_det), **_ends(*bounds))
+
+
+def _elementwise(log_slope, *bounds, **options):
+    """Return the change of variables of an increasing function of single values."""
+    return featurewise(_of_rows(log_slope), **_ends(*bounds), **options)
 
 
 # Functions for a FunctionTransformer: common ones, and those that users register.
 _FUNCTIONS = {
-    None: _function(lambda X: np.zeros(X.shape[0])),
+    None: _elementwise(np.zeros_like, linear=lambda step: np.eye(step.n_features_in_)),
     np.log: _elementwise(lambda X: -np.log(X)),
     np.log2: _elementwise(lambda X: -np.log(X * math.log(2))),
     np.log10: _elementwise(lambda X: -np.log(X * math.log(10))),
@@ -404,12 +449,12 @@ _FUNCTIONS = {
 _CHANGES = {
     **dict.fromkeys(
         (StandardScaler, RobustScaler, MaxAbsScaler, MinMaxScaler),
-        Change(divided, clipped_range, forward=scaled),
+        featurewise(divided, rescaling, bounds=clipped_range, forward=scaled),
     ),
-    PowerTransformer: Change(power, power_range),
-    QuantileTransformer: Change(
+    PowerTransformer: featurewise(power, bounds=power_range),
+    QuantileTransformer: featurewise(
         log_slopes,
-        quantile_range,
+        bounds=quantile_range,
         forward=quantile_ranks,
         invert=values_at_ranks,
         settle=include_extremes,
@@ -418,6 +463,7 @@ _CHANGES = {
         PRINCIPAL,
         Change(
             principal_log_det,
+            linear=principal_slopes,
             forward=principal_codes,
             invert=principal_mean,
             noise=principal_noise,
@@ -554,7 +600,7 @@ def register_log_det(
         pair = bounds if bounds is None or callable(bounds) else _pair(bounds)
         _CHANGES[transformer] = Change(
             lambda step, X, Y: np.asarray(log_det(step, X), dtype=np.float64),
-            bounds if callable(bounds) else lambda step: pair,
+            bounds=bounds if callable(bounds) else lambda step: pair,
             is_invertible=False,
         )
     else:

@@ -26,7 +26,7 @@ from skgen._interop import framed_like
 from skgen._threads import changed
 from skgen._whitening import DEGENERATE_VARIANCE, are_constant
 from skgen.compose._changes import PRINCIPAL, change_of, whitening_scales
-from skgen.rows._moments import moments_of
+from skgen.rows._moments import moments_of, observed_moments_of
 
 _DIVIDE = StandardScaler, RobustScaler, MaxAbsScaler
 SCALERS = *_DIVIDE, MinMaxScaler
@@ -70,6 +70,8 @@ class Rounding:
         n, d = X.shape
         rows = X[:: max(1, n // max(_N_PERTURBED, _N_FOR_A_COLUMN * d))]
         signs = np.random.RandomState(0).choice([-1.0, 1.0], size=rows.shape)
+        if np.isnan(rows).any():
+            rows = _completed(rows, X)
         self._rows, self._perturbed = rows, rows * (1 + self._root * signs)
         self.errors = self._differences()  # (k,)
         self.varies = False
@@ -143,18 +145,36 @@ class Rounding:
         self.constant = deviations <= self.errors
         if not self.constant.any():
             return codes
-        moments = moments_of(values, np.ones(values.shape[0]), full=False)
+        moments = _moments_of(values, np.ones(values.shape[0]))
         self.constant = are_constant(np.sqrt(moments.variances), self.errors)
         if (values[:, self.constant] == values[0, self.constant]).all():
             return codes
-        return framed_like(codes, np.where(self.constant, moments.mean, values))
+        constant = self.constant & ~np.isnan(values)
+        return framed_like(codes, np.where(constant, moments.mean, values))
+
+
+def _completed(rows, X):
+    """Return rows (m, d) of X (n, d) with observed values in the place of NaN."""
+    rows, observed = rows.copy(), ~np.isnan(X)
+    for j in np.flatnonzero(np.isnan(rows).any(axis=0)):
+        values, some = X[observed[:, j], j], np.isnan(rows[:, j])
+        if values.size:
+            rows[some, j] = np.resize(values, some.sum())
+    return rows
+
+
+def _moments_of(X, sample_weight):
+    """Return the moments of the features of rows (n, d), which may have NaN."""
+    if np.isnan(X).any():
+        return observed_moments_of(X, sample_weight)
+    return moments_of(X, sample_weight, full=False)
 
 
 def deviations_of(X, sample_weight=None):
     """Return the standard deviations of columns (n, k), 0 if constant: (k,)."""
     weights = np.ones(X.shape[0]) if sample_weight is None else sample_weight
     with np.errstate(over="ignore"):
-        return np.sqrt(moments_of(X, weights, full=False).variances)
+        return np.sqrt(_moments_of(X, weights).variances)
 
 
 def lost_columns(step, X, Y, errors):

@@ -36,7 +36,7 @@ from skgen._checks import (
     validated_rows,
     validated_weight,
 )
-from skgen._columns import label_of, non_finite_columns
+from skgen._columns import label_of, list_columns, non_finite_columns
 from skgen._interop import (
     as_set_output,
     draw,
@@ -46,6 +46,8 @@ from skgen._interop import (
     log_density_of,
     normal_components,
 )
+from skgen._lazy import cached_property
+from skgen._parts import PartialRows, new_model
 from skgen._torch import undisturbed
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray
 from skgen._whitening import known_errors
@@ -58,6 +60,16 @@ from skgen.compose._changes import (
     warn_without_noise,
 )
 from skgen.compose._constant import MOST_LOST, SCALERS, Rounding, scale_constants
+from skgen.compose._pipeline_parts import (
+    InexactPartsError,
+    PipelinePart,
+    inverted,
+    on_features,
+    one_feature_codes,
+    one_feature_values,
+    refusing_missing,
+    split_of,
+)
 from skgen.compose._truncation import mass_inside, within
 from skgen.compose._wrapper import (
     fit_within,
@@ -89,7 +101,7 @@ def _last_has(method):
     return check
 
 
-class GenerativePipeline(GenerativeModel, _BaseComposition):
+class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
     r"""Pipeline of transformers and a density, in the units of the input data.
 
     As in :class:`sklearn.pipeline.Pipeline`, data pass through transformers to the last
@@ -284,6 +296,9 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         cached = check_memory(self.memory).cache(
             fit_within, ignore=["caller", "subtask"]
         )
+        missing = np.isnan(X)
+        missing = missing if missing.any() else None
+        self._check_fits_missing(X, missing)
         rounding = Rounding(X, self._fit_dtype)
         codes = framed(X, getattr(self, "feature_names_in_", None), kind)
         codes = rounding.made_constant(codes)
@@ -298,7 +313,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     scale_constants(part, codes, sample_weight, rounding.constant)
                     codes = _settled(part, codes, rounding)
                     parts.append(part)
-                    self._check_finite(parts, codes)
+                    self._check_finite(parts, codes, missing)
                     unscaled = not isinstance(part, SCALERS)
                     rounding.follow(part, self._transformed, i > 0 and unscaled)
                     self._check_kept(parts, rounding.lost)
@@ -319,13 +334,43 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             warn_without_noise(part)
         self._settle()
 
-    def _check_finite(self, parts, codes):
-        """Raise unless the (n, k) output of the last of some transformers is finite."""
+    def _check_fits_missing(self, X, missing):
+        """Raise if a step cannot be fitted to rows with `missing` (n, d), or None."""
+        if missing is None:
+            return
+        names = column_names(self)
+        if (empty := np.flatnonzero(missing.all(axis=0))).size:
+            got = Described(f"only NaN in {list_columns(empty, names)}")
+            rule = "an array with a value in every column"
+            raise invalid_argument(self, "fit", "X", rule, got)
+        if (step := self._refusing_missing()) is None:
+            return
+        rows = X if names is None else framed(X, names, None)
+        raise InvalidParameterError(
+            f"Input X contains NaN in {non_finite_columns(rows, nan=True)}. "
+            f"{type(self).__name__} cannot be fitted to missing values because of its "
+            f"step {step!r}: impute them, for example with GenerativeImputer, or use "
+            "steps that act on each feature alone before a density that is fitted to "
+            "missing values, such as EMGaussianMixture."
+        )
+
+    def _refusing_missing(self):
+        """Return the step that cannot be fitted to missing values, or None."""
+        *steps, last = unnested(step for _, step in self.steps)
+        return refusing_missing(steps, last)
+
+    def _check_finite(self, parts, codes, missing):
+        """Raise unless the (n, k) output of the last of some transformers is finite.
+
+        Values that are `missing` (n, k), or None, are NaN.
+        """
         values = np.asarray(codes, dtype=np.float64)
         if not values.size:
             raise ValueError(
                 f"{parts[-1]!r} returns no columns, which have no density."
             )
+        if missing is not None and missing.shape == values.shape:
+            values = np.where(missing & np.isnan(values), 0.0, values)
         if np.isfinite(values).all():
             return
         names = self._names_after(parts)
@@ -376,6 +421,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                     "in the range of the transformers before it."
                 )
         self._mass = mass
+        vars(self).pop("_split", None)
 
     # -- scores, samples and latents ----------------------------------------------
 
@@ -430,7 +476,7 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
                 X = X[within(X, bounds)]
             if not X.shape[0]:
                 return np.empty((0, self.n_features_in_))
-            X = _inverted(step, X)
+            X = inverted(step, X)
             if change.noise is not None:
                 X += change.noise(step, X.shape[0], rng)
         return X
@@ -454,13 +500,96 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
         *steps, last = self._fitted_steps()
         X = np.asarray(last.inverse_transform(Z), dtype=np.float64)
         for step in reversed(steps):
-            X = _inverted(step, X)
+            X = inverted(step, X)
         return X
 
     # In contrast to `get_feature_names_out`, it does not depend on the transformers.
     @property
     def _n_latent(self):
         return len(self._last_with("inverse_transform").get_feature_names_out())
+
+    # -- parts of rows -----------------------------------------------------------------
+
+    # `_fit` names the step that cannot be fitted to missing values.
+    _fits_incomplete = True
+
+    # Errors of answers name the step. `assume_finite` answers such rows with NaN.
+    @property
+    def _answers_incomplete(self):
+        if not get_config()["assume_finite"]:
+            return True
+        try:
+            return self._split is not None
+        except InexactPartsError:
+            return False
+
+    @cached_property
+    def _split(self):
+        """Return steps that act on each feature, and the density after them."""
+        *steps, last = self._fitted_steps()
+        return split_of(steps, last)
+
+    def _parts(self):
+        """Return the split; raise an error that names the step that prevents it."""
+        try:
+            return self._split
+        except InexactPartsError as error:
+            raise error.explained(self) from None
+
+    def _part(self, observed):
+        return PipelinePart(self, *self._parts(), observed)
+
+    def _refuses_latents(self):
+        """Return whether latents of incomplete rows are NaN, or raise an error."""
+        # scikit-learn asks models that are not fitted to NaN to refuse it in
+        # `transform` and `predict`.
+        step = self._refusing_missing()
+        if step is None or get_config()["assume_finite"]:
+            return step is not None
+        raise InvalidParameterError(
+            "Input X contains NaN. Latents and labels of incomplete rows are not known "
+            f"behind {step!r}, which cannot be fitted to missing values."
+        )
+
+    def _marginal(self, features):
+        steps, density = self._parts()
+        return self._of_features(steps, density._marginal(features), features)
+
+    def _condition(self, row):
+        steps, density = self._parts()
+        observed = ~np.isnan(row)
+        codes = row.copy()
+        codes[observed] = self._part(observed).through(row[None, observed])[0][0]
+        others = np.flatnonzero(~observed)
+        return self._of_features(steps, density._condition(codes), others)
+
+    def _of_features(self, steps, density, features):
+        """Return a fitted pipeline of some features, or the density without steps."""
+        if not steps:
+            if hasattr(self, "feature_names_in_"):
+                density.feature_names_in_ = self.feature_names_in_[features]
+            density._fit_dtype = self._fit_dtype
+            return density
+        fitted = [on_features(step, features) for step in steps]
+        fitted = make_pipeline(*fitted, density).steps
+        new = new_model(self, features, steps=[(n, clone(s)) for n, s in fitted])
+        new.steps_ = fitted
+        new._frame_kind, new._scaled_rounding = self._frame_kind, self._scaled_rounding
+        new._settle()
+        return new
+
+    def _cdf(self, x):
+        steps, density = self._parts()
+        codes = one_feature_codes(steps, x, self._transformed)
+        finite = np.isfinite(codes)
+        answers = np.where(codes > 0, 1.0, 0.0)
+        answers[np.isnan(x)] = np.nan
+        answers[finite] = density._cdf(codes[finite])
+        return answers
+
+    def _quantile(self, q):
+        steps, density = self._parts()
+        return one_feature_values(steps, density._quantile(q))
 
     def _normal_components(self):
         """Return the components of the density, or None behind a transformer."""
@@ -509,8 +638,14 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
             example = self._handed(last, draw(last, 1, np.random.RandomState(0)))
             answer = getattr(last, method)(example)
             return lazy_answers(self, method, X, answer.shape[1:], answer.dtype)
-        X = validated_rows(self, X, missing=True).astype(np.float64, copy=False)
-        return answers_with_nan(partial(self._last_answers, method), X)
+        X = validated_rows(self, X, missing=True, incomplete=True)
+        X, answer = (
+            X.astype(np.float64, copy=False),
+            partial(self._last_answers, method),
+        )
+        if np.isnan(X).any() and self._refuses_latents():
+            return answers_with_nan(answer, X)
+        return answer(X)
 
     def _last_answers(self, method, X):
         """Return what a method of the density returns for (n, d) rows."""
@@ -708,6 +843,14 @@ class GenerativePipeline(GenerativeModel, _BaseComposition):
     def _is_continuous(self):
         return is_continuous(self.steps[-1][1])
 
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        try:
+            tags.input_tags.allow_nan = self._refusing_missing() is None
+        except (TypeError, ValueError):  # invalid steps
+            tags.input_tags.allow_nan = False
+        return tags
+
     @property
     def _n_fit_tasks(self):
         return len(self.steps)
@@ -771,16 +914,6 @@ def _transformed(step, codes):
         return as_set_output(step, values, codes, step.get_feature_names_out)
     codes = step.transform(_spared(step, codes))
     return codes.toarray() if issparse(codes) else codes
-
-
-def _inverted(step, codes):
-    """Return the rows (n, d) whose transforms are `codes` (n, k), in a new array."""
-    if not hasattr(step, "inverse_transform"):
-        raise InvalidParameterError(
-            f"Samples cannot be transformed back by {step!r}, which has no "
-            "'inverse_transform'."
-        )
-    return np.array(change_of(step).invert(step, codes), dtype=np.float64)
 
 
 def _spared(step, codes):
