@@ -43,7 +43,7 @@ class InexactPartsError(InvalidParameterError):
     def explained(self, pipeline):
         """Return the error for the user of a pipeline."""
         return ValueError(
-            "Input X contains NaN, or some of the features are asked for. "
+            "Input X contains NaN, or a marginal or conditional was requested. "
             f"{type(pipeline).__name__} has no exact answer, because {self}."
         )
 
@@ -60,7 +60,7 @@ def refusing_missing(steps, density):
 def split_of(steps, density):
     """Return leading steps that act on each feature, and the density after them.
 
-    The density has parts. If there is none, raise an error that names a step.
+    Raise an error that names a step if the density has no parts.
     """
     changes = [change_of(step) for step in steps]
     for step, change in zip(steps, changes, strict=True):
