@@ -22,6 +22,13 @@ def _of(module, name):
 
 PARTS = {
     "iterations": ("Iterations of EM", _of("_missing_iterations", "iterations")),
+    "imputation": ("Imputation", _of("_missing_imputation", "imputation")),
+    "not_at_random": (
+        "Values that are not missing at random",
+        _of("_missing_imputation", "not_missing_at_random"),
+    ),
+    "outliers": ("Outliers", _of("_missing_outliers", "outliers")),
+    "explanations": ("Wrong values", _of("_missing_outliers", "explanations")),
 }
 
 
