@@ -77,10 +77,11 @@ def outliers(options):
         "ROC AUC of the outliers of four tables (all outliers, and inliers at random "
         f"up to {_ROWS} rows). `DensityOutlierDetector` has the setting that is best "
         "for complete tables in composition.md: 3 spherical components with "
-        "`reg_covar=3.5` after `RobustScaler(quantile_range=(1, 99))`. It is fitted to complete rows,"
-        " then to the rows of which 10 % of the values are missing; *log-densities"
-        " alone* are its scores before they are put on one scale. `IsolationForest` is"
-        " fitted to complete rows, and to medians in the place of missing values.",
+        "`reg_covar=3.5` after `RobustScaler(quantile_range=(1, 99))`. It is fitted to "
+        "complete rows, then to the rows of which 10 % of the values are missing; "
+        "*log-densities alone* are its scores before they are put on one scale. "
+        "`IsolationForest` is fitted to complete rows, and to medians in the place of "
+        "missing values.",
         grid(heads, lines),
     )
 
@@ -150,8 +151,8 @@ def explanations(options):
         "components that is fitted to the other inliers. *Permutation* is the mean "
         f"gain in log-density if the column has the value of each of {_BACKGROUND} "
         "other rows. *Shapley values* are of 4 orders of the columns and their "
-        "reverses, with 10 other rows each, as SHAP estimates them. COPOD (Li et al., 2020) has no"
-        " density: the formula of its tails, as in PyOD.",
+        "reverses, with 10 other rows each, as SHAP estimates them. COPOD (Li et al., "
+        "2020) has no density: the formula of its tails, as in PyOD.",
         grid(("explanation", "another row", "beyond the range", "CPU s"), lines),
     )
 
