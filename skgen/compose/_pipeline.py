@@ -162,6 +162,15 @@ class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
     up to 65,536, until its logarithm has a standard error of 0.001 nats. Rows outside
     the training range of quantiles or of clipping have a log-density of minus infinity.
 
+    Rows with NaN are answered where this is exact. If each step acts on single features
+    (scalers, `PowerTransformer` without bounds, functions) and the density supports
+    missing values, the log-density of the observed values is the log-density of their
+    transforms plus the logarithms of their slopes; `fit` takes NaN as well. If linear
+    steps and `PCA` precede a mixture or a kernel density, the pipeline is a mixture of
+    normals in the units of the data, of which `marginal` and `condition` return
+    components. Nonlinear steps have draws of missing values, but no `impute`. Other
+    pipelines raise an error that names the step.
+
     `transform` returns the latents of the last step. `inverse_transform` computes the
     conditional mean of the last step and transforms it back; the result is
     :math:`E[x | z]` if the transformers are linear. Without a `random_state`, `sample`
