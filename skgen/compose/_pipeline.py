@@ -856,7 +856,7 @@ class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
         tags = super().__sklearn_tags__()
         try:
             tags.input_tags.allow_nan = self._refusing_missing() is None
-        except (TypeError, ValueError):  # invalid steps
+        except (AttributeError, TypeError, ValueError):  # no steps, or invalid steps
             tags.input_tags.allow_nan = False
         return tags
 
