@@ -157,17 +157,19 @@ def test_inverses_and_determinants_of_many_matrices(m):
     assert_allclose(logs, np.linalg.slogdet(matrices)[1], rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("size", [7, 64, 4096])
-def test_chunks_hold_all_rows_once(monkeypatch, size):
+@pytest.mark.parametrize(("size", "most"), [(7, 7), (64, 64), (4096, 2), (4096, 4096)])
+def test_chunks_hold_all_rows_once(monkeypatch, size, most):
     monkeypatch.setattr(_patterns, "_LEAST_ROWS", size)
     monkeypatch.setattr(_patterns, "_CHUNK_BYTES", 0)
+    monkeypatch.setattr(_patterns, "_PIECES_BYTES", most * 8 * K * D * D)
     rng = np.random.default_rng(0)
     X = with_holes(rng.standard_normal((200, D)), rng)
     rows = IncompleteRows(X, np.ones(200))
     n = len(rows.sample_weight)
     assert n + rows.empty_weight == 200
     found = []
-    for chunk in rows.chunks(K):
+    for chunk in rows.chunks(K, K):
+        assert chunk.lengths.size <= most
         start = chunk.rows.start
         assert chunk.rows.stop - start <= size
         for group in chunk.groups:

@@ -267,6 +267,19 @@ def test_complete_and_incomplete_blocks_can_alternate():
     assert lost < 10 * model._n_parameters() / len(X)
 
 
+def test_a_block_without_values_is_an_error_and_changes_nothing():
+    model = mixture().partial_fit(rows(300))
+    before = dict(vars(model))
+    with pytest.raises(ValueError, match=r"partial_fit.*only NaN in"):
+        model.partial_fit(np.full((10, 4), np.nan))
+    assert vars(model) == before
+    X = rows(100)
+    X[:, 1] = np.nan  # a column without values is known from the first block
+    assert np.isfinite(model.partial_fit(X).score(X))
+    with pytest.raises(ValueError, match=r"partial_fit.*only NaN in .*1"):
+        truth().partial_fit(X)
+
+
 # -- rows that are not in memory ------------------------------------------------------
 
 
@@ -292,6 +305,15 @@ def test_rows_of_any_source_are_fitted_as_in_memory(kind, where, monkeypatch, tm
     with config_context(working_memory=memory):
         model = mixture(kind).fit(source)
     check_same(model, mixture(kind).fit(X))
+
+
+@every_type
+def test_a_block_of_a_source_may_have_no_value(kind):
+    X = rows(900, kind)
+    X[300:600] = np.nan
+    model = mixture(kind).fit(lambda: iter(np.split(X, 3)))
+    assert_allclose(model.lower_bound_, model.score(X), rtol=1e-9)
+    assert_allclose(model.score(X), mixture(kind).fit(X).score(X), atol=0.02)
 
 
 # -- difficult data --------------------------------------------------------------------

@@ -258,15 +258,14 @@ class AbstractGaussianMixture(
             )
             raise invalid_parameter(self, "n_components", rule, self.n_components)
 
-    def _check_columns(self, moments):
-        """Raise if a column has no value."""
+    def _check_columns(self, moments, method="fit"):
+        """Raise if a column of the rows with given `ObservedMoments` has no value."""
         empty = np.flatnonzero(moments.observed == 0)
         if empty.size:
             rule = "an array with a value in every column"
             got = f"only NaN in {list_columns(empty, column_names(self))}"
-            raise wrong_argument(
-                f"{type(self).__name__}.fit", "X", rule, Described(got)
-            )
+            function = f"{type(self).__name__}.{method}"
+            raise wrong_argument(function, "X", rule, Described(got))
 
     def _in_data_units(self, weights, means, covariances, covariance, whitening):
         """Return the fitted attributes of a mixture in whitened coordinates, a dict."""

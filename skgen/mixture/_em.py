@@ -508,6 +508,8 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         covariance = self._covariance
         with one_blas_thread():
             moments = table.moments(full=covariance.whitening == "full")
+            if isinstance(moments, ObservedMoments) and not moments.observed.any():
+                self._check_columns(moments, "partial_fit")
             projected = table.projected
             if hasattr(self, "_spread"):
                 projected = partial(self._projected, table, self._spread.weight)
@@ -516,6 +518,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 self._spread = moments
             sample = table.sample(ROWS, moments)
             if isinstance(self._spread, ObservedMoments):
+                self._check_columns(self._spread, "partial_fit")
                 normal = self._normal()
                 whitening = self._incomplete_coordinates(
                     self._spread, covariance, *sample, normal

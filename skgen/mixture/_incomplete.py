@@ -114,10 +114,16 @@ class IncompletePass:
             return self._collected(part, rows, chunk, given)
 
         worth_it = rows.sample_weight.size * K * d * d > _WORK_FOR_THREADS
-        found = in_parallel(collect, rows.chunks(K), worth_it=worth_it)
+        chunks = rows.chunks(K, self._n_matrices)
+        found = in_parallel(collect, chunks, worth_it=worth_it)
         moments = np.zeros(K), np.zeros((K, d)), np.zeros_like(self.precisions)
         none = Sums(list(moments), 0.0, rows.empty_weight, np.inf, np.zeros(d), 0.0)
         return reduce(add, found, none)
+
+    @property
+    def _n_matrices(self):
+        """Return the number of covariance matrices."""
+        return len(self.precisions) if self.covariance.dense else 0
 
     @property
     def _completion(self):
@@ -154,7 +160,7 @@ class IncompletePass:
     def filled(self, rows):
         """Return whitened rows (n, d) completed by the first component."""
         filled = np.empty(rows.columns.shape[::-1])
-        for chunk in rows.chunks(1):
+        for chunk in rows.chunks(1, self._n_matrices):
             part = self._completion(self, rows, chunk)
             filled[chunk.rows] = part.completed(0, slice(None)).T
         return filled if self.matrix is None else filled @ self.matrix.T

@@ -14,6 +14,9 @@ import numpy as np
 # maximum number of rows.
 _CHUNK_BYTES, _LEAST_ROWS, _MOST_ROWS = 2**21, 64, 4096
 
+# Maximum bytes of the matrices of all pieces of a chunk, of the size of a covariance.
+_PIECES_BYTES = 2**28
+
 # Maximum size of matrices for which elimination over all matrices at once is faster
 # than LAPACK on one after another.
 _MOST_ELIMINATED = 12
@@ -73,21 +76,27 @@ class IncompleteRows:
         self.sample_weight = sample_weight[order]
         self._chunks = None, []
 
-    def chunks(self, K):
-        """Return the chunks of a pass with K components."""
+    def chunks(self, K, n_matrices=0):
+        """Return the chunks of a pass: K components with covariance matrices."""
         d, n = self.columns.shape
         size = min(max(_CHUNK_BYTES // (8 * K * d), _LEAST_ROWS), _MOST_ROWS)
-        if self._chunks[0] != size:
-            self._chunks = size, list(self._divided(size, n))
+        most = size
+        if n_matrices:
+            most = min(max(_PIECES_BYTES // (8 * n_matrices * d * d), 1), size)
+        if self._chunks[0] != (size, most):
+            self._chunks = (size, most), list(self._divided(size, most, n))
         return self._chunks[1]
 
-    def _divided(self, size, n):
+    def _divided(self, size, most, n):
+        if not n:  # a block without any observed entry
+            return
         starts = np.union1d(self.starts, np.arange(0, n, size))
         lengths = np.diff(np.append(starts, n))
         patterns = np.searchsorted(self.starts, starts, side="right") - 1
         n_missing = self.missing.sum(axis=1)[patterns]
         order = np.argsort(self.missing, axis=1, kind="stable")  # observed ones first
         bounds = np.searchsorted(starts, np.arange(0, n, size))
+        bounds = np.union1d(bounds, np.arange(0, starts.size, most))
         for first, last in zip(bounds, [*bounds[1:], starts.size], strict=True):
             pieces, start = slice(first, last), starts[first]
             m, length = n_missing[pieces], lengths[pieces]
@@ -110,7 +119,7 @@ def sorted_by_pattern(missing):
     bits = np.pad(bits, [(0, 0), (0, -bits.shape[1] % 8)]).view(">u8")  # (n, words)
     order = np.lexsort(bits.T[::-1].astype(np.uint64))
     bits = bits[order]
-    differs = np.append(True, (bits[1:] != bits[:-1]).any(axis=1))
+    differs = np.append(True, (bits[1:] != bits[:-1]).any(axis=1))[: len(bits)]
     starts = np.flatnonzero(differs)
     patterns, lengths = missing[order[starts]], np.diff(np.append(starts, len(bits)))
     rank = np.lexsort((lengths, patterns.sum(axis=1)))
