@@ -397,6 +397,10 @@ class SGDGaussianMixture(AbstractGaussianMixture, GradientModel):
         self._average = values
         return {}
 
+    # The fraction of rows that have each feature (d,), None if no value is missing. Not
+    # in files of models that were fitted before.
+    _observed = None
+
     def _loss_offset(self):
         return loss_offset(self._whitening, self._observed)
 
