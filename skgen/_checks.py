@@ -163,8 +163,9 @@ def _explained(message, what, X, names=None):
             return None
         estimator = _NO_MISSING.search(message)
         advice = estimator and (
-            f" {estimator[1]} does not accept missing values: leave these rows out, or "
-            "impute the values, for example with sklearn.impute.SimpleImputer."
+            f" {estimator[1]} does not accept missing values: leave these rows out, "
+            "impute the values, for example with skgen.GenerativeImputer, or use a "
+            "model that accepts them, such as EMGaussianMixture."
         )
         return f"{found[0]} in {where}.{advice or ''}"
     if message.startswith("Complex data not supported"):
