@@ -19,10 +19,10 @@ def worst_direction(log_probabilities, x, log_q, probe, generator=None):
     """Return unit vectors (n, d) along which class probabilities change fastest.
 
     log_probabilities: maps rows (n, d) to log q(c | x): (n, C), which is `log_q` at x.
-    The vectors are one step of the power iteration for the largest eigenvector of the
-    Hessian of KL(q(c | x) || q(c | x + r)) at r = 0, from a random start of length
-    `probe` (Miyato et al., 2018, algorithm 1).
     """
+    # One step of the power iteration for the largest eigenvector of the Hessian of
+    # KL(q(c | x) || q(c | x + r)) at r = 0, from a random start of length `probe`
+    # (Miyato et al., 2018, algorithm 1).
     r = torch.empty_like(x).normal_(generator=generator)  # (n, d)
     with torch.enable_grad():
         r = (probe * _unit(r)).requires_grad_()
@@ -34,12 +34,12 @@ def worst_direction(log_probabilities, x, log_q, probe, generator=None):
 def unlabelled_loss(log_probabilities, x, log_q, log_priors, radius, generator=None):
     """Return the loss of class probabilities of rows x (n, d), labelled or not.
 
-    log_probabilities, log_q: as in `worst_direction`; log_priors: (C,). The loss is
-    the mean divergence of the probabilities at a perturbed row from those at the row,
-    their mean entropy, and the divergence of their mean from the priors. Perturbations
-    have the length `radius` times the root mean squared distance of rows from their
-    mean.
+    log_probabilities, log_q: as in `worst_direction`; log_priors: (C,).
     """
+    # The loss is the mean divergence of the probabilities at a perturbed row from the
+    # probabilities at the row, their mean entropy, and the divergence of their mean
+    # from the priors. Perturbations have the length `radius` times the root mean
+    # squared distance of rows from their mean.
     fixed = log_q.detach()
     length = radius * x.var(dim=0, correction=0).sum().sqrt()
     r = worst_direction(log_probabilities, x, fixed, _PROBE * length, generator)

@@ -97,7 +97,7 @@ class LabelledModule(AutoencoderModule):
 
 
 def _is_missing(label):
-    """Return whether a label is None, NaN or the NA of pandas."""
+    """Return whether a label is missing: None, NaN or the NA of pandas."""
     if label is None or type(label).__name__ == "NAType":
         return True
     return isinstance(label, numbers.Real) and bool(label != label)
