@@ -27,7 +27,7 @@ from skgen._columns import list_columns
 from skgen._parts import patterns
 from skgen._threads import working_memory
 from skgen._warnings import quiet
-from skgen._whitening import estimate_whitening
+from skgen._whitening import DEGENERATE_VARIANCE, estimate_whitening
 from skgen.kde._bandwidth import scott_factor
 from skgen.kde._bounds import fold
 from skgen.kde._kernel import Kernel
@@ -40,9 +40,9 @@ _DRAWS, _ROUNDS = 5, 4
 # incomplete rows times this number.
 _DONORS = 2**13
 
-# Number of rows of the normal density, weight of its prior (in rows), convergence
-# threshold of its covariance, and maximum number of iterations.
-_ROWS, _PRIOR, _TOL, _MOST_ITERATIONS = 2**11, 1.0, 1e-3, 50
+# Number of rows of the normal density, convergence threshold of its covariance, and
+# maximum number of iterations.
+_ROWS, _TOL, _MOST_ITERATIONS = 2**11, 1e-5, 100
 
 # Number of rows whose matrices are inverted together.
 _BATCH = 2**10
@@ -178,14 +178,15 @@ def _draws_of_normal(Z, sample_weight, rng):
 def normal_density(Z, sample_weight):
     """Return the mean (d,) and covariance (d, d) of a normal density of rows with NaN.
 
-    It has the highest posterior density under a prior worth one row of uncorrelated
-    features. Rows are in units of the standard deviations.
+    It maximises the posterior density under a prior of uncorrelated features with the
+    `prior_weight`. Rows are in units of the standard deviations.
     """
     d, total = Z.shape[1], sample_weight.sum()
+    prior = prior_weight(Z, sample_weight)
     mean, S = np.zeros(d), np.eye(d)
     batches = list(_by_count(Z))
     for _ in range(_MOST_ITERATIONS):
-        filled, scatter = Z.copy(), _PRIOR * np.eye(d)
+        filled, scatter = Z.copy(), prior * np.eye(d)
         for rows, o, m in batches:
             filled[rows[:, None], m], _, rest = _regressions(Z[rows], mean, S, o, m)
             rest *= sample_weight[rows, None, None]
@@ -193,10 +194,22 @@ def normal_density(Z, sample_weight):
         mean = sample_weight @ filled / total
         filled -= mean
         scatter += (filled * sample_weight[:, None]).T @ filled
-        last, S = S, scatter / (total + _PRIOR)
+        last, S = S, scatter / (total + prior)
         if np.abs(S - last).max() < _TOL:
             break
     return mean, S
+
+
+def prior_weight(Z, sample_weight):
+    """Return the weight of the prior of a normal density of rows with NaN, in rows.
+
+    It is the number of covariances for each row that has both features, times the
+    fraction of missing values: without it, few rows make a covariance nearly singular.
+    """
+    total, d = sample_weight.sum(), Z.shape[1]
+    observed = float(sample_weight @ (~np.isnan(Z)).mean(axis=1) / total)
+    weight = (1 - observed) * (d / observed) ** 2 / total
+    return max(weight, DEGENERATE_VARIANCE * total)  # for collinear features
 
 
 def _by_count(Z):
