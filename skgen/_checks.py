@@ -8,7 +8,12 @@ from sklearn import config_context, get_config
 from sklearn.utils import assert_all_finite, check_array
 from sklearn.utils.validation import validate_data
 
-from skgen._columns import has_times, non_finite_columns, non_numeric_columns
+from skgen._columns import (
+    has_times,
+    list_columns,
+    non_finite_columns,
+    non_numeric_columns,
+)
 from skgen._interop import frame_kind
 
 
@@ -243,6 +248,15 @@ def check_values(owner, X, names=None, *, nan=False):
         f"{what} must lie within {LARGEST:g} of 0. Got {largest:g} in "
         f"{non_finite_columns(beyond, nan=False, names=names)} instead: rescale it."
     )
+
+
+def check_observed(owner, observed, names=None):
+    """Raise if a column has no value; `observed` (d,) are numbers of values."""
+    empty = np.flatnonzero(np.asarray(observed) == 0)
+    if empty.size:
+        rule = "an array with a value in every column"
+        got = Described(f"only NaN in {list_columns(empty, names)}")
+        raise wrong_argument(f"{owner}.fit", "X", rule, got)
 
 
 def column_names(model):

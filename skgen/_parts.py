@@ -58,6 +58,32 @@ class AbstractPart(ABC):
         """Return draws of x_m given x_o of (n, o) rows: (n_samples, n, m)."""
 
 
+class PartOfPattern(AbstractPart):
+    """One pattern, a mask (d,), of a part that takes rows (n, d) of all patterns."""
+
+    def __init__(self, part, observed):
+        self._part, self._observed = part, observed
+
+    def _whole(self, X):
+        """Return rows (n, o) as rows (n, d) with NaN."""
+        rows = np.full((len(X), self._observed.size), np.nan)
+        rows[:, self._observed] = X
+        return rows
+
+    def log_density(self, X):
+        return self._part.log_density(self._whole(X))
+
+    def posterior_mean(self, X):
+        return self._part.posterior_mean(self._whole(X))
+
+    def conditional_mean(self, X):
+        return self._part.conditional_mean(self._whole(X)).reshape(len(X), -1)
+
+    def draw(self, X, n_samples, rng):
+        drawn = self._part.draw(self._whole(X), n_samples, rng)
+        return drawn.reshape(n_samples, len(X), -1)
+
+
 def patterns(X):
     """Return the patterns of NaN in (n, d) rows: pairs of rows (r,) and observed (d,).
 
@@ -181,8 +207,8 @@ class PartialRows:
     @undisturbed()
     def _fill(self, X):
         """Replace NaN in (n, d) rows in place by their conditional mean."""
-        for rows, observed, given in incomplete_parts(X, self._bytes_per_row):
-            X[np.ix_(rows, ~observed)] = self._part(observed).conditional_mean(given)
+        for _, part, given, missing in self._incomplete(X, self._bytes_per_row):
+            X[missing] = part.conditional_mean(given)
 
     @undisturbed()
     def sample_conditional(
@@ -214,16 +240,15 @@ class PartialRows:
         check_is_fitted(self)
         X = rows_to_answer(self, X, "sample_conditional")
         rng = generator_of_draws(self, "sample_conditional", n_samples, random_state)
-        n_samples = int(n_samples)
+        return self._conditional_draws(X, int(n_samples), rng)
+
+    def _conditional_draws(self, X, n_samples, rng):
+        """Return copies (n_samples, n, d) of rows with draws in the place of NaN."""
         draws = np.empty((n_samples, *X.shape), dtype=float_type(X.dtype))
         draws[:] = X
-        bytes_of_draws = n_samples * 8 * X.shape[1]
-        for rows, observed, given in incomplete_parts(
-            X, self._bytes_per_row + bytes_of_draws
-        ):
-            missing = np.flatnonzero(~observed)
-            drawn = self._part(observed).draw(given, n_samples, rng)
-            draws[:, rows[:, None], missing] = drawn
+        bytes_per_row = self._bytes_per_row + n_samples * 8 * X.shape[1]
+        for _, part, values, missing in self._incomplete(X, bytes_per_row):
+            draws[:, *missing] = part.draw(values, n_samples, rng)
         return draws
 
     @lazy_on_dask(lambda model: model.n_features_in_)
@@ -269,7 +294,8 @@ class PartialRows:
         -------
         estimator
             A fitted model whose `score_samples` returns
-            :math:`\log p(x_\text{features})`.
+            :math:`\log p(x_\text{features})`: of the same class for mixtures, and a
+            `PartialDensity` of the model otherwise.
 
         Raises
         ------
@@ -292,7 +318,8 @@ class PartialRows:
         -------
         estimator
             A fitted model of the other features, in their order, whose `score_samples`
-            returns :math:`\log p(x_\text{others} | x_\text{given})`.
+            returns :math:`\log p(x_\text{others} | x_\text{given})`: of the same class
+            for mixtures, and a `PartialDensity` of the model otherwise.
 
         Raises
         ------
@@ -373,6 +400,17 @@ class PartialRows:
     def _part(self, observed):
         """Return the `AbstractPart` of the observed features, a mask (d,)."""
 
+    def _incomplete(self, X, bytes_per_row):
+        """Yield parts of the model that answer the incomplete rows of X (n, d).
+
+        Each comes with the indices of its rows (r,), the rows that it takes, and the
+        index of their missing values in X, which `conditional_mean` returns. A model
+        that answers rows of all patterns together overrides this method.
+        """
+        for rows, observed, values in incomplete_parts(X, bytes_per_row):
+            missing = rows[:, None], np.flatnonzero(~observed)
+            yield rows, self._part(observed), values, missing
+
     @abstractmethod
     def _marginal(self, features):
         """Return the fitted model of features, given by their indices."""
@@ -380,6 +418,14 @@ class PartialRows:
     @abstractmethod
     def _condition(self, row):
         """Return the fitted model of the features that are NaN in a row (d,)."""
+
+    def _distribution_given(self, row, feature):
+        """Return the distribution function of a feature given a row, and its inverse.
+
+        Needed by models whose parts are of another class. The row (d,) has NaN for
+        features that are not given.
+        """
+        raise NotImplementedError
 
     def _cdf(self, x):
         """Return the distribution function of the only feature at x (n,): (n,)."""
@@ -418,6 +464,21 @@ def incomplete_parts(X, bytes_per_row):
             some = incomplete[rows[start : start + chunk]]
             values = X[np.ix_(some, observed)]
             yield some, observed, np.ascontiguousarray(values, np.float64)
+
+
+def incomplete_rows(X, bytes_per_row):
+    """Yield the incomplete rows of X (n, d), a chunk of rows at a time.
+
+    Each is the indices of rows (r,), their float64 values (r, d) with NaN, and the
+    index of their missing values in X, which are in the order of rows.
+    """
+    incomplete = np.flatnonzero(np.isnan(X).any(axis=1)) if X.dtype.kind == "f" else []
+    chunk = max(1, working_memory() // bytes_per_row)
+    for start in range(0, len(incomplete), chunk):
+        rows = incomplete[start : start + chunk]
+        values = X[rows].astype(np.float64)
+        row, feature = np.nonzero(np.isnan(values))
+        yield rows, values, (rows[row], feature)
 
 
 # -- features --------------------------------------------------------------------------

@@ -35,6 +35,7 @@ TRUSTED_TYPES = (
     "skgen.compose._classifier.GenerativeClassifier",
     "skgen.compose._imputer.GenerativeImputer",
     "skgen.compose._outliers.DensityOutlierDetector",
+    "skgen.compose._partial_density.PartialDensity",
     "skgen.compose._pipeline.GenerativePipeline",
     "skgen.diffusion._diffusion_model.DiffusionModel",
     "skgen.flow._normalizing_flow.NormalizingFlow",

@@ -42,7 +42,6 @@ from skgen._checks import (
 )
 from skgen._dequantize import warn_about_ties
 from skgen._interop import as_set_output
-from skgen._parts import incomplete_parts
 from skgen._persistence import Persistent
 from skgen._threads import working_memory
 from skgen._torch import undisturbed
@@ -514,8 +513,8 @@ class GenerativeModel(
             whole = self._by_chunks(hook, X[complete])
             answers = np.empty((len(X), *whole.shape[1:]), whole.dtype)
             answers[complete] = whole
-        for rows, observed, values in incomplete_parts(X, self._bytes_per_row):
-            answer = getattr(self._part(observed), of_part)(values)
+        for rows, part, values, _ in self._incomplete(X, self._bytes_per_row):
+            answer = getattr(part, of_part)(values)
             if answers is None:
                 answers = np.empty((len(X), *answer.shape[1:]), answer.dtype)
             answers[rows] = answer

@@ -57,6 +57,7 @@ from skgen._persistence import (
     private_class,
     private_name,
 )
+from skgen.compose._partial_density import PartialDensity
 
 # Fits of a few epochs: whether they converge is not asked here.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -76,6 +77,7 @@ VARIANTS = [
     (SWAE(1, prior="uniform", **SMALL), X),
     (SWAE(1, prior=X[:20, :1], **SMALL), X),
     (AutoEncoder(1, latent_density=PIPELINES[0], **SMALL), X),
+    (PartialDensity(VAE(1, encode_mask=True, **SMALL)), X),
 ]
 PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
 FITS = [(m, X) for m in PUBLIC + WRAPPERS + IMPUTERS + SEMI_SUPERVISED] + VARIANTS

@@ -72,11 +72,12 @@ def public_lines():
     """Return (file, line) of the definitions whose docstrings users read."""
     import skgen
     from skgen.base import GenerativeModel
+    from skgen.compose._partial_density import PartialDensity
     from skgen.neural import GradientModel
 
     public = [getattr(skgen, name) for name in skgen.__all__]
     found = set()
-    for thing in [*public, GenerativeModel, GradientModel]:
+    for thing in [*public, GenerativeModel, GradientModel, PartialDensity]:
         found.add(_place(thing))
         if inspect.isclass(thing):
             for name in dir(thing):

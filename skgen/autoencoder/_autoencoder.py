@@ -8,6 +8,7 @@ from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
 from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parts import AutoencoderParts
 
 
 class Reconstruction(AutoencoderModule):
@@ -18,7 +19,7 @@ class Reconstruction(AutoencoderModule):
 
 
 @with_docs
-class AutoEncoder(AbstractAutoencoder):
+class AutoEncoder(AutoencoderParts, AbstractAutoencoder):
     r"""Autoencoder with a density model of its latent codes.
 
     An encoder :math:`f` maps a row to a code, a point of a latent space of few
@@ -76,6 +77,7 @@ class AutoEncoder(AbstractAutoencoder):
         encoder: Network | None = None,
         decoder: Network | None = None,
         image_shape: Sizes | None = None,
+        encode_mask: bool = False,
         likelihood: str = "gaussian",
         noise_covariance: str = "diag",
         latent_density: Density | None = None,

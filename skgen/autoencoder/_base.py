@@ -113,6 +113,7 @@ class AbstractAutoencoder(
         "encoder",
         "decoder",
         "image_shape",
+        "encode_mask",
         "likelihood",
         "noise_covariance",
         *GradientModel._fixed,
@@ -145,7 +146,10 @@ class AbstractAutoencoder(
         likelihood = self._new_likelihood(self._coordinates.n_varying)
         self._start_at_the_mean(decoder, rows, rng)
         parameters = {name: getattr(self, name) for name in self._loss_checks}
-        return self._loss_module(encoder, decoder, likelihood, varying, **parameters)
+        networks = encoder, decoder, likelihood, varying
+        module = self._loss_module(*networks, **parameters)
+        module.set_missing(self.encode_mask, self._coordinates.missing)
+        return module
 
     def _new_likelihood(self, d):
         if self.likelihood == "bernoulli":
@@ -161,7 +165,8 @@ class AbstractAutoencoder(
         if self.likelihood == "gaussian" or self.decoder is not None:
             return
         X = self._coordinates.checked(rows.sample(None, rng))
-        mean = X.mean(axis=0).clip(1e-3, 1 - 1e-3)
+        means = self._coordinates.missing
+        mean = (X.mean(axis=0) if means is None else means).clip(1e-3, 1 - 1e-3)
         bias = last_layer(decoder).bias
         if bias.shape == mean.shape:
             with torch.no_grad():
@@ -290,7 +295,8 @@ class AbstractAutoencoder(
         """
         check_is_fitted(self)
         self._check_parameters()
-        X = validated_rows(self, X).astype(np.float64)
+        X = validated_rows(self, X, incomplete=self._fits_incomplete)
+        X = X.astype(np.float64)
         _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
         rows = torch.tensor(self._coordinates.training_inputs(X))
         rng = generator(self.random_state)

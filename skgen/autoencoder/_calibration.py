@@ -8,7 +8,7 @@ codes and not the encoder's codes, because the encoder's codes contain noise.
 
 import torch
 
-from skgen.autoencoder._likelihood import Gaussian
+from skgen.autoencoder._likelihood import Gaussian, Observed
 from skgen.autoencoder._prior import NormalMixture
 
 # Limits on the entries of the Jacobians of all rows: with a variance for each feature,
@@ -27,15 +27,16 @@ _LEAST_VARIANCE = 1e-6
 def linear_em(x, z, a, J, likelihood, mean, precision, learns_prior=False):
     """Set the noise variances; return the mean (k,) and precision (k, k) of the prior.
 
-    x, a: (n, d) rows and decoder outputs; z: (n, k) latents; J: (n, k, d) Jacobians.
-    A mean that is given can be one for each row: (n, k).
+    x, a: (n, d) rows, which can have NaN, and decoder outputs; z: (n, k) latents; J:
+    (n, k, d) Jacobians. A mean that is given can be one for each row: (n, k).
     """
-    has_noise = isinstance(likelihood, Gaussian)
-    slope, weight = likelihood.slope(x, a), likelihood.information(a)  # (n, d)
+    has_noise, observed = isinstance(likelihood, Gaussian), ~x.isnan()
+    of_rows = likelihood if observed.all() else Observed(likelihood)
+    slope, weight = of_rows.slope(x, a), of_rows.curvature(x, a)  # (n, d)
     before = None
     for _ in range(_ITERATIONS):
         if has_noise:
-            slope, weight = likelihood.slope(x, a), likelihood.information(a)
+            slope, weight = of_rows.slope(x, a), of_rows.curvature(x, a)
         H = (J * weight[:, None]) @ J.mT + precision  # (n, k, k)
         pull = (J @ slope[..., None])[..., 0] + (mean - z) @ precision
         covariance = inverse(H)
@@ -45,7 +46,8 @@ def linear_em(x, z, a, J, likelihood, mean, precision, learns_prior=False):
         if has_noise:
             residual = x - a - (step[:, None] @ J)[:, 0]  # (n, d)
             spread = ((covariance @ J) * J).sum(1)  # (n, d)
-            likelihood.set_variance((residual.square() + spread).mean(0))
+            squares = residual.square() + spread
+            likelihood.set_variance(likelihood.mean_square(squares, observed))
         logs = torch.cat(
             [
                 likelihood.variance.log() if has_noise else slope.new_zeros(0),
@@ -154,7 +156,9 @@ def _set_initial_variance(parts):
             - posterior.module.decode(posterior.module.encode(rows))
             for posterior, rows in parts
         ]
-        module.likelihood.set_variance(torch.cat(residuals).square().mean(0))
+        squares = torch.cat(residuals).square()
+        variance = module.likelihood.mean_square(squares, ~squares.isnan())
+        module.likelihood.set_variance(variance)
 
 
 def _linearised(posterior, rows):

@@ -2,29 +2,36 @@
 
 import numpy as np
 
-from skgen._checks import InvalidParameterError, column_names
+from skgen._checks import InvalidParameterError, check_observed, column_names
 from skgen._whitening import DiagonalWhitening, loss_offset, whitening_of
 from skgen.mixture._central import ROWS, limits_of
+from skgen.rows._moments import ObservedMoments
 
 
 class Coordinates:
     """Scaling of the features: unit variance for "gaussian", else the identity.
 
-    Estimated from `TrainingRows` (n, d).
+    Estimated from the observed values of `TrainingRows` (n, d).
     """
 
     # Lowest and highest values without outliers; files of earlier versions have none.
     limits: tuple = (-np.inf, np.inf)
+
+    # Fraction of the rows in which each feature is observed: (d,), or 1.
+    observed: np.ndarray | float = 1.0
 
     def __init__(self, model, rows):
         self.owner = type(model).__name__
         self.likelihood = model.likelihood
         self.is_normal = model.likelihood == "gaussian"
         self.shared = model.noise_covariance == "spherical"
-        d = rows.shape[1]
+        d, moments = rows.shape[1], rows.moments if self.is_normal else None
+        if rows.incomplete:
+            moments = rows.moments
+            self._set_observed(moments, column_names(model))
         if self.is_normal:
             whitening = whitening_of(
-                rows.moments,
+                moments,
                 model.noise_covariance,
                 dtype=model._fit_dtype,
                 names=column_names(model),
@@ -37,6 +44,18 @@ class Coordinates:
         # Constant features are left to the floor that all models share.
         self.varying = ~self.whitening.degenerate
         self.n_varying = int(self.varying.sum())
+
+    def _set_observed(self, moments, names):
+        """Set the fractions of observed values, and the means as inputs for NaN."""
+        if not isinstance(moments, ObservedMoments):
+            return
+        self.observed = moments.observed / moments.weight
+        check_observed(self.owner, self.observed, names)
+        if not self.is_normal:
+            self.missing = moments.mean
+
+    # Inputs of the encoder for NaN, in scaled units: (d,), or None for zeros.
+    missing: np.ndarray | None = None
 
     def standardized(self, X):
         """Return rows (n, d) as inputs of the networks, with constant features at 0."""
@@ -55,7 +74,7 @@ class Coordinates:
 
     def checked(self, X):
         """Return rows unchanged; raise if a value lies outside [0, 1]."""
-        low, high = X.min(), X.max()
+        low, high = np.fmin.reduce(X, axis=None), np.fmax.reduce(X, axis=None)
         if low < 0 or high > 1:
             raise InvalidParameterError(
                 f"The 'X' argument of {self.owner} must lie in [0, 1] for "
@@ -75,9 +94,17 @@ class Coordinates:
         return self.whitening.unwhiten(U)
 
     def log_rest(self, X):
-        """Return log p(x) minus the log-density of scaled varying features: (n,)."""
+        """Return log p(x) minus the log-density of scaled varying features: (n,).
+
+        It is of the observed features where X has NaN.
+        """
         if not self.is_normal:
             return np.zeros(X.shape[0])
+        if np.isnan(X).any():
+            Z, seen = self.whitening.whiten(X), ~np.isnan(X)
+            terms = np.where(self.varying, 0.0, 0.5 * (Z**2 + np.log(2 * np.pi)))
+            terms += np.log(self.whitening.scale)
+            return -np.where(seen, terms, 0.0).sum(axis=1)
         constant = self.whitening.whiten(X)[:, ~self.varying]
         floor = 0.5 * (constant**2 + np.log(2 * np.pi)).sum(axis=1)
         return self.whitening.log_det - floor
@@ -90,12 +117,21 @@ class Coordinates:
         if not self.is_normal:
             return np.full(X.shape[0], np.inf)
         Z = self.whitening.whiten(X)
-        return self.whitening.log_det - 0.5 * (Z**2 + np.log(2 * np.pi)).sum(axis=1)
+        terms = 0.5 * (Z**2 + np.log(2 * np.pi))
+        if np.isnan(Z).any():
+            terms += np.log(self.whitening.scale)
+            return -np.where(np.isnan(Z), 0.0, terms).sum(axis=1)
+        return self.whitening.log_det - terms.sum(axis=1)
 
     @property
     def loss_offset(self):
         """Return the constant that converts a loss to nats in the units of the data."""
-        return loss_offset(self.whitening) if self.is_normal else 0.0
+        if not self.is_normal:
+            return 0.0
+        if np.ndim(self.observed) == 0:
+            return loss_offset(self.whitening)
+        constant = np.where(self.varying, 0.0, 0.5 * np.log(2 * np.pi))
+        return self.observed @ (constant + np.log(self.whitening.scale))
 
     def noise_variance(self, variance):
         """Return noise variances in the units of the data: (d,) or, if shared, one."""

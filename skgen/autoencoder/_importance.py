@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from sklearn.cluster import KMeans
 
+from skgen._lazy import cached_property
 from skgen.autoencoder._modes import BLOCK_ENTRIES, BLOCK_ROWS
 
 # Number of groups of points. The best point of each group is an initial value.
@@ -54,31 +55,42 @@ class Proposal:
         return torch.logsumexp(self.log_scales[..., None] - 0.5 * squares, dim=1)
 
 
-class Points:
-    """Latents z (N, k) grouped by k-means, with their natural parameters (N, d')."""
+def grouped(z):
+    """Return latents z (N, k) sorted by groups of k-means, and the ends of groups."""
+    n_groups = min(_GROUPS, z.shape[0])
+    labels = KMeans(n_groups, n_init=1, max_iter=20, random_state=0).fit_predict(
+        z.numpy()
+    )
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], np.arange(n_groups + 1))
+    groups = [
+        (int(start), int(stop))
+        for start, stop in itertools.pairwise(ends)
+        if stop > start
+    ]
+    return z[torch.from_numpy(order)], groups
 
-    def __init__(self, posterior, z):
-        n_groups = min(_GROUPS, z.shape[0])
-        labels = KMeans(n_groups, n_init=1, max_iter=20, random_state=0).fit_predict(
-            z.numpy()
-        )
-        order = np.argsort(labels, kind="stable")
-        ends = np.searchsorted(labels[order], np.arange(n_groups + 1))
-        self.groups = [
-            (int(start), int(stop))
-            for start, stop in itertools.pairwise(ends)
-            if stop > start
-        ]
-        self.z = z[torch.from_numpy(order)]
+
+class Points:
+    """Latents z (N, k) with their natural parameters (N, d'), and groups of them."""
+
+    def __init__(self, posterior, z, groups=()):
+        self.z, self.groups, self._posterior = z, groups, posterior
         self.rows_at_once = max(1, min(BLOCK_ROWS, BLOCK_ENTRIES // z.shape[0]))
         a = posterior.decode(self.z)
-        self.natural, log_normalizer = posterior.module.likelihood.natural(a)
+        self.natural, log_normalizer = posterior.likelihood.natural(a)
         self.log_prior = posterior.prior.log_density(self.z)  # (N,)
         self.offset = self.log_prior - log_normalizer
 
     def joint(self, x):
         """Return log p(x | z) p(z), up to a constant for each row: (n, N)."""
-        return x @ self.natural.T + self.offset
+        statistics = self._posterior.likelihood.statistics(x)
+        return statistics @ self.natural.T + self.offset
+
+    @cached_property
+    def answers(self):
+        """Return the codes and the means of the features: (N, k + d')."""
+        return self._posterior.answers(self.z)
 
 
 def with_control(log_ratio, log_control):

@@ -29,6 +29,19 @@ def gaussian_log_density(x, mean, variance):
     return -0.5 * (squares + variance.log().sum() + x.shape[-1] * math.log(2 * math.pi))
 
 
+def mean_of_observed(values, observed, otherwise, shared):
+    """Return the means (d,) of values (..., n, d) over the observed entries (n, d).
+
+    Features without an observed entry have the mean `otherwise` (d,). If `shared`, the
+    mean is over all features.
+    """
+    counts = observed.expand(values.shape).flatten(0, -2).sum(0)  # (d,)
+    totals = torch.where(observed, values, 0).flatten(0, -2).sum(0)
+    if shared:
+        counts, totals = counts.sum().expand(counts.shape), totals.sum()
+    return torch.where(counts > 0, totals / counts.clamp(min=1), otherwise)
+
+
 def continuous_bernoulli_log_normalizer(logits):
     r"""Return :math:`\log \int_0^1 e^{\eta x} dx = \log ((e^\eta - 1) / \eta)`."""
     size, near = _apart(logits)
@@ -78,6 +91,10 @@ class AbstractLikelihood(torch.nn.Module):
         """Return log p(x | a): (...)."""
 
     @abstractmethod
+    def terms(self, x, a):
+        """Return log p(x_j | a) of each feature: (..., d)."""
+
+    @abstractmethod
     def mean(self, a):
         """Return E[x | a]: (..., d)."""
 
@@ -85,13 +102,25 @@ class AbstractLikelihood(torch.nn.Module):
     def information(self, a):
         """Return the Fisher information in `a`: (..., d)."""
 
+    def curvature(self, x, a):
+        """Return the information in `a` of rows x: (..., d)."""
+        return self.information(a)
+
     @abstractmethod
     def slope(self, x, a):
         """Return the gradient of log p(x | a) in `a`: (..., d)."""
 
+    def statistics(self, x):
+        """Return the features that `natural` returns parameters of: (..., d)."""
+        return x
+
     @abstractmethod
     def natural(self, a):
         """Return the natural parameters (..., d) and the log-normaliser (...)."""
+
+    @abstractmethod
+    def natural_terms(self, a):
+        """Return natural parameters and log-normalisers of the features: (..., d)."""
 
     @abstractmethod
     def base(self, x):
@@ -105,8 +134,11 @@ class AbstractLikelihood(torch.nn.Module):
         """Return the rows for a training step."""
         return x
 
-    def follow(self, x, a, weight=None):
-        """Update parameters of the noise from a training batch; weight: (n,)."""
+    def follow(self, x, a, weight=None, observed=None):
+        """Update parameters of the noise from a training batch.
+
+        weight: (n,) of the rows, or observed: (n, d) mask of the features to use.
+        """
 
 
 class Gaussian(AbstractLikelihood):
@@ -128,22 +160,36 @@ class Gaussian(AbstractLikelihood):
             variance = variance.mean().expand(self.variance.shape)
         self.variance.copy_(variance.clamp(min=self.floor))
 
-    def follow(self, x, a, weight=None):
+    def follow(self, x, a, weight=None, observed=None):
         if not (self.learned and self.training):
             return
         with torch.no_grad():
-            squares = (x - a).square().flatten(0, -2)
+            squares = (x - a).square()
             if weight is None:
-                squares = squares.mean(0)  # (d,)
+                squares = self.mean_square(squares, observed)
             else:
-                squares = weight @ squares / weight.sum()
+                squares = weight @ squares.flatten(0, -2) / weight.sum()
             self.n_followed += 1
             # Equal weights for the first batches, exponential weights afterwards.
             share = (1 / self.n_followed).clamp(min=_FOLLOW)
             self.set_variance(torch.lerp(self.variance, squares, share))
 
+    def mean_square(self, squares, observed=None):
+        """Return the mean (d,) of squared residuals (..., n, d) for `set_variance`.
+
+        It is over the entries of the mask `observed` (n, d), and stays the variance
+        where there are none.
+        """
+        if observed is None or observed.all():
+            return squares.flatten(0, -2).mean(0)
+        return mean_of_observed(squares, observed, self.variance, self.shared)
+
     def log_density(self, x, a):
         return gaussian_log_density(x, a, self.variance)
+
+    def terms(self, x, a):
+        squares = (x - a).square() / self.variance
+        return -0.5 * (squares + (2 * math.pi * self.variance).log())
 
     def mean(self, a):
         return a
@@ -157,6 +203,10 @@ class Gaussian(AbstractLikelihood):
     def natural(self, a):
         eta = a / self.variance
         return eta, 0.5 * (a * eta).sum(-1)
+
+    def natural_terms(self, a):
+        eta = a / self.variance
+        return eta, 0.5 * a * eta
 
     def base(self, x):
         return gaussian_log_density(x, torch.zeros_like(x), self.variance)
@@ -174,17 +224,27 @@ class UnitFamily(AbstractLikelihood):
     """
 
     @abstractmethod
+    def cdf(self, x, a):
+        """Return P(x' <= x) of a feature given its decoder outputs a: as `a`."""
+
+    @abstractmethod
     def log_normalizer(self, a):
         """Return the log-normaliser of each feature: (..., d)."""
 
     def log_density(self, x, a):
-        return (x * a - self.log_normalizer(a)).sum(-1)
+        return self.terms(x, a).sum(-1)
+
+    def terms(self, x, a):
+        return x * a - self.log_normalizer(a)
 
     def slope(self, x, a):
         return x - self.mean(a)
 
     def natural(self, a):
         return a, self.log_normalizer(a).sum(-1)
+
+    def natural_terms(self, a):
+        return a, self.log_normalizer(a)
 
     def base(self, x):
         return torch.zeros_like(x[..., 0])
@@ -200,6 +260,11 @@ class Bernoulli(UnitFamily):
     def seen(self, x, generator):
         noise = torch.empty_like(x).uniform_(generator=generator)
         return (noise < x).to(x.dtype)
+
+    def cdf(self, x, a):
+        if x >= 1:
+            return torch.ones_like(a)
+        return torch.sigmoid(-a) if x >= 0 else torch.zeros_like(a)
 
     def log_normalizer(self, a):
         return torch.nn.functional.softplus(a)
@@ -218,6 +283,14 @@ class Bernoulli(UnitFamily):
 
 class ContinuousBernoulli(UnitFamily):
     """Features in [0, 1] with a density proportional to exp(a x)."""
+
+    def cdf(self, x, a):
+        x = min(max(x, 0.0), 1.0)
+        if x == 0:
+            return torch.zeros_like(a)
+        # The integral up to x is x times the normaliser of the slope x a.
+        log_integral = math.log(x) + continuous_bernoulli_log_normalizer(x * a)
+        return torch.exp(log_integral - continuous_bernoulli_log_normalizer(a))
 
     def log_normalizer(self, a):
         return continuous_bernoulli_log_normalizer(a)
@@ -240,3 +313,62 @@ class ContinuousBernoulli(UnitFamily):
         v = torch.where(a < 0, 1 - u, u)
         series = v + v * (v - 1) / 2 * -a + a**2 * v * (v - 1) * (2 * v - 1) / 6
         return torch.where(near, series, x).clamp(0, 1).numpy()
+
+
+# Features are independent given the latent, so log p(x_o | a) is the sum of the terms
+# of the observed features. With s = (x_o, 1_o), 0 for missing features, it is
+# s . (eta, -A(eta)) + h(x_o), one matrix product for rows of all patterns.
+class Observed:
+    """A likelihood of the observed features of rows, which have NaN for the others."""
+
+    def __init__(self, likelihood):
+        self.of_features = likelihood
+
+    def log_density(self, x, a):
+        """Return log p(x_o | a): (...)."""
+        observed, x = _split(x)
+        return torch.where(observed, self.of_features.terms(x, a), 0).sum(-1)
+
+    def mean(self, a):
+        """Return E[x | a] of all features: (..., d)."""
+        return self.of_features.mean(a)
+
+    def curvature(self, x, a):
+        """Return the information in `a`, which is 0 for missing features: (..., d)."""
+        return torch.where(x.isnan(), 0, self.of_features.information(a))
+
+    def slope(self, x, a):
+        """Return the gradient of log p(x_o | a) in `a`: (..., d)."""
+        observed, x = _split(x)
+        return torch.where(observed, self.of_features.slope(x, a), 0)
+
+    def statistics(self, x):
+        """Return the features and the mask: (..., 2 d)."""
+        observed, x = _split(x)
+        return torch.cat([x, observed.to(x.dtype)], dim=-1)
+
+    def natural(self, a):
+        """Return the natural parameters (..., 2 d) and a log-normaliser of 0 (...)."""
+        eta, log_normalizer = self.of_features.natural_terms(a)
+        return torch.cat([eta, -log_normalizer], dim=-1), torch.zeros_like(a[..., 0])
+
+    def base(self, x):
+        """Return the part of log p(x_o | a) that does not depend on `a`: (...)."""
+        observed, x = _split(x)
+        zero = torch.zeros_like(x)  # whose natural parameter is 0
+        base = self.of_features.terms(x, zero) + self.of_features.natural_terms(zero)[1]
+        return torch.where(observed, base, 0).sum(-1)
+
+    def seen(self, x, generator):
+        """Return the rows for a training step."""
+        return torch.where(x.isnan(), x, self.of_features.seen(x, generator))
+
+    def follow(self, x, a):
+        """Update parameters of the noise from a training batch."""
+        self.of_features.follow(x, a, observed=~x.isnan())
+
+
+def _split(x):
+    """Return the mask of observed features, and rows with 0 for NaN: (..., d)."""
+    observed = ~x.isnan()
+    return observed, torch.where(observed, x, 0)

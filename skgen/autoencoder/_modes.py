@@ -149,7 +149,7 @@ class Ascents:
         prior = self.posterior.prior
         a = self.posterior.decode(z)
         white = self._white(z, component)
-        log_p = self.posterior.module.likelihood.log_density(x, a)
+        log_p = self.posterior.likelihood.log_density(x, a)
         return log_p + prior.log_scales[component] - 0.5 * white.square().sum(-1)
 
     def _white(self, z, component):
@@ -159,12 +159,12 @@ class Ascents:
 
     def _linear(self, x, z, component):
         """Return gradient (n, k) and curvature (n, k, k) of the joint log-density."""
-        prior, likelihood = self.posterior.prior, self.posterior.module.likelihood
+        prior, likelihood = self.posterior.prior, self.posterior.likelihood
         a, J = self.posterior.decode_with_jacobian(z)  # (n, d), (n, k, d)
         white = self._white(z, component)[..., None]
         slope = (J @ likelihood.slope(x, a)[..., None])[..., 0]
         slope = slope - (prior.factors[component] @ white)[..., 0]
-        weighted = J * likelihood.information(a)[:, None]
+        weighted = J * likelihood.curvature(x, a)[:, None]
         return slope, weighted @ J.mT + prior.precisions[component]
 
     def _step(self, x, z, component, value):

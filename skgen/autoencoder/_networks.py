@@ -11,6 +11,7 @@ from torch import nn
 
 from skgen._checks import Described, invalid_parameter
 from skgen.autoencoder._jacobian import with_jacobian
+from skgen.autoencoder._likelihood import Observed
 from skgen.neural._net import LossModule
 
 ACTIVATIONS = {
@@ -30,6 +31,7 @@ def build_networks(model, n_features, n_codes, n_encoded):
     """Return the encoder and the decoder that the parameters of `model` describe.
 
     encoder: (n, n_features) to (n, n_encoded); decoder: (n, n_codes) to (n, n_features)
+    With `encode_mask`, the encoder takes the mask of observed features, too.
     """
     shape = image_shape(model)
     act = ACTIVATIONS[model.activation]
@@ -38,11 +40,13 @@ def build_networks(model, n_features, n_codes, n_encoded):
         rule = f"None or sizes whose product is the number of features, {n_features}"
         raise invalid_parameter(model, "image_shape", rule, model.image_shape)
     networks, trained = [], False
-    for name, sizes in (
-        ("encoder", (n_features, n_encoded)),
-        ("decoder", (n_codes, n_features)),
+    n_masks = 1 + model.encode_mask
+    for name, sizes, n_images in (
+        ("encoder", (n_masks * n_features, n_encoded), n_masks),
+        ("decoder", (n_codes, n_features), 1),
     ):
         given = getattr(model, name)
+        shape = image_shape(model, n_images)
         if given is not None:
             network, has_gradient = _given(model, name, given, sizes, shape)
         elif shape is None:
@@ -61,12 +65,13 @@ def build_networks(model, n_features, n_codes, n_encoded):
     return networks
 
 
-def image_shape(model):
-    """Return `image_shape` as (channels, height, width), or None."""
+def image_shape(model, n_images=1):
+    """Return the shape (channels, height, width) of `n_images` images, or None."""
     shape = model.image_shape
     if shape is None:
         return None
-    return (1, *shape) if len(shape) == 2 else tuple(shape)
+    channels, *sizes = (1, *shape) if len(shape) == 2 else shape
+    return (n_images * channels, *sizes)
 
 
 def dense(sizes, act):
@@ -258,6 +263,10 @@ class AutoencoderModule(LossModule):
     return all d features; constant features do not enter the loss.
     """
 
+    # Whether training rows can have NaN, and whether the encoder takes the mask of
+    # observed features, too.
+    incomplete = encode_mask = False
+
     def __init__(self, encoder, decoder, likelihood, varying, **parameters):
         super().__init__()
         for name, value in parameters.items():
@@ -265,6 +274,25 @@ class AutoencoderModule(LossModule):
         self.encoder, self.decoder, self.likelihood = encoder, decoder, likelihood
         self.register_buffer("kept", None if varying.all() else varying.nonzero()[:, 0])
         self.width = int(varying.sum())
+
+    def set_missing(self, encode_mask, values=None):
+        """Set what the encoder takes for NaN: `values` (d,), or zeros for None."""
+        self.encode_mask = bool(encode_mask)
+        if values is not None:
+            self.register_buffer("missing", torch.as_tensor(values).float())
+
+    def inputs(self, x):
+        """Return the inputs of the encoder for rows (n, d), which can have NaN."""
+        if self.training and not (self.incomplete or self.encode_mask):
+            return x
+        missing = x.isnan()
+        x = torch.where(missing, self._buffers.get("missing", x.new_zeros(())), x)
+        return torch.cat([x, 1 - missing.to(x.dtype)], 1) if self.encode_mask else x
+
+    @property
+    def observed(self):
+        """Return the likelihood of the observed features of training rows."""
+        return Observed(self.likelihood) if self.incomplete else self.likelihood
 
     def rows(self, x):
         """Return the features (..., d') of rows (..., d) that vary."""
@@ -277,10 +305,10 @@ class AutoencoderModule(LossModule):
 
     def encode(self, x):
         """Return the codes (n, k) of rows (n, d)."""
-        return self.encoder(x)
+        return self.encoder(self.inputs(x))
 
     def reconstruct(self, x):
         """Return the codes (n, k) of training rows (n, d) and log p(x | z): (n,)."""
-        x = self.likelihood.seen(x, self.generator)
-        z = self.encoder(x)
-        return z, self.likelihood.log_density(self.rows(x), self.decode(z))
+        x = self.observed.seen(x, self.generator)
+        z = self.encoder(self.inputs(x))
+        return z, self.observed.log_density(self.rows(x), self.decode(z))

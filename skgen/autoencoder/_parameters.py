@@ -9,7 +9,13 @@ import torch
 from sklearn.base import BaseEstimator
 from torch import nn
 
-from skgen._checks import check_choice, check_integer, invalid_parameter, is_integer
+from skgen._checks import (
+    check_boolean,
+    check_choice,
+    check_integer,
+    invalid_parameter,
+    is_integer,
+)
 from skgen._docs import documented
 from skgen._typing import RandomState
 from skgen.autoencoder._latent_density import is_density
@@ -118,6 +124,26 @@ underestimated by tens of nats; they remain outliers. Scoring a row costs about 
 passes through the decoder for each latent dimension.
 """
 
+MISSING = r"""
+Parameters
+----------
+encode_mask : bool
+    Whether the encoder also takes the mask of observed features: 1 for a value, 0
+    for NaN. The inputs of the encoder are then the features followed by the mask, in
+    an image as further channels. If False, the encoder cannot distinguish
+    a missing value from the mean of the feature.
+
+Notes
+-----
+NaN means that a value was not observed. Features are independent given the code, so
+that training and `score_samples` leave the terms of missing features out. The
+encoder takes the mean of the feature for a missing value, which is 0 for "gaussian",
+where features are scaled, and the mask if `encode_mask` is True. For rows with NaN,
+`transform` returns :math:`E[z | x_\text{obs}]` by importance sampling, which is also
+how `impute` and `sample_conditional` integrate over the code. Rows of the training data
+that have no value at all teach nothing, and a column without any value is an error.
+"""
+
 LABELS = r"""
 Parameters
 ----------
@@ -179,7 +205,7 @@ a label.
 """
 
 # Decorators of autoencoders that complete their docstrings.
-with_docs = documented(AUTOENCODER, TRAINING)
+with_docs = documented(AUTOENCODER, MISSING, TRAINING)
 with_label_docs = documented(AUTOENCODER, TRAINING, LABELS)
 
 LIKELIHOODS = ("gaussian", "bernoulli", "continuous_bernoulli")
@@ -194,6 +220,7 @@ class AutoencoderParameters:
     encoder: Network | None
     decoder: Network | None
     image_shape: Sizes | None
+    encode_mask: bool = False
     likelihood: str
     noise_covariance: str
     latent_density: Density | None
@@ -229,6 +256,7 @@ class AutoencoderParameters:
         if shape is not None and not (_are_sizes(shape) and len(shape) in (2, 3)):
             rule = "None, (height, width) or (channels, height, width)"
             raise invalid_parameter(self, "image_shape", rule, shape)
+        check_boolean(self, "encode_mask")
         check_choice(self, "likelihood", LIKELIHOODS)
         check_choice(self, "noise_covariance", ("diag", "spherical"))
         check_integer(self, "n_importance_samples", 0)

@@ -7,6 +7,10 @@ find modes of :math:`p(z) p(x | z)`. The proposal is a mixture of normal densiti
 for each mode, with the curvature at the mode as its precision. Rows are processed in
 padded blocks of a fixed size, so that the result for a row depends on the other rows in
 the last bit at most.
+
+NaN in a row means that the feature was not observed. Features are independent given the
+latent, so :math:`p(x_o | z)` is a product over the observed features, and all formulas
+hold with it in place of :math:`p(x | z)`.
 """
 
 import math
@@ -14,9 +18,9 @@ import math
 import torch
 
 from skgen._lazy import cached_property
-from skgen.autoencoder._importance import Points, Proposal, with_control
+from skgen.autoencoder._importance import Points, Proposal, grouped, with_control
 from skgen.autoencoder._jacobian import is_linear, widest, with_jacobian
-from skgen.autoencoder._likelihood import Gaussian
+from skgen.autoencoder._likelihood import Gaussian, Observed
 from skgen.autoencoder._modes import (
     BLOCK_ENTRIES,
     BLOCK_ROWS,
@@ -29,7 +33,7 @@ from skgen.autoencoder._modes import (
 from skgen.autoencoder._prior import NormalMixture, quasi_noise
 
 # Number of codes, or points of the prior, from which initial values are chosen.
-_BANK = 4096
+BANK = 4096
 
 # Effective sample size from which points of the prior alone give an accurate mean, for
 # quasi-random and for random points.
@@ -52,9 +56,29 @@ class Posterior:
     `NormalMixture`; codes: (n, k), codes of training rows for initial values.
     """
 
+    # Whether it is for rows with NaN, and the posterior for rows with NaN.
+    incomplete, _for_incomplete = False, None
+
     def __init__(self, module, prior, codes):
         self.module, self.prior = module, prior
-        self.codes = None if codes is None else codes[:_BANK]
+        self.codes = None if codes is None else codes[:BANK]
+
+    @property
+    def likelihood(self):
+        """Return the likelihood of the observed features."""
+        whole = self.module.likelihood
+        return Observed(whole) if self.incomplete else whole
+
+    def given(self, rows):
+        """Return the posterior for rows (n, d), which can have NaN."""
+        if self.incomplete or not rows.isnan().any():
+            return self
+        found = self._for_incomplete
+        if found is None or found.prior is not self.prior:
+            found = Posterior(self.module, self.prior, self.codes)
+            found.incomplete = True
+            self._for_incomplete = found
+        return found
 
     def __getstate__(self):
         return {name: vars(self)[name] for name in ("module", "prior", "codes")}
@@ -64,22 +88,29 @@ class Posterior:
     def log_density(self, rows, n_samples):
         """Return log p(x): (n,) of rows (n, d) in the scaling of the module."""
         with torch.no_grad():
-            if self._is_normal():
-                evidence = self.modes(rows, from_encoder_only=True).log_evidence
-                return evidence[:, 0]
-            if n_samples == 0:
-                return torch.logsumexp(self.modes(rows).log_evidence, dim=1)
-            if self._points is None:
-                return self._importance(rows, n_samples)
-            # For a wide posterior, points of the prior alone are sufficient.
-            answer, effective = self._by_prior(self.module.rows(rows))
-            enough = _ENOUGH if self.prior.spreads_evenly else _ENOUGH_AT_RANDOM
-            narrow = effective < enough
-            if narrow.any():
-                answer[narrow] = self._importance(rows[narrow], n_samples)
-            return answer
+            return self.given(rows)._log_density(rows, n_samples)
 
-    def _is_normal(self):
+    def _log_density(self, rows, n_samples):
+        if self.is_normal():
+            evidence = self.modes(rows, from_encoder_only=True).log_evidence
+            return evidence[:, 0]
+        if n_samples == 0:
+            return torch.logsumexp(self.modes(rows).log_evidence, dim=1)
+        if self.points is None:
+            return self._importance(rows, n_samples)
+        # For a wide posterior, points of the prior alone are sufficient.
+        answer, effective = self._by_prior(self.module.rows(rows))
+        narrow = effective < self.enough
+        if narrow.any():
+            answer[narrow] = self._importance(rows[narrow], n_samples)
+        return answer
+
+    @property
+    def enough(self):
+        """Return the effective sample size from which points of the prior suffice."""
+        return _ENOUGH if self.prior.spreads_evenly else _ENOUGH_AT_RANDOM
+
+    def is_normal(self):
         """Return whether rows are normal, which makes Laplace's method exact."""
         return (
             type(self.prior) is NormalMixture
@@ -90,6 +121,9 @@ class Posterior:
 
     def modes(self, rows, from_encoder_only=False):
         """Return the `Modes` of the posterior of each row (n, d), best first."""
+        return self.given(rows)._modes(rows, from_encoder_only)
+
+    def _modes(self, rows, from_encoder_only):
         x, z = self.module.rows(rows), self._encoded(rows)[:, None]  # (n, 1, k)
         if from_encoder_only:
             ascents = Ascents(self, x, z)
@@ -160,19 +194,19 @@ class Posterior:
         return bank.z[by_blocks(best, bank.rows_at_once, x)]
 
     @cached_property
-    def _points(self):
+    def points(self):
         """Return the `Points` of the prior that join the proposal, or None."""
         if self.codes.shape[1] > _JOINING and self.prior.smooth:
             return None
-        return Points(self, self.prior.spread(_BANK))
+        return Points(self, *grouped(self.prior.spread(BANK)))
 
     @cached_property
     def _bank(self):
         """Return the `Points` from which initial values are chosen."""
         if self.codes.shape[1] <= LOW_DIMENSION:
-            return self._points
+            return self.points
         codes = torch.as_tensor(self.codes, dtype=torch.float64)
-        return Points(self, self._latents(codes))
+        return Points(self, *grouped(self._latents(codes)))
 
     @cached_property
     def _width(self):
@@ -185,7 +219,7 @@ class Posterior:
 
     def _by_prior(self, x):
         """Return log p(x) by points of the prior, and effective sample sizes: (n,)."""
-        points = self._points
+        points = self.points
 
         def mean(x):
             log_p = points.joint(x) - points.log_prior
@@ -193,7 +227,7 @@ class Posterior:
             weight = torch.exp(log_p - top)
             total = weight.sum(1)
             log_mean = total.log() + top[:, 0] - math.log(weight.shape[1])
-            log_mean = log_mean + self.module.likelihood.base(x)
+            log_mean = log_mean + self.likelihood.base(x)
             return log_mean, total.square() / weight.square().sum(1)
 
         return by_blocks(mean, points.rows_at_once, x)
@@ -201,38 +235,52 @@ class Posterior:
     def _importance(self, rows, n_samples):
         """Return log p(x): (n,) by samples from a mixture around the modes."""
         x, modes = self.module.rows(rows), self.modes(rows)
-        k = modes.z.shape[2]
-        u, noise = (torch.from_numpy(part) for part in quasi_noise(n_samples, k))
-        entries = n_samples * max(self._width, k * modes.z.shape[1])
-        if self._points is not None:
-            entries += self._points.z.shape[0] * k * modes.z.shape[1]
-        size = max(1, min(BLOCK_ROWS // 16, BLOCK_ENTRIES // entries))
+        numbers = quasi_noise(n_samples, modes.z.shape[2])
+        u, noise = (torch.from_numpy(part) for part in numbers)
         return by_blocks(
             lambda x, *parts: self._estimate(x, Modes(*parts), u, noise),
-            size,
+            self.rows_at_once(n_samples, modes),
             x,
             *modes,
         )
 
+    def rows_at_once(self, n_samples, modes):
+        """Return the number of rows in a block, each with `n_samples` samples."""
+        n_modes, k = modes.z.shape[1:]
+        entries = n_samples * max(self._width, k * n_modes)
+        if self.points is not None:
+            entries += self.points.z.shape[0] * k * n_modes
+        return max(1, min(BLOCK_ROWS // 16, BLOCK_ENTRIES // entries))
+
     def _estimate(self, x, modes, u, noise):
         """Return the estimate of log p(x): (n,) for a block of rows (n, d')."""
+        points = self.points
+        _, log_ratio, log_control = self.samples(x, modes, u, noise, points)
+        if points is None:
+            return torch.logsumexp(log_ratio, dim=1) - math.log(log_ratio.shape[1])
+        return with_control(log_ratio, log_control)
+
+    def samples(self, x, modes, u, noise, points):
+        """Return samples (n, m, k), log-weights and log-control of samples and points.
+
+        The weights (n, m + N) are p(x, z) over the density of the samples.
+        """
         n, _n_modes, k = modes.z.shape
         proposal = Proposal(modes)
         z = proposal.draw(u, noise)  # (n, m, k)
         m = z.shape[1]
         log_prior = self.prior.log_density(z.reshape(-1, k)).view(n, m)
-        log_joint = log_prior + self.module.likelihood.log_density(
+        log_joint = log_prior + self.likelihood.log_density(
             x[:, None], self.decode(z.reshape(-1, k)).view(n, m, -1)
         )
         log_q = proposal.log_density(z)  # (n, m)
-        points = self._points
         if points is None:
-            return torch.logsumexp(log_joint - log_q, dim=1) - math.log(m)
+            return z, log_joint - log_q, None
         # Treat samples of the prior and of the proposal as samples of their mixture
         # (balance heuristic; Veach and Guibas, 1995).
         n_points = points.z.shape[0]
         at_points = proposal.log_density(points.z.expand(n, -1, -1))  # (n, N)
-        base = self.module.likelihood.base(x)[:, None]
+        base = self.likelihood.base(x)[:, None]
         log_joint = torch.cat([log_joint, points.joint(x) + base], dim=1)
         log_prior = torch.cat([log_prior, points.log_prior.expand(n, -1)], dim=1)
         log_q = torch.cat([log_q, at_points], dim=1)
@@ -240,7 +288,12 @@ class Posterior:
         log_mix = torch.logaddexp(
             log_prior + math.log(share), log_q + math.log(1 - share)
         )
-        return with_control(log_joint - log_mix, log_prior - log_mix)
+        return z, log_joint - log_mix, log_prior - log_mix
+
+    def answers(self, z):
+        """Return the codes and the means of the features of latents: (..., k + d')."""
+        mean = self.module.likelihood.mean(self.decode(z))
+        return torch.cat([self.prior.to_code(z), mean], dim=-1)
 
     # -- blocks ------------------------------------------------------------------------
 

@@ -73,10 +73,10 @@ class NormalMixture:
         k = self.means.shape[1]
         return self._placed(rng.uniform(size=n), rng.standard_normal((n, k)))
 
-    def spread(self, n):
-        """Return n quasi-random points (n, k) of the density."""
+    def spread(self, n, rng=None):
+        """Return n quasi-random points (n, k) of the density, moved by `rng`."""
         k = self.means.shape[1]
-        return self._placed(*quasi_noise(n, k))
+        return self._placed(*quasi_noise(n, k, rng))
 
     def _placed(self, u, noise):
         """Map uniform numbers u (n,) and normal noise (n, k) to points (n, k)."""
@@ -231,11 +231,18 @@ class AnyDensity(NormalMixture):
     def draw(self, n, rng):
         return torch.from_numpy(draw(self.density, n, rng))
 
-    def spread(self, n):
-        return self.draw(n, np.random.RandomState(0))
+    def spread(self, n, rng=None):
+        return self.draw(n, rng or np.random.RandomState(0))
 
 
-def quasi_noise(n, k):
-    """Return quasi-random uniform (n,) and standard normal (n, k) numbers."""
+def quasi_noise(n, k, rng=None):
+    """Return quasi-random uniform (n,) and standard normal (n, k) numbers.
+
+    rng moves all of them by the same random uniform numbers (Cranley and Patterson,
+    1976).
+    """
     u = uniform_points(n, k + 1)
+    if rng is not None:
+        u = (u + rng.uniform(size=k + 1)) % 1
+        u = u.clip(2.0**-53, 1 - 2.0**-53)
     return u[:, 0], special.ndtri(u[:, 1:])

@@ -9,6 +9,7 @@ from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
 from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parts import AutoencoderParts
 
 
 class Regularised(AutoencoderModule):
@@ -22,7 +23,7 @@ class Regularised(AutoencoderModule):
 
 
 @with_docs
-class RAE(AbstractAutoencoder):
+class RAE(AutoencoderParts, AbstractAutoencoder):
     r"""Regularised autoencoder.
 
     Small codes and a smooth decoder. Training minimises
@@ -70,6 +71,7 @@ class RAE(AbstractAutoencoder):
         encoder: Network | None = None,
         decoder: Network | None = None,
         image_shape: Sizes | None = None,
+        encode_mask: bool = False,
         likelihood: str = "gaussian",
         noise_covariance: str = "diag",
         latent_density: Density | None = None,

@@ -24,6 +24,7 @@ from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
 from skgen.autoencoder._networks import AutoencoderModule
 from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parts import AutoencoderParts
 from skgen.autoencoder._prior import Cube, Ring, standard_normal
 from skgen.autoencoder._sliced_wasserstein import (
     directions,
@@ -177,7 +178,7 @@ def training_draws(density, k):
 
 
 @with_docs
-class SWAE(AbstractAutoencoder):
+class SWAE(AutoencoderParts, AbstractAutoencoder):
     r"""Sliced-Wasserstein autoencoder.
 
     Training minimises the reconstruction loss plus a distance between the codes of a
@@ -266,6 +267,7 @@ class SWAE(AbstractAutoencoder):
         encoder: Network | None = None,
         decoder: Network | None = None,
         image_shape: Sizes | None = None,
+        encode_mask: bool = False,
         likelihood: str = "gaussian",
         noise_covariance: str = "diag",
         n_importance_samples: int = 64,

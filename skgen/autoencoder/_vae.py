@@ -17,6 +17,7 @@ from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
 from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parts import AutoencoderParts
 from skgen.autoencoder._prior import standard_normal
 
 # Bounds of the log-variances of codes, which keep sums and inverses finite.
@@ -54,14 +55,14 @@ class Variational(AutoencoderModule):
         return self.beta * (self.n_steps / _WARM_UP).clamp(max=1.0)
 
     def posterior(self, x):
-        mean, log_variance = self.encoder(x).chunk(2, dim=-1)
+        mean, log_variance = self.encoder(self.inputs(x)).chunk(2, dim=-1)
         return mean, log_variance.clamp(*_LOG_VARIANCES)
 
     def encode(self, x):
         return self.posterior(x)[0]
 
     def forward(self, x):
-        x = self.likelihood.seen(x, self.generator)
+        x = self.observed.seen(x, self.generator)
         mean, log_variance = self.posterior(x)  # (n, k)
         shape = (
             (self.n_importance, *mean.shape) if self.n_importance > 1 else mean.shape
@@ -74,9 +75,9 @@ class Variational(AutoencoderModule):
             q = (mean.detach(), log_variance.detach())
             return -self._importance_weighted(self.rows(x), z, q, weight)
         a = self.decode(z)
-        self.likelihood.follow(self.rows(x), a)
+        self.observed.follow(self.rows(x), a)
         divergence = kl_to_standard_normal(mean, log_variance)
-        fit = self.likelihood.log_density(self.rows(x), a)
+        fit = self.observed.log_density(self.rows(x), a)
         return (weight * divergence - fit).mean()
 
     def _importance_weighted(self, x, z, q, beta):
@@ -89,8 +90,8 @@ class Variational(AutoencoderModule):
         log_q = -0.5 * (standardised.square() + log_variance).sum(-1)  # (m, n)
         log_prior = -0.5 * z.square().sum(-1)
         a = self.decode(z)
-        self.likelihood.follow(x, a)
-        log_weight = self.likelihood.log_density(x, a) + beta * (log_prior - log_q)
+        self.observed.follow(x, a)
+        log_weight = self.observed.log_density(x, a) + beta * (log_prior - log_q)
         weight = torch.softmax(log_weight.detach(), dim=0)  # (m, n)
         if z.requires_grad:
             # For a beta other than 1 the second weight is a mixture.
@@ -103,7 +104,7 @@ class Variational(AutoencoderModule):
 
 
 @with_docs
-class VAE(AbstractAutoencoder):
+class VAE(AutoencoderParts, AbstractAutoencoder):
     r"""Variational autoencoder.
 
     A code is drawn from :math:`\mathcal N(0, I)`, and a row from :math:`p(x | z)` with
@@ -195,6 +196,7 @@ class VAE(AbstractAutoencoder):
         encoder: Network | None = None,
         decoder: Network | None = None,
         image_shape: Sizes | None = None,
+        encode_mask: bool = False,
         likelihood: str = "gaussian",
         noise_covariance: str = "diag",
         latent_density: Density | None = None,

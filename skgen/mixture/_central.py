@@ -17,7 +17,7 @@ from scipy.special import ndtri
 
 from skgen._warnings import quiet
 from skgen._whitening import DiagonalWhitening, FullWhitening, estimate_whitening
-from skgen.rows._moments import moments_of
+from skgen.rows._moments import moments_of, observed_moments_of
 
 # Maximum number of rows that are needed.
 ROWS = 4096
@@ -93,7 +93,7 @@ def _narrowed_scales(whitening, X, inside, sample_weight):
     """Return a diagonal whitening with a limited scale of each feature."""
     if inside is X:
         return whitening
-    variances = moments_of(inside, sample_weight, full=False).variances
+    variances = _moments(inside, sample_weight).variances
     if (whitening.scale == whitening.scale[0]).all() and not whitening.degenerate.any():
         variances[:] = variances.mean()  # one scale for all features
     limits = np.where(whitening.degenerate, np.inf, _WIDEST * np.sqrt(variances))
@@ -104,7 +104,14 @@ def _narrowed_scales(whitening, X, inside, sample_weight):
 
 
 def _mean(X, sample_weight):
-    return moments_of(X, sample_weight, full=False).mean
+    return _moments(X, sample_weight).mean
+
+
+def _moments(X, sample_weight):
+    """Return the moments of each feature of rows (m, d), which can have NaN."""
+    if np.isnan(X).any():
+        return observed_moments_of(X, sample_weight)
+    return moments_of(X, sample_weight, full=False)
 
 
 def _central(Z, sample_weight):

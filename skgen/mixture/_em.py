@@ -14,6 +14,7 @@ from skgen._checks import (
     Described,
     check_boolean,
     check_integer,
+    check_observed,
     column_names,
     wrong_argument,
 )
@@ -459,7 +460,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 start = last
             incomplete = isinstance(moments, ObservedMoments)
             if incomplete:
-                self._check_columns(moments)
+                check_observed(
+                    type(self).__name__, moments.observed, column_names(self)
+                )
                 whitening = self._incomplete_coordinates(moments, covariance, *sample)
             else:
                 whitening = self._coordinates(moments, covariance, table.projected)

@@ -69,7 +69,8 @@ class GradientModel(GenerativeModel):
             Training data of shape (n_samples, n_features). A function without
             arguments returns an iterator over blocks of rows. Memory maps that are
             large compared to `working_memory`, Dask collections and functions are read
-            block by block in every epoch: see the guide on large data.
+            block by block in every epoch: see the guide on large data. `AutoEncoder`,
+            `VAE`, `RAE` and `SWAE` take NaN as values that were not observed.
         y : None
             Ignored.
 
