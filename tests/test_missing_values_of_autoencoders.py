@@ -77,6 +77,13 @@ def test_natural_parameters_of_the_mask_make_up_the_density(family, rng):
     torch.testing.assert_close(found, observed.log_density(x, a))
 
 
+@every_family
+def test_training_sees_no_value_where_none_was_observed(family, rng):
+    model, x, *_, seen = with_holes(family, rng)
+    found = Observed(model).seen(x, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.isnan(), ~seen)
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_noise_follows_the_residuals_of_observed_features(shared, rng):
     x = holes(rng.standard_normal((50, 3)) * [1, 2, 3], 0.4)
