@@ -62,7 +62,7 @@ sphinx_gallery_conf = {
     "subsection_order": ExplicitOrder(
         [
             f"examples/{section}"
-            for section in ("density", "autoencoders", "composition")
+            for section in ("density", "autoencoders", "parts", "composition")
         ]
         + ["*"]
     ),
