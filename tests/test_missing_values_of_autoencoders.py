@@ -341,6 +341,7 @@ def test_codes_of_many_dimensions_have_no_points_of_the_prior(n_components):
     error = 6 * draws.std(axis=0) / math.sqrt(500)  # of 64 samples and of the draws
     off = np.abs(draws.mean(axis=0) - model.impute(hidden))
     assert (off <= error)[np.isnan(hidden)].all()
+    assert (model.score_samples(np.full((2, 4), np.nan)) == 0).all()
     one = model.marginal(2)
     q = one.quantile([0.1, 0.9])
     np.testing.assert_allclose(one.cdf(q[:, None]), [0.1, 0.9], rtol=1e-6)
