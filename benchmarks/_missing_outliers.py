@@ -72,12 +72,12 @@ def outliers(options):
     )
     return paragraphs(
         "ROC AUC of the outliers of four tables. `DensityOutlierDetector` has the "
-        "setting that is best for complete tables in composition.md: 3 spherical components with "
-        "`reg_covar=3.5` after `RobustScaler(quantile_range=(1, 99))`. It is fitted to "
-        "complete rows, then to the rows of which 10 % of the values are missing; "
-        "*log-densities alone* are its scores before they are put on one scale. "
-        "`IsolationForest` is fitted to complete rows, and to medians in the place of "
-        "missing values.",
+        "setting that is best for complete tables in composition.md: 3 spherical "
+        "components with `reg_covar=3.5` after `RobustScaler(quantile_range=(1, "
+        "99))`. It is fitted to complete rows, then to the rows of which 10 % of the "
+        "values are missing; *log-densities alone* are its scores before they are put "
+        "on one scale. `IsolationForest` is fitted to complete rows, and to medians "
+        "in the place of missing values.",
         grid(heads, lines),
     )
 
