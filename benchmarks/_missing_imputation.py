@@ -115,7 +115,7 @@ def not_missing_at_random(options):
     return paragraphs(
         _introduction(
             "above the mean of a column are missing three times as often as others, "
-            "0.2 of them in all: not at random, which every method here assumes"
+            "0.2 of them in all: not at random, in contrast to what the methods assume"
         ),
         _compared(not_at_random, options),
     )
