@@ -6,6 +6,7 @@ import pytest
 import skops.io
 from estimators import rows
 from scipy.stats import chi2, expon, kstest, norm
+from sklearn.decomposition import PCA
 from sklearn.neighbors import KernelDensity
 from sklearn.utils import get_tags
 
@@ -14,6 +15,7 @@ from skgen import (
     DensityOutlierDetector,
     EMGaussianMixture,
     GenerativeClassifier,
+    make_generative_pipeline,
 )
 from skgen.compose._surprise import (
     N_REFERENCE,
@@ -262,6 +264,19 @@ def test_explanations_of_incomplete_rows_are_comparable():
         found = model.explain(X * pattern)
         np.testing.assert_array_equal(np.isnan(found), np.isnan(X * pattern))
         np.testing.assert_allclose(found[:, 0].mean(), 1, atol=0.15)
+
+
+def test_densities_of_complete_rows_explain():
+    density = make_generative_pipeline(PCA(2), EMGaussianMixture(2, random_state=0))
+    X = rows(300, 3)
+    model = DensityOutlierDetector(density).fit(X)
+    far = X[:5] + np.array([0, 0, 40])
+    assert (model.explain(far).argmax(axis=1) == 2).all()
+    with pytest.raises(ValueError, match="contains NaN"):
+        model.score_samples(X * [1, NAN, 1])
+    model._reference = X[:0]
+    with pytest.raises(ValueError, match="density of every training row is zero"):
+        model.explain(X)
 
 
 def test_explanations_need_conditional_scores():

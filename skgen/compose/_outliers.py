@@ -276,7 +276,8 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
 
         `log_density` (n,) are the scores of the rows. Missing values are drawn.
         """
-        if not self._answers_incomplete:
+        explains = has_methods(self.estimator_, "conditional_score_samples")
+        if not (self._answers_incomplete or explains):
             return
         incomplete = np.isnan(X).any(axis=1)
         if incomplete.any():
@@ -338,6 +339,11 @@ class DensityOutlierDetector(OutlierMixin, DensityWrapper):
         if not has_methods(self.estimator_, "conditional_score_samples"):
             rule = "a density with 'conditional_score_samples', for 'explain'"
             raise invalid_parameter(self, "estimator", rule, self.estimator)
+        if not len(self._reference):
+            raise ValueError(
+                "The density of every training row is zero, so that no value can be "
+                "compared with the values of other rows."
+            )
         answers = np.full(X.shape, np.nan)
         for rows, observed in patterns(X):
             found = self._conditional_scores(X[rows])
