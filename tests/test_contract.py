@@ -131,9 +131,11 @@ def grid_2d(model):
 
 
 def _grid_2d(model):
-    n = 61 if is_estimate(model) else 201
+    n, beyond = 61 if is_estimate(model) else 201, 0.7
+    if isinstance(model, NormalizingFlow):  # a base can have a wide component
+        n, beyond = 401, 2.0
     draws = model.sample(2000, random_state=1)
-    reach = 0.7 * np.ptp(draws, axis=0)
+    reach = beyond * np.ptp(draws, axis=0)
     axes = [
         np.linspace(low - more, high + more, n)
         for low, high, more in zip(

@@ -16,6 +16,7 @@ import pytest
 import skops.io
 import torch
 from estimators import (
+    DIFFUSIONS,
     IMPUTERS,
     MODELS,
     PIPELINES,
@@ -78,6 +79,8 @@ VARIANTS = [
     (SWAE(1, prior=X[:20, :1], **SMALL), X),
     (AutoEncoder(1, latent_density=PIPELINES[0], **SMALL), X),
     (PartialDensity(VAE(1, encode_mask=True, **SMALL)), X),
+    (EMGaussianMixture(), np.where(np.arange(180).reshape(60, 3) % 7 == 3, np.nan, X)),
+    (clone(DIFFUSIONS[0]), np.exp(1.5 * rows(150, 3))),
 ]
 PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
 FITS = [(m, X) for m in PUBLIC + WRAPPERS + IMPUTERS + SEMI_SUPERVISED] + VARIANTS

@@ -216,7 +216,12 @@ def test_a_step_of_some_features(step):
 
 @pytest.mark.parametrize(
     "steps",
-    [[StandardScaler()], [RobustScaler(), "passthrough"], [PowerTransformer()], []],
+    [
+        [StandardScaler()],
+        [RobustScaler(), "passthrough"],
+        [FunctionTransformer(np.arcsinh, np.sinh, check_inverse=False)],
+        [],
+    ],
     ids=str,
 )
 def test_pipelines_are_fitted_to_incomplete_rows(steps):
@@ -237,6 +242,18 @@ def test_pipelines_are_fitted_to_incomplete_rows(steps):
         np.testing.assert_array_equal(model.steps_[0][1].mean_, scaler.mean_)
         alone = mixture().fit(scaler.transform(hidden))
         np.testing.assert_array_equal(model.steps_[1][1].means_, alone.means_)
+
+
+@pytest.mark.parametrize(
+    "step", [PowerTransformer(), QuantileTransformer(), MinMaxScaler(clip=True)]
+)
+def test_steps_that_can_truncate_are_not_fitted_to_incomplete_rows(step):
+    model = make_generative_pipeline(step, mixture())
+    assert not get_tags(model).input_tags.allow_nan
+    X = rows(100, 3)
+    X[3, 1] = NAN
+    with pytest.raises(ValueError, match=f"because of its step {type(step).__name__}"):
+        model.fit(X)
 
 
 @pytest.mark.filterwarnings("ignore:Constant features")

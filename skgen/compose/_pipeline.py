@@ -165,7 +165,8 @@ class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
     Rows with NaN are answered where this is exact. If each step acts on single features
     (scalers, `PowerTransformer` without bounds, functions) and the density supports
     missing values, the log-density of the observed values is the log-density of their
-    transforms plus the logarithms of their slopes; `fit` takes NaN as well. If linear
+    transforms plus the logarithms of their slopes. `fit` takes NaN as well, except
+    with steps whose range can be bounded, such as a `PowerTransformer`. If linear
     steps and `PCA` precede a mixture or a kernel density, the pipeline is a mixture of
     normals in the units of the data, of which `marginal` and `condition` return
     components. Nonlinear steps have draws of missing values, but no `impute`. Other
@@ -359,8 +360,8 @@ class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
             f"Input X contains NaN in {non_finite_columns(rows, nan=True)}. "
             f"{type(self).__name__} cannot be fitted to missing values because of its "
             f"step {step!r}: impute them, for example with GenerativeImputer, or use "
-            "steps that act on each feature alone before a density that is fitted to "
-            "missing values, such as EMGaussianMixture."
+            "steps that act on each feature alone, with an unbounded range, before a "
+            "density that is fitted to missing values, such as EMGaussianMixture."
         )
 
     def _refusing_missing(self):

@@ -13,7 +13,11 @@ import copy
 
 import numpy as np
 from sklearn.frozen import FrozenEstimator
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import (
+    FunctionTransformer,
+    PowerTransformer,
+    QuantileTransformer,
+)
 
 from skgen._checks import InvalidParameterError
 from skgen._interop import normal_components
@@ -37,6 +41,10 @@ _OF_FEATURES = (
 )
 
 
+# Steps whose range is bounded for some data, which then truncates the density.
+_CAN_TRUNCATE = PowerTransformer, QuantileTransformer
+
+
 class InexactPartsError(InvalidParameterError):
     """A step of a pipeline prevents exact parts of rows."""
 
@@ -52,7 +60,9 @@ def refusing_missing(steps, density):
     """Return the unfitted step that cannot be fitted to missing values, or None."""
     for step in steps:
         passes = isinstance(step, FunctionTransformer) and not step.validate
-        if change_of(step).log_slopes is None or not (passes or allows_nan(step)):
+        truncates = isinstance(step, _CAN_TRUNCATE) or getattr(step, "clip", False)
+        apart = change_of(step).log_slopes is not None and not truncates
+        if not (apart and (passes or allows_nan(step))):
             return step
     return None if allows_nan(density) else density
 
