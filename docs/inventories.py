@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 from zlib import compress
 
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401 (its name)
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # The address of a name below the address of its project.
