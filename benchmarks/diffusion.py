@@ -54,7 +54,7 @@ def table(name, options):
         f"Mean log-density of {len(test):,} test rows in nats by `DiffusionModel()`, "
         f"after {len(train) + len(held_out):,} rows of {train.shape[1]} features, "
         "dequantised and standardised. Processor time of the fit, and of the scores of "
-        f"{_SCORED:,} rows. [Flows](flows.md) has other models on the same rows.",
+        f"{_SCORED:,} rows. The tables of flows have other models on the same rows.",
         grid(["nats", "seconds, fit", "seconds, score", "epochs"], [line]),
     )
 
