@@ -250,13 +250,13 @@ def check_values(owner, X, names=None, *, nan=False):
     )
 
 
-def check_observed(owner, observed, names=None):
-    """Raise if a column has no value; `observed` (d,) are numbers of values."""
+def check_observed(function, observed, names=None):
+    """Raise if a column has no value; `observed` (d,) is 0 for such columns."""
     empty = np.flatnonzero(np.asarray(observed) == 0)
     if empty.size:
         rule = "an array with a value in every column"
         got = Described(f"only NaN in {list_columns(empty, names)}")
-        raise wrong_argument(f"{owner}.fit", "X", rule, got)
+        raise wrong_argument(function, "X", rule, got)
 
 
 def column_names(model):

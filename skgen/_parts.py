@@ -98,24 +98,6 @@ def patterns(X):
     return [(rows, observed[i]) for rows, i in zip(groups, first, strict=True)]
 
 
-def answers_by_pattern(X, answer, bytes_per_row):
-    """Return answers (n, ...) to (n, d) rows, a pattern and a chunk of rows at a time.
-
-    ``answer(observed)`` maps a mask (d,) to a function of the observed values (r, o).
-    """
-    answers, chunk = None, max(1, working_memory() // bytes_per_row)
-    for rows, observed in patterns(X):
-        function = answer(observed)
-        for start in range(0, rows.size, chunk):
-            some = rows[start : start + chunk]
-            values = np.ascontiguousarray(X[np.ix_(some, observed)], np.float64)
-            part = function(values)
-            if answers is None:
-                answers = np.empty((len(X), *part.shape[1:]), dtype=part.dtype)
-            answers[some] = part
-    return answers
-
-
 # -- distribution functions ------------------------------------------------------------
 
 

@@ -50,7 +50,7 @@ class Coordinates:
         if not isinstance(moments, ObservedMoments):
             return
         self.observed = moments.observed / moments.weight
-        check_observed(self.owner, self.observed, names)
+        check_observed(f"{self.owner}.fit", self.observed, names)
         if not self.is_normal:
             self.missing = moments.mean
 

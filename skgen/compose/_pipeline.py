@@ -27,6 +27,7 @@ from skgen._checks import (
     Described,
     InvalidParameterError,
     answers_with_nan,
+    check_observed,
     column_names,
     has_methods,
     invalid_argument,
@@ -36,7 +37,7 @@ from skgen._checks import (
     validated_rows,
     validated_weight,
 )
-from skgen._columns import label_of, list_columns, non_finite_columns
+from skgen._columns import label_of, non_finite_columns
 from skgen._interop import (
     as_set_output,
     draw,
@@ -349,10 +350,7 @@ class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
         if missing is None:
             return
         names = column_names(self)
-        if (empty := np.flatnonzero(missing.all(axis=0))).size:
-            got = Described(f"only NaN in {list_columns(empty, names)}")
-            rule = "an array with a value in every column"
-            raise invalid_argument(self, "fit", "X", rule, got)
+        check_observed(f"{type(self).__name__}.fit", ~missing.all(axis=0), names)
         if (step := self._refusing_missing()) is None:
             return
         rows = X if names is None else framed(X, names, None)

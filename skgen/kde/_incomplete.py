@@ -22,8 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skgen._checks import Described, wrong_argument
-from skgen._columns import list_columns
+from skgen._checks import check_observed
 from skgen._parts import patterns
 from skgen._threads import working_memory
 from skgen._warnings import quiet
@@ -107,11 +106,7 @@ def completed_rows(X, sample_weight, bounds, owner, names):
     call the function `owner` and the columns by their `names`.
     """
     observed = ~np.isnan(X)
-    empty = np.flatnonzero(~observed.any(axis=0))
-    if empty.size:
-        rule = "an array with a value in every column"
-        got = Described(f"only NaN in {list_columns(empty, names)}")
-        raise wrong_argument(owner, "X", rule, got)
+    check_observed(owner, observed.any(axis=0), names)
     some = observed.any(axis=1)
     X, sample_weight = _distinct(X[some], sample_weight[some])
     observed = ~np.isnan(X)

@@ -10,18 +10,16 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
-    Described,
     check_choice,
     check_integer,
     check_nonnegative,
+    check_observed,
     column_names,
     invalid_argument,
     invalid_parameter,
     is_integer,
     rows_to_answer,
-    wrong_argument,
 )
-from skgen._columns import list_columns
 from skgen._parts import PartialRows, new_model
 from skgen._typing import ArrayLike, FloatArray, MatrixLike, NDArray, RandomState
 from skgen._warnings import warn_user
@@ -260,12 +258,8 @@ class AbstractGaussianMixture(
 
     def _check_columns(self, moments, method="fit"):
         """Raise if a column of the rows with given `ObservedMoments` has no value."""
-        empty = np.flatnonzero(moments.observed == 0)
-        if empty.size:
-            rule = "an array with a value in every column"
-            got = f"only NaN in {list_columns(empty, column_names(self))}"
-            function = f"{type(self).__name__}.{method}"
-            raise wrong_argument(function, "X", rule, Described(got))
+        function = f"{type(self).__name__}.{method}"
+        check_observed(function, moments.observed, column_names(self))
 
     def _in_data_units(self, weights, means, covariances, covariance, whitening):
         """Return the fitted attributes of a mixture in whitened coordinates, a dict."""

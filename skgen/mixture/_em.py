@@ -14,7 +14,6 @@ from skgen._checks import (
     Described,
     check_boolean,
     check_integer,
-    check_observed,
     column_names,
     wrong_argument,
 )
@@ -460,9 +459,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
                 start = last
             incomplete = isinstance(moments, ObservedMoments)
             if incomplete:
-                check_observed(
-                    type(self).__name__, moments.observed, column_names(self)
-                )
+                self._check_columns(moments)
                 whitening = self._incomplete_coordinates(moments, covariance, *sample)
             else:
                 whitening = self._coordinates(moments, covariance, table.projected)
