@@ -454,26 +454,68 @@ def test_the_class_supervised_loss_adds_the_cross_entropy():
     assert loss_of(module, rows_) == pytest.approx(float(expected), rel=1e-12)
 
 
+def bounds_by_hand(module, rows_, noise, beta):
+    """Return the bound L(x, c) for each pair (row, class) of `noise`, a dict."""
+    x, (mean, log_variance, _) = rows_[:, :-1], module.posteriors(rows_[:, :-1])
+    prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
+    bounds = {}
+    for (i, c), e in noise.items():
+        q = torch.distributions.Normal(mean[i, c], (0.5 * log_variance[i, c]).exp())
+        divergence = torch.distributions.kl_divergence(q, prior).sum()
+        code = torch.cat([q.mean + q.stddev * e, torch.eye(3)[c]])
+        fit = log_normal(x[i], module.decoder(code), module.likelihood.variance)
+        bounds[i, c] = fit - beta * divergence + module.log_priors[c]
+    return bounds
+
+
+def noise_of(pairs):
+    """Return the noise that `loss_of` draws for pairs of a row and a class, a dict."""
+    noise = torch.empty(len(pairs), 2, dtype=torch.float64)
+    noise.normal_(generator=torch.Generator().manual_seed(5))
+    return dict(zip(pairs, noise, strict=True))
+
+
 def test_the_loss_of_the_semi_supervised_vae_sums_over_classes():
     labels = some_labels(blobs(40)[1], 2)
     module, rows_ = module_of(SemiSupervisedVAE, labels, label_weight=3, beta=0.7)
     x, y = rows_[:, :-1], rows_[:, -1].long()
-    mean, log_variance, log_q = module.posteriors(x)
+    log_q = module.posteriors(x)[2]
     pairs = [(i, c) for i in range(40) for c in range(3) if y[i] in (-1, c)]
-    noise = torch.empty(len(pairs), 2, dtype=torch.float64)
-    noise.normal_(generator=torch.Generator().manual_seed(5))
     total = 0.0
-    for (i, c), e in zip(pairs, noise, strict=True):
-        q = torch.distributions.Normal(mean[i, c], (0.5 * log_variance[i, c]).exp())
-        prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
-        divergence = torch.distributions.kl_divergence(q, prior).sum()
-        code = torch.cat([q.mean + q.stddev * e, torch.eye(3)[c]])
-        fit = log_normal(x[i], module.decoder(code), module.likelihood.variance)
-        bound = fit - 0.7 * divergence + module.log_priors[c]
+    for (i, c), bound in bounds_by_hand(module, rows_, noise_of(pairs), 0.7).items():
         weight = 1.0 if y[i] >= 0 else log_q[i, c].exp()
         total += weight * bound - (0 if y[i] >= 0 else weight * log_q[i, c])
     expected = 3 * cross_entropy_by_hand(log_q, y, 0.5) - total / 40
     assert loss_of(module, rows_) == pytest.approx(float(expected), rel=1e-12)
+
+
+def test_classes_that_the_encoder_excludes_hardly_change_the_sum_over_classes():
+    labels = some_labels(blobs(40)[1], 2)
+    module, rows_ = module_of(SemiSupervisedVAE, labels, label_weight=3, beta=0.7)
+    y = rows_[:, -1].long()
+    # Probabilities of 1e-5 and 1e-7, on both sides of the limit of 1e-6.
+    last = [layer for layer in module.encoder if hasattr(layer, "bias")][-1]
+    last.weight[:3] = 0
+    last.bias[:3] = torch.tensor([1.0, 1e-5, 1e-7], dtype=torch.float64).log()
+    log_q = module.posteriors(rows_[:, :-1])[2]
+    q = log_q[0].exp()
+    every = [(i, c) for i in range(40) for c in range(3) if y[i] in (-1, c)]
+    left_out = [(i, c) for i, c in every if y[i] < 0 and c == 2]
+    # Excluded classes of labelled rows are still their classes.
+    assert any(y[i] == 2 for i, _ in every)
+    noise = noise_of([pair for pair in every if pair not in left_out])
+    noise |= dict.fromkeys(left_out, torch.zeros(2))
+    bounds = bounds_by_hand(module, rows_, noise, 0.7)
+    total = sum(
+        (1.0 if y[i] >= 0 else q[c]) * bound for (i, c), bound in bounds.items()
+    )
+    total = total - (q * log_q[0]).sum() * (y < 0).sum()
+    expected = float(3 * cross_entropy_by_hand(log_q, y, 0.5) - total / 40)
+    # A class that is left out has at most 1e-6 times its bound.
+    largest = 1e-6 * sum(abs(float(bounds[pair])) for pair in left_out) / 40
+    assert largest < 1e-6 * abs(expected)
+    found = loss_of(module, rows_)
+    assert found == pytest.approx(expected, abs=largest + 1e-12 * abs(expected))
 
 
 def test_the_sliced_loss_matches_all_codes_and_those_of_each_class():

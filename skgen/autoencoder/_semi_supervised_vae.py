@@ -151,8 +151,9 @@ class SemiSupervisedVAE(LabelledAutoencoder):
 
     Notes
     -----
-    The sum over classes is exact, so that a step costs `n_classes` passes through the
-    decoder for each row without a label. The model "M1+M2" of [1]_ is
+    The sum over classes is exact, except that classes with :math:`q(c | x) < 10^{-6}`
+    are left out. A step costs a pass through the decoder for each row without a label
+    and each class that remains. The model "M1+M2" of [1]_ is
     ``make_pipeline(VAE(50), SemiSupervisedVAE(20))`` of scikit-learn. `transform`
     returns the mean of :math:`q(z | x)`, over the classes.
 
