@@ -31,7 +31,7 @@ from skgen.autoencoder._likelihood import Gaussian
 from skgen.autoencoder._networks import dense
 from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._prior import NormalMixture
-from skgen.autoencoder._semi_supervised_swae import class_means
+from skgen.autoencoder._sliced_by_class import class_means
 
 SMALL = {"hidden_layer_sizes": (6,), "max_epochs": 5, "random_state": 0}
 TWINS = [

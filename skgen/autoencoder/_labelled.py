@@ -32,7 +32,8 @@ from skgen._warnings import warn_user
 from skgen.autoencoder._base import _DRAWN_AT_ONCE, AbstractAutoencoder, _check_two_rows
 from skgen.autoencoder._calibration import normal_density_of
 from skgen.autoencoder._class_posteriors import ClassPosteriors
-from skgen.autoencoder._labelled_module import UNLABELLED, log_of, split_labels
+from skgen.autoencoder._labelled_module import log_of
+from skgen.autoencoder._labels import UNLABELLED, split_labels
 from skgen.autoencoder._latent_density import MOST_ROWS
 from skgen.base import GenerativeModel
 
