@@ -1,10 +1,10 @@
 """Outliers among incomplete rows, and the columns that make rows outliers."""
 
 import warnings
+from importlib.util import find_spec
 from time import process_time
 
 import numpy as np
-from scipy.stats import skew
 from sklearn.ensemble import IsolationForest
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import roc_auc_score
@@ -19,6 +19,9 @@ from skgen import (
 )
 
 _TABLES = ("mammography", "thyroid", "cardio", "satimage-2")
+
+# Number of seeds of the missing values.
+_MASKS = 5
 
 # Number of rows with a wrong value, and of rows that replace values in a permutation.
 _PLANTED, _BACKGROUND = 500, 50
@@ -51,23 +54,27 @@ def outliers(options):
     lines = []
     for name in _TABLES:
         X, y = _table(name, options)
-        rng = np.random.default_rng(1)
-        hidden = np.where(rng.uniform(size=X.shape) < 0.1, np.nan, X)
         say(name)
+        start = process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            start = process_time()
-            values = [
-                _auc(y, _detector().fit(X).score_samples(X)),
-                _auc(y, (ours := _detector().fit(hidden)).score_samples(hidden)),
-                _auc(y, ours.estimator_.score_samples(hidden)),
-                _auc(y, IsolationForest(random_state=0).fit(X).score_samples(X)),
-                _auc(y, _forest().fit(hidden).score_samples(hidden)),
-            ]
-            seconds = process_time() - start
-        lines.append((name, *(f"{v:.3f}" for v in values), f"{seconds:.0f}"))
+            complete, forest = (
+                _auc(y, model.fit(X).score_samples(X))
+                for model in (_detector(), IsolationForest(random_state=0))
+            )
+            masks = range(share(_MASKS, options, 1))
+            hidden = np.array([_of_hidden(X, y, seed) for seed in masks])
+        seconds = process_time() - start
+        found, errors = hidden.mean(axis=0), hidden.std(axis=0)
+        errors /= np.sqrt(max(1, len(hidden) - 1))
+        cells = [
+            f"{value:.3f} ± {error:.3f}"
+            for value, error in zip(found, errors, strict=True)
+        ]
+        line = (f"{complete:.3f}", *cells[:3], f"{forest:.3f}", cells[3])
+        lines.append((name, *line, f"{seconds:.0f}"))
     heads = (
-        *("table", "complete", "10 % missing", "log-densities alone"),
+        *("table", "complete", "10 % missing", "fit only", "log-densities alone"),
         *("forest, complete", "forest, medians", "CPU s"),
     )
     return paragraphs(
@@ -75,10 +82,25 @@ def outliers(options):
         "the best settings for complete tables in composition.md: 10 spherical "
         "components with `reg_covar=4` after `RobustScaler(quantile_range=(1, 99))`. "
         "It is fitted to complete rows, then to the rows of which 10 % of the values "
-        "are missing; *log-densities alone* are its scores before they are put on one "
-        "scale. `IsolationForest` is fitted to complete rows, and to medians in the "
-        "place of missing values.",
+        f"are missing, with {_MASKS} seeds of the missing values (mean and standard "
+        "error). *Fit only*: fitted to the incomplete rows, and applied to the "
+        "complete rows. *Log-densities alone* are the scores before they are put on "
+        "one scale. `IsolationForest` is fitted to complete rows, and to medians in "
+        "the place of missing values.",
         grid(heads, lines),
+    )
+
+
+def _of_hidden(X, y, seed):
+    """Return the ROC AUC of rows of which some values are missing, of four methods."""
+    rng = np.random.default_rng(1 + seed)
+    hidden = np.where(rng.uniform(size=X.shape) < 0.1, np.nan, X)
+    ours = _detector().fit(hidden)
+    return (
+        _auc(y, ours.score_samples(hidden)),
+        _auc(y, ours.score_samples(X)),
+        _auc(y, ours.estimator_.score_samples(hidden)),
+        _auc(y, _forest().fit(hidden).score_samples(hidden)),
     )
 
 
@@ -130,8 +152,11 @@ def explanations(options):
         "`DensityOutlierDetector.explain`": detector.explain,
         "permutation of each column": lambda Q: permuted(detector, Q, train),
         "Shapley values by permutations": lambda Q: shapley(detector, Q, train),
-        "COPOD": lambda Q: copod(train, Q),
     }
+    if find_spec("pyod"):
+        methods["COPOD of PyOD"] = lambda Q: copod(train, Q)
+    else:
+        say("PyOD is not installed")
     planted = [_planted(test, train, kind) for kind in ("other", "beyond")]
     lines = []
     for name, method in methods.items():
@@ -148,7 +173,7 @@ def explanations(options):
         f"gain in log-density if the column has the value of each of {_BACKGROUND} "
         "other rows. *Shapley values* are of 4 orders of the columns and their "
         "reverses, with 10 other rows each, as SHAP estimates them. COPOD (Li et al., "
-        "2020) has no density: the formula of its tails, as in PyOD.",
+        "2020) has no density: the scores of its tails, for each column.",
         grid(("explanation", "another row", "beyond the range", "CPU s"), lines),
     )
 
@@ -207,13 +232,9 @@ def shapley(detector, Q, train, n_orders=4, n_others=10):
 
 
 def copod(train, Q):
-    """Return the scores of each column by the tails of empirical copulas: (n, d)."""
-    scores, n = np.empty(Q.shape), len(train)
-    for j, (values, asked) in enumerate(zip(train.T, Q.T, strict=True)):
-        values = np.sort(values)
-        left = np.searchsorted(values, asked, side="right").clip(min=0.5) / n
-        right = (n - np.searchsorted(values, asked, side="left")).clip(min=0.5) / n
-        left, right = -np.log(left), -np.log(right)
-        side = left if skew(values) < 0 else right
-        scores[:, j] = np.maximum(side, (left + right) / 2)
-    return scores
+    """Return the scores of each column by PyOD's COPOD: (n, d)."""
+    from pyod.models.copod import COPOD
+
+    detector = COPOD().fit(train)
+    detector.decision_function(Q)
+    return detector.O[-len(Q) :]  # after the training rows

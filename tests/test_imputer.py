@@ -20,7 +20,10 @@ from skgen import EMGaussianMixture, GenerativeImputer
 from skgen._warnings import quiet
 
 # Tables of a few rows, as in scikit-learn's tests.
-pytestmark = pytest.mark.filterwarnings("ignore:All components .* collapsed")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:All components .* collapsed"),
+    pytest.mark.filterwarnings("ignore:Missing values leave fewer rows"),
+]
 EMPTY = pytest.mark.filterwarnings("ignore:The columns .* have no observed values")
 
 

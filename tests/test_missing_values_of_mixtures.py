@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 
 from skgen import EMGaussianMixture
 from skgen.mixture import _restarts
+from skgen.mixture._incomplete import least_rows
 from skgen.rows import _source
 
 FITTED = ("weights_", "means_", "covariances_", "lower_bound_")
@@ -150,6 +151,49 @@ def test_one_missing_value_hardly_changes_the_fit():
     assert_allclose(model.weights_, complete.weights_, rtol=1e-3)
     assert_allclose(model.means_, complete.means_, rtol=0.01, atol=0.01)
     assert_allclose(model.covariances_, complete.covariances_, rtol=0.01, atol=0.01)
+
+
+# -- few rows ------------------------------------------------------------------------
+
+
+def test_rows_that_determine_a_variance_are_those_of_the_worst_direction():
+    rng, (n, d) = np.random.RandomState(0), (30, 3)
+    root = rng.normal(size=(d, d))
+    covariance, total = root @ root.T, np.zeros((d, d))
+    precision = np.linalg.inv(covariance)
+    for missing in rng.uniform(size=(n, d)) < 0.4:
+        part = np.ix_(missing, missing)
+        total[part] += np.linalg.inv(precision[part])
+    factor = np.linalg.cholesky(precision)
+    found = least_rows(np.array([n]), total[None], factor[None])
+    directions = rng.normal(size=(200_000, d)) @ np.linalg.inv(root)
+    by_direction = n - np.einsum("ni,ij,nj->n", directions, total, directions) / (
+        np.einsum("ni,ij,nj->n", directions, covariance, directions)
+    )
+    # The minimum over directions that lie densely: its error is quadratic.
+    assert found[0] <= by_direction.min()
+    assert_allclose(found[0], by_direction.min(), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        {"covariance_type": "tied"},
+        {"covariance_type": "diag"},
+        {"n_components": 1},
+        {"reg_covar": 0.2},
+    ],
+    ids=str,
+)
+def test_too_few_rows_without_missing_values_are_a_warning_whose_advice_works(advice):
+    source = truth(d=10)
+    X = holes(source.sample(300, random_state=0), 0.25)
+    new = source.sample(1000, random_state=1)
+    with pytest.warns(ConvergenceWarning, match="Missing values leave fewer rows"):
+        before = EMGaussianMixture(3, random_state=0).fit(X)
+    # No warning, and a better density of complete rows.
+    after = EMGaussianMixture(**{"n_components": 3, "random_state": 0} | advice).fit(X)
+    assert after.score(new) > before.score(new) + 1
 
 
 # -- equivalences --------------------------------------------------------------------

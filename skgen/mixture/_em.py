@@ -27,6 +27,7 @@ from skgen.mixture._answers import log_density
 from skgen.mixture._base import MIXTURE, AbstractGaussianMixture
 from skgen.mixture._central import ROWS, central_whitening
 from skgen.mixture._covariance import COVARIANCES
+from skgen.mixture._incomplete import determined
 from skgen.mixture._initialize import (
     array_of,
     completed,
@@ -187,7 +188,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
     rows than five times the number of features counts as uncorrelated with the others
     here, but not in the mixture. The estimates are consistent if values are missing
     at random: whether a value is missing may depend on the observed values of its row,
-    but not on the missing values.
+    but not on the missing values. Few rows with many gaps do not determine full
+    covariances: the likelihood is highest in hyperplanes of one or two complete rows.
+    A component in which fewer rows than features determine a variance causes a warning.
 
     References
     ----------
@@ -474,10 +477,14 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
         for name, value in fitted.items():
             setattr(self, name, value)
         # The bound of the returned parameters, which are rounded in the data's units.
+        few = None
         if incomplete:
             last = self.weights_, self.means_, self._parameters.factors
-            found = problem.statistics(completed(last, None, problem, whitening))
+            last = completed(last, None, problem, whitening)
+            found = problem.statistics(last)
             self.lower_bound_ = float(found.log_likelihood + log_det)
+            if covariance.dense:
+                few = ~determined(found, last, problem.family)
         else:
             mixture = {
                 "parameters": self._parameters,
@@ -486,7 +493,7 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             }
             self.lower_bound_ = table.mean(partial(log_density, **mixture))
         self._spread = moments.rescaled(1 / row_weight)
-        self._warn(run)
+        self._warn(run, few)
 
     def _fit_more(self, X, sample_weight, rng):
         if not hasattr(self, "means_"):
@@ -652,8 +659,9 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "_fitted_blocks": covariance.blocks,
         }
 
-    def _warn(self, run):
-        """Warn of what went wrong in the fit."""
+    def _warn(self, run, few=None):
+        """Warn of what went wrong in the fit: too `few` rows of components (K or 1,)."""
+        few = np.zeros(1, dtype=bool) if few is None else few
         name = type(self).__name__
         messages = {
             f"{name} stopped before it converged: a covariance is so close to "
@@ -670,8 +678,12 @@ class EMGaussianMixture(WeightedFitMixin, AbstractGaussianMixture):
             "Try another initialisation. If the warning stays, use fewer components.": (
                 run.abandoned
             ),
+            f"Missing values leave fewer rows than features to determine a covariance "
+            f"of {name}: its variance in some direction is too small, and the density "
+            "overfits. Use covariance_type='tied' or 'diag', fewer components, or a "
+            "higher reg_covar such as 0.2.": few.any(),
         }
-        self._warn_of(messages, run.at_floor)
+        self._warn_of(messages, run.at_floor & ~few)
 
 
 class NoTask:

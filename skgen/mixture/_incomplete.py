@@ -116,8 +116,9 @@ class IncompletePass:
         worth_it = rows.sample_weight.size * K * d * d > _WORK_FOR_THREADS
         chunks = rows.chunks(K, self._n_matrices)
         found = in_parallel(collect, chunks, worth_it=worth_it)
-        moments = np.zeros(K), np.zeros((K, d)), np.zeros_like(self.precisions)
-        none = Sums(list(moments), 0.0, rows.empty_weight, np.inf, np.zeros(d), 0.0)
+        second = np.zeros_like(self.precisions)
+        moments = [np.zeros(K), np.zeros((K, d)), second, second]
+        none = Sums(moments, 0.0, rows.empty_weight, np.inf, np.zeros(d), 0.0)
         return reduce(add, found, none)
 
     @property
@@ -167,10 +168,12 @@ class IncompletePass:
 
     def statistics(self, sums):
         """Return the `Statistics` of the total `Sums`."""
-        counts, first, scatter = sums.moments
+        counts, first, scatter, conditional = sums.moments
+        scatter = scatter + conditional
         if self.matrix is not None:
             first = first @ self.matrix.T
             scatter = self.matrix @ scatter @ self.matrix.T
+            conditional = self.matrix @ conditional @ self.matrix.T
         return Statistics(
             counts,
             first,
@@ -179,7 +182,38 @@ class IncompletePass:
             sums.log_likelihood / sums.weight,
             sums.lowest_row,
             sums.lowest_weight / sums.weight,
+            conditional,
         )
+
+
+def determined(statistics, parameters, family):
+    """Return whether rows determine the variances of each component: (J,).
+
+    A component of fewer complete rows than features has a singular covariance.
+    `statistics` are statistics of an `IncompletePass` under the `parameters`.
+    """
+    covariance, counts = family.covariance, statistics.counts
+    conditional = np.where(family.degenerate, 0.0, statistics.conditional)
+    conditional = np.where(family.degenerate[:, None], 0.0, conditional)
+    counts = counts.sum(keepdims=True) if covariance.shared else counts
+    enough = np.ones(counts.size, dtype=bool)
+    for block in covariance.blocks or [range(family.degenerate.size)]:
+        inside = np.ix_(range(counts.size), block, block)
+        rows = least_rows(counts, conditional[inside], parameters.factors[inside])
+        enough &= (rows >= len(block)) | (counts == 0)
+    return enough
+
+
+def least_rows(counts, conditional, factors):
+    """Return the numbers of rows that determine a variance, in the worst direction.
+
+    `counts` (J,) are the rows, `conditional` (J, d, d) the sums of their conditional
+    covariances `C`, and `factors` (J, d, d) of the precisions: (J,).
+    """
+    # In a direction v, a row counts as its fraction of information about the variance,
+    # 1 - v^T C v / v^T S v, with the covariance S of the component.
+    missing = np.linalg.eigvalsh(factors.mT @ conditional @ factors)
+    return counts - missing[:, -1]
 
 
 def _in_features(parameters, matrix, dense):
@@ -230,16 +264,17 @@ class AbstractDense(ABC):
 
     @abstractmethod
     def moments(self, r):
-        """Return counts (K,), first moments (K, d) and scatter (J, d, d)."""
+        """Return counts (K,), first moments (K, d), scatter and C, both (J, d, d)."""
 
     def by_pieces(self, r):
         """Return the sums of responsibilities (K, c) of each piece: (K, pieces)."""
         return np.add.reduceat(r, self.chunk.starts, axis=1)
 
-    def add_conditional(self, scatter, counts):
-        """Add the conditional covariances of rows with counts (K, pieces)."""
-        d = scatter.shape[1]
-        if len(scatter) == 1:
+    def conditional_moments(self, counts):
+        """Return the sums of `C` of rows with counts (K, pieces): (J, d, d)."""
+        total = np.zeros_like(self.of.precisions)
+        d = total.shape[1]
+        if len(total) == 1:
             counts = counts.sum(axis=0, keepdims=True)
         for group, _, C in self.conditional:
             i = group.missing
@@ -247,7 +282,8 @@ class AbstractDense(ABC):
             for k, count in enumerate(counts[:, group.pieces]):
                 values = count[:, None, None] * C[:, min(k, C.shape[1] - 1)]
                 found = np.bincount(entries, values.ravel(), d * d)
-                scatter[k] += found.reshape(d, d)
+                total[k] += found.reshape(d, d)
+        return total
 
 
 class Dense(AbstractDense):
@@ -278,8 +314,8 @@ class Dense(AbstractDense):
         scatter = np.stack([part @ part.T for part in D])  # BLAS computes one triangle
         if self.of.covariance.shared:
             scatter = scatter.sum(axis=0, keepdims=True)
-        self.add_conditional(scatter, self.by_pieces(r))
-        return [r.sum(axis=1), first, scatter]
+        conditional = self.conditional_moments(self.by_pieces(r))
+        return [r.sum(axis=1), first, scatter, conditional]
 
 
 class Shared(AbstractDense):
@@ -324,8 +360,8 @@ class Shared(AbstractDense):
         scatter = half + half.T
         rows = (np.sqrt(counts.T)[:, :, None] * a).reshape(-1, len(e))  # (pieces K, d)
         scatter = (scatter + rows.T @ rows)[None]
-        self.add_conditional(scatter, counts)
-        return [r.sum(axis=1), first, scatter]
+        conditional = self.conditional_moments(counts)
+        return [r.sum(axis=1), first, scatter, conditional]
 
 
 def offsets_of(group, B, means):
@@ -386,7 +422,7 @@ class Separate:
         return (self.z[:, rows].T + missing * self.of.parameters.means[k]).T
 
     def moments(self, r):
-        """Return counts (K,), first moments (K, d) and scatter (K, d)."""
+        """Return counts (K,), first moments, scatter and C, all (K, d)."""
         p, origins = self.of.parameters, self.of.origins
         counts = r.sum(axis=1)
         observed, first, scatter = np.split(r @ self.features.T, 3, axis=1)
@@ -396,5 +432,5 @@ class Separate:
         missing = np.maximum(counts[:, None] - observed, 0.0)  # (K, d)
         shift = p.means - origins
         first += missing * shift
-        scatter += missing * (p.covariances + shift**2)
-        return [counts, first, scatter]
+        scatter += missing * shift**2
+        return [counts, first, scatter, missing * p.covariances]

@@ -209,6 +209,9 @@ class Statistics:
     log_likelihood: float  # weighted mean of log p
     lowest_row: np.ndarray  # (d,) the row of lowest density
     lowest_weight: float  # its weight as a fraction of the total
+    # The part of the second moments that is the conditional covariance of missing
+    # entries.
+    conditional: np.ndarray | None = None
 
 
 class Pass:
