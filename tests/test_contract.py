@@ -133,7 +133,7 @@ def grid_2d(model):
 def _grid_2d(model):
     n, beyond = 61 if is_estimate(model) else 201, 0.7
     if isinstance(model, NormalizingFlow):  # a base can have a wide component
-        n, beyond = 401, 2.0
+        n, beyond = 801, 2.0
     draws = model.sample(2000, random_state=1)
     reach = beyond * np.ptp(draws, axis=0)
     axes = [

@@ -37,7 +37,7 @@ def fit_latent_density(density, draws, seed):
     replaces every `random_state` that is unset.
     """
     if density is None:
-        return _chosen_mixture(draws, seed)
+        return chosen_mixture(draws, seed)
     density = clone(density)
     unset = {
         name: seed
@@ -47,22 +47,28 @@ def fit_latent_density(density, draws, seed):
     return density.set_params(**unset).fit(draws.reshape(-1, draws.shape[2]))
 
 
-def _chosen_mixture(draws, seed):
-    """Return a Gaussian mixture; held-out rows choose its number of components."""
+def chosen_mixture(draws, seed, numbers=_COMPONENTS, patience=1):
+    """Return a Gaussian mixture; held-out rows choose its number of components.
+
+    The search ends after `patience` numbers in turn without a better score.
+    """
     n, m, k = draws.shape
     n_held_out = round(_HELD_OUT * n)
     codes = draws.reshape(-1, k)
     held_out, training = codes[: n_held_out * m], codes[n_held_out * m :]
-    best, highest = 1, -math.inf
+    best, highest, waited = 1, -math.inf, 0
     # Mixtures with too many components for the rows lose the comparison.
     with quiet(ConvergenceWarning), quiet(DataDimensionalityWarning):
-        for n_components in _COMPONENTS if n_held_out else ():
+        for n_components in numbers if n_held_out else ():
             if n_components * (k + 1) > n - n_held_out:
                 break
             score = _mixture(n_components, seed).fit(training).score(held_out)
-            if not score > highest:
+            if score > highest:
+                best, highest, waited = n_components, score, 0
+                continue
+            waited += 1
+            if waited == patience:
                 break
-            best, highest = n_components, score
         return _mixture(best, seed).fit(codes)
 
 

@@ -6,11 +6,13 @@ import skgen._needs_torch  # noqa: F401
 
 # isort: split
 
+import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, clone
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
@@ -29,22 +31,29 @@ from skgen._interop import normal_components
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
-from skgen._warnings import quiet
 from skgen._whitening import loss_offset, whitening_of
-from skgen.autoencoder._latent_density import fit_latent_density, is_density
+from skgen.autoencoder._latent_density import (
+    chosen_mixture,
+    fit_latent_density,
+    is_density,
+)
 from skgen.flow._mixture_map import log_normal, mixture_map
 from skgen.flow._transforms import Flow, build_transforms
 from skgen.mixture._central import ROWS, limits_of
 from skgen.neural import GradientModel
+from skgen.neural._model import InterruptedFit
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
 
 # Maximum number of rows to which the base is fitted, and rows in a block of an answer.
 _BASE_ROWS, _BLOCK = 20_000, 1_000
 
-# Fraction of the epochs in which bases compete, and fraction and minimum number of the
-# rows that decide.
-_RACE, _HELD_OUT, _LEAST_HELD_OUT = 0.1, 0.1, 5
+# Numbers of components in turn without a better score that end the search for the base.
+_PATIENCE = 2
+
+# Fraction of the epochs that train from the mixture with base="auto": scores from
+# mixtures hardly rise after a dozen epochs.
+_MIXTURE_EPOCHS = 0.2
 
 _NAMED = ("auto", "normal", "mixture")
 _BASES = "'auto', 'normal', 'mixture' or a Gaussian mixture"
@@ -92,8 +101,10 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         - "normal": standard normal density of the scaled features.
         - "mixture": Gaussian mixture of the scaled features, whose number of
           components, from 1 to 32, is chosen on held-out rows.
-        - "auto": "normal" or "mixture". Two flows are trained for a tenth of
-          `max_epochs`, on at most 20,000 rows, and rows held out from these choose.
+        - "auto": "normal" or "mixture". Two flows are trained, for a fifth of
+          `max_epochs` from the mixture and for the others from the normal density, and
+          the flow with the lower loss of held-out rows is kept. "normal" in
+          `partial_fit`, and where no rows are held out.
         - unfitted estimator: Gaussian mixture, which is cloned and fitted to the
           scaled features.
         - fitted estimator: Gaussian mixture in the units of the data, which is used as
@@ -106,7 +117,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         Probability with which hidden units are omitted in training. It prevents
         overfitting.
     batch_size : int or "auto"
-        Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
+        Maximum number of rows in a batch. "auto" is one twentieth of the rows, but at
         least 128 and at most 256.
     lr : float
         Learning rate. In `fit` it decreases to nearly 0 along half a cosine; in
@@ -223,10 +234,54 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         self.random_state = random_state
         self.device = device
 
+    # -- two bases, of which one is kept -----------------------------------------
+
+    # Base of the training that runs, while "auto" compares bases.
+    _trial: str | None = None
+
+    def _fit(self, X, sample_weight, rng, task, labels=None):
+        fit = partial(super()._fit, X, sample_weight, task=task, labels=labels)
+        if not self._compares(X):
+            fit(rng=rng)
+            return
+        seed, lowest, best = torch_seed(rng), math.inf, {}
+        try:
+            for trial in ("mixture", "normal"):
+                self._trial = trial
+                vars(self).pop("net_", None)  # a warm start would continue it
+                try:
+                    fit(rng=np.random.RandomState(seed))  # holds out the same rows
+                except FloatingPointError:
+                    if trial == "normal" and not best:
+                        raise
+                    continue
+                except KeyboardInterrupt as error:
+                    raise InterruptedFit(*error.args) if best else error from None
+                loss = dict(self.net_.callbacks_)["schedule"].lowest_
+                if loss <= lowest:
+                    lowest, best = loss, dict(vars(self))
+        finally:
+            vars(self).update(best)
+            vars(self).pop("_trial", None)
+
+    def _compares(self, X):
+        """Return whether held-out rows choose the base in a fit to X."""
+        continues = self.warm_start and hasattr(self, "net_")
+        if continues or not (self._base_is("auto") and self.early_stopping):
+            return False
+        enough = not isinstance(X, np.ndarray) or self._n_held_out(len(X)) > 0
+        return self.max_epochs > 1 and enough
+
+    @property
+    def _n_epochs(self):
+        n_mixture = max(1, round(_MIXTURE_EPOCHS * self.max_epochs))
+        n_epochs = {"mixture": n_mixture, "normal": self.max_epochs - n_mixture}
+        return n_epochs.get(self._trial, self.max_epochs)
+
     # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
-    _least_batch, _largest_batch = 128, 256
+    _least_batch, _largest_batch, _batches_of_fit = 128, 256, 20
     _whitening_type = "full"
     _fixed = (
         "n_transforms",
@@ -263,45 +318,23 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _prepare(self, rows, rng):
         self._set_coordinates(rows)
         self.base_, self._map = "normal", None
-        if not self._varying.any() or self._base_is("normal"):
+        normal = self._base_is("normal") or (
+            self._base_is("auto") and self._trial != "mixture"
+        )
+        if normal or not self._varying.any():
             return
         if not isinstance(self.base, str) and _is_fitted(self.base):
             self._set_map(self.base, self._components_of(self.base))
             return
-        Z = self._moved(rows.sample(_BASE_ROWS, rng))
-        if self._base_is("auto"):
-            self._race(Z, rng)
-            return
-        wanted = None if isinstance(self.base, str) else self.base
-        base = fit_latent_density(wanted, Z[:, None], torch_seed(rng))
+        Z = self._moved(rows.sample(_BASE_ROWS, rng))[:, None]
+        if isinstance(self.base, str):
+            base = chosen_mixture(Z, torch_seed(rng), patience=_PATIENCE)
+        else:
+            base = fit_latent_density(self.base, Z, torch_seed(rng))
         self._set_map(base, normal_components(base))
 
     def _base_is(self, name):
         return isinstance(self.base, str) and self.base == name
-
-    def _race(self, Z, rng):
-        """Set the base with which a short training scores higher on rows (n, d')."""
-        n_held_out = round(_HELD_OUT * len(Z))
-        if n_held_out < _LEAST_HELD_OUT:
-            return
-        Z = rng.permutation(Z)
-        held_out, Z = Z[:n_held_out], Z[n_held_out:]
-        mixture = fit_latent_density(None, Z[:, None], torch_seed(rng))
-        options = {
-            "max_epochs": max(1, round(_RACE * self.max_epochs)),
-            "random_state": torch_seed(rng),
-            **{"early_stopping": False, "warm_start": False, "net_callbacks": None},
-        }
-        scores = []
-        for base in ("normal", mixture):
-            flow = clone(self).set_params(base=base, **options)
-            try:
-                with quiet():
-                    scores.append(flow.fit(Z).score(held_out))
-            except FloatingPointError:  # it diverged
-                scores.append(-np.inf)
-        if scores[1] > scores[0]:
-            self._set_map(mixture, normal_components(mixture))
 
     def _set_map(self, base, components):
         """Set the base and its map, given normal components in scaled units or None."""

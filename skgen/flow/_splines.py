@@ -7,6 +7,7 @@ it is a ratio of two quadratic polynomials, whose inverse is the root of a quadr
 import math
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 # Minimum width and height of a bin, relative to their mean, and minimum slope of the
@@ -25,55 +26,113 @@ def n_parameters(n_bins):
     return 3 * n_bins - 1
 
 
-def knots(raw, bound):
-    """Return the knots x and y, and the slopes at the knots, each (..., n_bins + 1).
+def _bin(values, raw, axis, bound):
+    """Return the bin of values, and what its gradient needs.
 
-    raw: (..., 3 n_bins - 1); zeros are the identity.
+    values: (...), on axis 0 (x) or 1 (y); raw: (..., 3 n_bins - 1). The bin is its
+    start and size (..., 2) in x and y, and the slopes (..., 2) at its ends.
     """
     n_bins = (raw.shape[-1] + 1) // 3
     # For few bins, PyTorch's softmax takes several times as long.
-    shares = raw[..., : 2 * n_bins].clamp(-_MOST_RAW, _MOST_RAW).exp()
+    shares = raw[..., : 2 * n_bins].clamp(-_MOST_RAW, _MOST_RAW).exp_()
     shares = shares.unflatten(-1, (2, n_bins))
-    shares = shares / shares.sum(-1, keepdim=True)
-    sizes = 2 * bound * (_LEAST_BIN / n_bins + (1 - _LEAST_BIN) * shares)
-    inner = sizes.cumsum(-1)[..., :-1] - bound  # (..., 2, n_bins - 1)
-    x, y = functional.pad(inner, (1, 0), value=-bound).unbind(-2)
-    x, y = (functional.pad(part, (0, 1), value=bound) for part in (x, y))
-    slopes = _LEAST_SLOPE + functional.softplus(raw[..., 2 * n_bins :] + _UNIT_SLOPE)
-    return x, y, functional.pad(slopes, (1, 1), value=1.0)
+    shares /= shares.sum(-1, keepdim=True)
+    ends = shares.cumsum(-1)
+    # Borders and values as fractions of the interval.
+    least = _LEAST_BIN / n_bins
+    borders = torch.arange(1, n_bins, dtype=raw.dtype, device=raw.device) * least
+    borders = torch.add(borders, ends[..., axis, :-1], alpha=1 - _LEAST_BIN)
+    positions = (values + bound) / (2 * bound)
+    bins = (positions[..., None] >= borders).sum(-1, keepdim=True)
+    both = bins[..., None].expand(*bins.shape[:-1], 2, 1)
+    share = shares.gather(-1, both).squeeze(-1)
+    before = ends.gather(-1, both).squeeze(-1) - share
+    start = 2 * bound * (least * bins.to(raw.dtype) + (1 - _LEAST_BIN) * before) - bound
+    size = 2 * bound * (least + (1 - _LEAST_BIN) * share)
+    slopes = functional.pad(raw[..., 2 * n_bins :], (1, 1))
+    slopes = slopes.gather(-1, torch.cat([bins, bins + 1], dim=-1))
+    slopes = _LEAST_SLOPE + functional.softplus(slopes + _UNIT_SLOPE)
+    return (start, size, slopes), (shares, share, before, bins)
 
 
-def _bin(values, borders, *tables):
-    """Return the entries of tables (..., m + 1) at both ends of the bin of values."""
-    chosen = (values[..., None] >= borders[..., 1:-1]).sum(-1, keepdim=True)
-    both = torch.cat([chosen, chosen + 1], dim=-1)
-    return [table.gather(-1, both).unbind(-1) for table in tables]
+def _raw_gradient(of_start, of_size, of_slopes, slopes, parts, bound):
+    """Return the gradient (..., 3 n_bins - 1) for raw parameters.
+
+    Gradients for start, size and slopes of a bin, and the slopes: (..., 2); parts are
+    those of `_bin`. The bound of raw sizes is ignored: beyond it, gradients vanish.
+    """
+    shares, share, before, bins = parts
+    scale = 2 * bound * (1 - _LEAST_BIN)
+    of_start, of_size = scale * of_start, scale * of_size
+    mean = of_start * before + of_size * share
+    numbers = torch.arange(shares.shape[-1], device=shares.device)
+    sizes = (numbers < bins[..., None]) * of_start[..., None]
+    both = bins[..., None].expand(*bins.shape[:-1], 2, 1)
+    sizes.scatter_(-1, both, of_size[..., None])
+    sizes.sub_(mean[..., None]).mul_(shares)
+    # The derivative of softplus is 1 - exp(-softplus).
+    of_slopes = -of_slopes * torch.expm1(_LEAST_SLOPE - slopes)
+    ends = shares.new_zeros(*bins.shape[:-1], numbers.numel() + 1)
+    ends.scatter_(-1, torch.cat([bins, bins + 1], dim=-1), of_slopes)
+    return torch.cat([sizes.flatten(-2), ends[..., 1:-1]], dim=-1)
+
+
+class _Spline(torch.autograd.Function):
+    """The spline and its gradient, by fewer operations than PyTorch would record."""
+
+    @staticmethod
+    def forward(ctx, x, raw, bound):
+        inside, t = x.abs() < bound, x.clamp(-bound, bound)
+        ends, parts = _bin(t, raw, 0, bound)
+        (x0, y0), (width, height), (d0, d1) = (pair.unbind(-1) for pair in ends)
+        s, u = height / width, (t - x0) / width
+        v = u * (1 - u)
+        below = s + (d0 + d1 - 2 * s) * v
+        ratio = (s * u.square() + d0 * v) / below
+        slope = d1 * u.square() + 2 * s * v + d0 * (1 - u).square()
+        log_slope = 2 * (s / below).log() + slope.log()
+        ctx.save_for_backward(inside, *ends[1:], s, u, v, below, ratio, slope, *parts)
+        ctx.bound, zero = bound, torch.zeros_like(x)
+        y = y0 + height * ratio
+        return torch.where(inside, y, x), torch.where(inside, log_slope, zero)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, of_y, of_log):
+        inside, sizes, slopes, s, u, v, below, ratio, slope, *parts = ctx.saved_tensors
+        (width, height), (d0, d1) = sizes.unbind(-1), slopes.unbind(-1)
+        outside, of_y, of_log = of_y * ~inside, of_y * inside, of_log * inside
+        # Gradients for ratio * below, below and slope, each divided by `below` or
+        # `slope`; then for s, u, d0 and d1, on which the three depend.
+        top, log_rise = of_y * height / below, of_log / slope
+        bottom = top * ratio + 2 * of_log / below
+        square, rest, turn = u.square(), (1 - u).square(), 1 - 2 * u
+        of_s = top * square - bottom * (1 - 2 * v)
+        of_s += 2 * (log_rise * v + of_log / s)
+        of_u = top * (2 * s * u + d0 * turn) - bottom * (d0 + d1 - 2 * s) * turn
+        of_u += 2 * log_rise * (d1 * u + s * turn - d0 * (1 - u))
+        of_d0 = (top - bottom) * v + log_rise * rest
+        of_d1 = log_rise * square - bottom * v
+        of_x = of_u / width
+        of_start = torch.stack([-of_x, of_y], dim=-1)
+        of_width = -(of_s * s + of_u * u) / width
+        of_size = torch.stack([of_width, of_y * ratio + of_s / width], dim=-1)
+        of_slopes = torch.stack([of_d0, of_d1], dim=-1)
+        of_raw = _raw_gradient(of_start, of_size, of_slopes, slopes, parts, ctx.bound)
+        return outside + of_x, of_raw, None
 
 
 def spline(x, raw, bound):
     """Return the spline of x (...) and its log-derivative (...); raw: (..., p)."""
-    inside = x.abs() < bound
-    t = torch.where(inside, x, torch.zeros_like(x))
-    xs, ys, slopes = knots(raw, bound)
-    (x0, x1), (y0, y1), (d0, d1) = _bin(t, xs, xs, ys, slopes)
-    width, height = x1 - x0, y1 - y0
-    s, u = height / width, (t - x0) / width
-    v = u * (1 - u)
-    below = s + (d0 + d1 - 2 * s) * v
-    y = y0 + height * (s * u.square() + d0 * v) / below
-    slope = d1 * u.square() + 2 * s * v + d0 * (1 - u).square()
-    log_slope = 2 * (s.log() - below.log()) + slope.log()
-    zero = torch.zeros_like(x)
-    return torch.where(inside, y, x), torch.where(inside, log_slope, zero)
+    return _Spline.apply(x, raw, bound)
 
 
 def inverse_spline(y, raw, bound):
     """Return the x (...) that the spline maps to y (...); raw: (..., p)."""
     inside = y.abs() < bound
     t = torch.where(inside, y, torch.zeros_like(y))
-    xs, ys, slopes = knots(raw, bound)
-    (x0, x1), (y0, y1), (d0, d1) = _bin(t, ys, xs, ys, slopes)
-    width, height = x1 - x0, y1 - y0
+    ends, _ = _bin(t, raw, 1, bound)
+    (x0, y0), (width, height), (d0, d1) = (pair.unbind(-1) for pair in ends)
     s, rise = height / width, t - y0
     excess = rise * (d0 + d1 - 2 * s)
     # The root of a u^2 + b u + c that lies in [0, 1], without cancellation.

@@ -40,7 +40,7 @@ class Dropout(nn.Module):
         u = torch.rand(
             x.shape, dtype=x.dtype, device=x.device, generator=self.generator
         )
-        return x * (u >= self.p) / (1 - self.p)
+        return x * u.ge_(self.p).div_(1 - self.p)
 
 
 class Transform(nn.Module):

@@ -139,8 +139,8 @@ class GradientModel(GenerativeModel):
     _anneals = False
 
     # For batch_size="auto": maximum number of rows in a batch, and number of batches of
-    # a block in a stream; a fit has 40 batches.
-    _largest_batch, _batches_of_block = 128, 40
+    # a block in a stream and of all rows in a fit.
+    _largest_batch, _batches_of_block, _batches_of_fit = 128, 40, 40
 
     # Minimum number of rows in such a batch.
     _least_batch = 16
@@ -244,7 +244,7 @@ class GradientModel(GenerativeModel):
         training, held_out, every = self._placed(rows)
         self._set_rate(training.shape[0])
         with self._recovering():
-            self._train(training, held_out, self.max_epochs, rng, task)
+            self._train(training, held_out, self._n_epochs, rng, task)
             self._adopt(self._finish(every, held_out is not None, rng, task))
         self._warn()
 
@@ -313,7 +313,7 @@ class GradientModel(GenerativeModel):
         """Return the batch size of `n_samples` rows, in a stream or a fit."""
         if self.batch_size != "auto":
             return self.batch_size
-        n_batches = self._batches_of_block if streams else 40
+        n_batches = self._batches_of_block if streams else self._batches_of_fit
         return min(self._largest_batch, max(self._least_batch, n_samples // n_batches))
 
     def _set_rate(self, n_training):
@@ -321,7 +321,7 @@ class GradientModel(GenerativeModel):
         n_steps = None
         if self._anneals:
             size = self._resolved_batch(n_training, False)
-            n_steps = self.max_epochs * -(-n_training // size)
+            n_steps = self._n_epochs * -(-n_training // size)
         self.net_.set_rate(self.lr, self._half_life, n_steps)
 
     def _check_continues(self, method):
@@ -457,6 +457,11 @@ class GradientModel(GenerativeModel):
             }
             for epoch in epochs[len(known) :]
         ]
+
+    @property
+    def _n_epochs(self):
+        """Return the maximum number of epochs of one training."""
+        return self.max_epochs
 
     @property
     def _n_fit_tasks(self):
