@@ -382,14 +382,15 @@ class PartialRows:
     def _part(self, observed):
         """Return the `AbstractPart` of the observed features, a mask (d,)."""
 
-    def _incomplete(self, X, bytes_per_row):
+    def _incomplete(self, X, bytes_per_row, among=None):
         """Yield parts of the model that answer the incomplete rows of X (n, d).
 
         Each comes with the indices of its rows (r,), the rows that it takes, and the
         index of their missing values in X, which `conditional_mean` returns. A model
-        that answers rows of all patterns together overrides this method.
+        that answers rows of all patterns together overrides this method. `among` (m,)
+        are indices of incomplete rows, by default of all.
         """
-        for rows, observed, values in incomplete_parts(X, bytes_per_row):
+        for rows, observed, values in incomplete_parts(X, bytes_per_row, among):
             missing = rows[:, None], np.flatnonzero(~observed)
             yield rows, self._part(observed), values, missing
 
@@ -429,16 +430,14 @@ class PartialRows:
         return tags
 
 
-def incomplete_parts(X, bytes_per_row):
+def incomplete_parts(X, bytes_per_row, among=None):
     """Yield the incomplete rows of X (n, d) by pattern, a chunk of rows at a time.
 
     Each is the indices of rows (r,), the observed features (d,), and their float64
-    values (r, o).
+    values (r, o). `among` (m,) are indices of incomplete rows, by default of all.
     """
-    if X.dtype.kind != "f":
-        return
-    incomplete = np.flatnonzero(np.isnan(X).any(axis=1))
-    if not incomplete.size:
+    incomplete = incomplete_indices(X) if among is None else among
+    if not len(incomplete):
         return
     chunk = max(1, working_memory() // bytes_per_row)
     for rows, observed in patterns(X[incomplete]):
@@ -448,19 +447,25 @@ def incomplete_parts(X, bytes_per_row):
             yield some, observed, np.ascontiguousarray(values, np.float64)
 
 
-def incomplete_rows(X, bytes_per_row):
+def incomplete_rows(X, bytes_per_row, among=None):
     """Yield the incomplete rows of X (n, d), a chunk of rows at a time.
 
     Each is the indices of rows (r,), their float64 values (r, d) with NaN, and the
-    index of their missing values in X, which are in the order of rows.
+    index of their missing values in X, in the order of rows. `among` is as above.
     """
-    incomplete = np.flatnonzero(np.isnan(X).any(axis=1)) if X.dtype.kind == "f" else []
+    incomplete = incomplete_indices(X) if among is None else among
     chunk = max(1, working_memory() // bytes_per_row)
     for start in range(0, len(incomplete), chunk):
         rows = incomplete[start : start + chunk]
         values = X[rows].astype(np.float64)
         row, feature = np.nonzero(np.isnan(values))
         yield rows, values, (rows[row], feature)
+
+
+def incomplete_indices(X):
+    """Return the indices of the rows of X (n, d) with NaN: (m,)."""
+    none = np.empty(0, dtype=np.intp)
+    return np.flatnonzero(np.isnan(X).any(axis=1)) if X.dtype.kind == "f" else none
 
 
 # -- features --------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from sklearn.exceptions import DataDimensionalityWarning
 from test_bounds import BOUNDS, KERNELS, bounded_rows
 
 from skgen import GaussianKDE
+from skgen.kde import _together
 from skgen.kde._bounds import fold, moved_between
 
 KDES = [
@@ -74,6 +75,33 @@ def test_answers_are_naive_sums(kde):
         missing = np.isnan(x)
         mean = p @ centres
         np.testing.assert_allclose(filled[i, missing], mean, rtol=1e-9, atol=1e-9)
+
+
+@every_kernel
+def test_answers_do_not_depend_on_the_rows_of_a_pattern(kde, monkeypatch):
+    kde, X = weighted(kde), incomplete(40, 4)
+    X[-1] = np.nan
+    _, together, _ = _together.divided(kde, X)
+    # All but the empty row; sums without any error keep to differences.
+    assert together.size == (39 if kde.rtol else 0)
+    answers = kde.score_samples(X), kde.transform(X), kde.impute(X)
+    monkeypatch.setattr(_together, "_FEW_ROWS", 0)
+    assert not _together.divided(kde, X)[1].size
+    alone = kde.score_samples(X), kde.transform(X), kde.impute(X)
+    for one, other in zip(answers, alone, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_products_that_would_lose_digits_are_left_out():
+    # The squared distance of the last row in bandwidths, times the rounding error.
+    kde = GaussianKDE(0.5).fit(rows(50, 3))
+    X = np.array([[0.0, np.nan, 1.0], [np.nan, 9.0, 1.0], [np.nan, 1e6, 1.0]])
+    _, together, alone = _together.divided(kde, X)
+    np.testing.assert_array_equal(alone, [2])
+    np.testing.assert_array_equal(together, [0, 1])
+    assert kde.score_samples(X)[2] == pytest.approx(
+        GaussianKDE(0.5).fit(kde.X_train_[:, 1:]).score_samples(X[2:, 1:])[0]
+    )
 
 
 @every_kernel
@@ -219,8 +247,10 @@ def test_answers_fit_the_working_memory(monkeypatch):
 # -- draws -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("few", [0, 32])
 @pytest.mark.parametrize("kde", [KDES[0], KDES[1], KDES[3]], ids=str)
-def test_conditional_draws_follow_the_conditional_density(kde):
+def test_conditional_draws_follow_the_conditional_density(kde, few, monkeypatch):
+    monkeypatch.setattr(_together, "_FEW_ROWS", few)
     kde, x = weighted(kde), np.array([[0.5, np.nan, np.nan, 1.0]])
     draws = kde.sample_conditional(x, 4000, random_state=0)[:, 0, 1:3]
     part = kde.condition(x[0])

@@ -591,6 +591,6 @@ def test_large_grids_of_one_feature_take_the_memory_that_they_say():
 
 
 def test_constants_agree():
-    assert _kernel_sum._PRODUCT_ERROR <= 1e-11
+    assert _kernel_sum.PRODUCT_ERROR <= 1e-11
     assert np.exp(-0.5 * REACH**2) < absolute_error(1)
     assert np.exp(-0.5 * (np.pi / _fourier.STEP) ** 2) < absolute_error(1)

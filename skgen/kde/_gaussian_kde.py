@@ -18,7 +18,13 @@ from skgen._checks import (
 )
 from skgen._docs import documented
 from skgen._lazy import cached_property
-from skgen._parts import PartialRows, inverse_of, mixture_cdf, new_model
+from skgen._parts import (
+    PartialRows,
+    incomplete_rows,
+    inverse_of,
+    mixture_cdf,
+    new_model,
+)
 from skgen._torch import check_device
 from skgen._typing import ArrayLike, FloatArray, RandomState
 from skgen.base import GenerativeModel, WeightedFitMixin
@@ -38,6 +44,7 @@ from skgen.kde._kernel import check_bandwidth, fitted_kernel
 from skgen.kde._kernel_sum import DeviceSum, KernelSum, boxes_around
 from skgen.kde._leave_one_out import SHAPES
 from skgen.kde._parts import KernelPart
+from skgen.kde._together import divided
 
 # A pair of a lower and an upper bound.
 _Pair: TypeAlias = Sequence[float | None]
@@ -453,6 +460,13 @@ class GaussianKDE(OneToOneFeatureMixin, PartialRows, WeightedFitMixin, Generativ
 
     def _part(self, observed):
         return KernelPart(self, observed)
+
+    def _incomplete(self, X, bytes_per_row):
+        part, together, alone = divided(self, X)
+        bytes_of_part = bytes_per_row + 64 * self.n_features_in_**2
+        for rows, values, missing in incomplete_rows(X, bytes_of_part, together):
+            yield rows, part, values, missing
+        yield from super()._incomplete(X, bytes_per_row, alone)
 
     def _marginal(self, features):
         rows = self.X_train_[:, features], self.weights_, self._log_weights

@@ -162,7 +162,7 @@ def _draws_of_normal(Z, sample_weight, rng):
     some = rng.permutation(len(Z))[:_ROWS]
     mean, S = normal_density(Z[some], sample_weight[some])
     draws = np.tile(Z, (_DRAWS, 1, 1))
-    for rows, o, m in _by_count(Z):
+    for rows, o, m in by_count(Z):
         centre, _, rest = _regressions(Z[rows], mean, S, o, m)
         roots = np.linalg.cholesky(rest)  # (r, m, m)
         noise = rng.standard_normal((_DRAWS, *centre.shape))
@@ -179,7 +179,7 @@ def normal_density(Z, sample_weight):
     d, total = Z.shape[1], sample_weight.sum()
     prior = prior_weight(Z, sample_weight)
     mean, S = np.zeros(d), np.eye(d)
-    batches = list(_by_count(Z))
+    batches = list(by_count(Z))
     for _ in range(_MOST_ITERATIONS):
         filled, scatter = Z.copy(), prior * np.eye(d)
         for rows, o, m in batches:
@@ -207,7 +207,7 @@ def prior_weight(Z, sample_weight):
     return max(weight, DEGENERATE_VARIANCE * total)  # for collinear features
 
 
-def _by_count(Z):
+def by_count(Z):
     """Yield incomplete rows of Z (n, d) with equally many missing values, in batches.
 
     Each is the indices of rows (r,) and of their observed (r, o) and missing (r, m)

@@ -30,10 +30,10 @@ CELL, _QUERIES = 1024, 128
 _DEVICE_POINTS, _DEVICE_QUERIES = 2**14, 2**12
 
 # Minimum number of pairs for more than one thread.
-_PAIRS_FOR_THREADS = 2**22
+PAIRS_FOR_THREADS = 2**22
 
 # Maximum rounding error of an exponent from a matrix product, in nats.
-_PRODUCT_ERROR = 1e-11
+PRODUCT_ERROR = 1e-11
 
 # Cells are skipped if each of their kernels is smaller than the sum by this number of
 # nats: all of them together contribute less than rounding.
@@ -154,7 +154,7 @@ class KernelSum:
 
     def __init__(self, points, log_weights, scale, *, error=np.inf, single=0.0):
         self.points, self.log_weights, self.scale = points, log_weights, scale
-        self.error, self.single = min(error, _PRODUCT_ERROR), single
+        self.error, self.single = min(error, PRODUCT_ERROR), single
 
     @cached_property
     def cells(self):
@@ -194,7 +194,7 @@ class KernelSum:
                 mean[group] = of_group
 
         groups = neighbours(queries / self.scale, size)
-        in_parallel(answer, groups, worth_it=n_pairs > _PAIRS_FOR_THREADS)
+        in_parallel(answer, groups, worth_it=n_pairs > PAIRS_FOR_THREADS)
         return log_sum, mean
 
     def _bounds_of_cells(self, queries):
