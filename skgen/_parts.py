@@ -383,12 +383,11 @@ class PartialRows:
         """Return the `AbstractPart` of the observed features, a mask (d,)."""
 
     def _incomplete(self, X, bytes_per_row, among=None):
-        """Yield parts of the model that answer the incomplete rows of X (n, d).
+        """Yield parts of the model that answer rows of X (n, d), by default incomplete.
 
-        Each comes with the indices of its rows (r,), the rows that it takes, and the
-        index of their missing values in X, which `conditional_mean` returns. A model
-        that answers rows of all patterns together overrides this method. `among` (m,)
-        are indices of incomplete rows, by default of all.
+        Each comes with the indices of its rows (r,) `among` (m,), the rows that it
+        takes, and the index of their missing values in X, which `conditional_mean`
+        returns. Models that answer all patterns together override this method.
         """
         for rows, observed, values in incomplete_parts(X, bytes_per_row, among):
             missing = rows[:, None], np.flatnonzero(~observed)

@@ -120,7 +120,8 @@ def _turns(length, correlated):
     images = []
     for k in sorted(range(-most, most + 1), key=abs):
         for sign, farther in ((1.0, k * k - abs(k)), (-1.0, min(k * k, (k - 1) ** 2))):
-            # Correlated kernels can bring an image nearer than this estimate.
+            # Correlated kernels can bring an image nearer than this estimate. Beyond
+            # `most`, images matter only where the density is below e^-45 of its peak.
             if correlated or 2 * length**2 * farther <= NEGLIGIBLE_IMAGE:
                 images.append((sign, k))
     return images
