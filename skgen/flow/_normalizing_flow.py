@@ -45,8 +45,9 @@ from skgen.neural._model import InterruptedFit
 from skgen.neural._parameters import TRAINING
 from skgen.neural._schedule import Plateau
 
-# Maximum number of rows to which the base is fitted, and rows in a block of an answer.
-_BASE_ROWS, _BLOCK = 20_000, 1_000
+# Maximum number of rows to which the base is fitted, and rows in a block of an answer
+# and of what a net takes.
+_BASE_ROWS, _BLOCK, _ENCODED = 20_000, 1_000, 10_000
 
 # Numbers of components in turn without a better score that end the search for the base.
 _PATIENCE = 2
@@ -408,7 +409,10 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return Z, log_density - log_normal(Z).sum(axis=1)
 
     def _encoded(self, X):
-        return np.column_stack(self._normal(self._moved(X))).astype(np.float32)
+        encoded = np.empty((X.shape[0], self._varying.sum() + 1), np.float32)
+        for rows in gen_batches(X.shape[0], _ENCODED):  # float64 takes much memory
+            encoded[rows] = np.column_stack(self._normal(self._moved(X[rows])))
+        return encoded
 
     def _variances_of(self, X):
         return self._moved(X).var(axis=0)
