@@ -120,7 +120,10 @@ class BayesClassifier(ClassifierMixin):
 
     def _log_posterior(self, X, method):
         """Return the log-probabilities of the classes: (n, n_classes)."""
-        log_density = self._class_log_densities(X, method)
+        return self._by_bayes_rule(self._class_log_densities(X, method))
+
+    def _by_bayes_rule(self, log_density):
+        """Return the log-probabilities of the classes given log p(x | c): (n, C)."""
         log_priors = self._log_priors()
         log_density[:, np.isneginf(log_priors)] = -np.inf
         log_density[np.isneginf(log_density).all(axis=1)] = 0.0

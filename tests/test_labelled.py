@@ -27,8 +27,9 @@ from skgen import (
 from skgen.autoencoder._adversarial import unlabelled_loss, worst_direction
 from skgen.autoencoder._calibration import calibrate, calibrate_classes
 from skgen.autoencoder._jacobian import WithClass, is_linear, with_jacobian
-from skgen.autoencoder._likelihood import Gaussian
+from skgen.autoencoder._likelihood import Gaussian, Observed
 from skgen.autoencoder._networks import dense
+from skgen.autoencoder._parts import _chosen
 from skgen.autoencoder._posterior import Posterior
 from skgen.autoencoder._prior import NormalMixture
 from skgen.autoencoder._sliced_by_class import class_means
@@ -135,6 +136,71 @@ def test_the_encoder_classifies_in_place_of_the_density(kind):
     assert not np.array_equal(by_density, by_encoder)
     assert_array_equal(model.score_samples(X[:6]), scores)
     assert (model.predict(X) == y).mean() > 0.9
+
+
+# -- rows with NaN -----------------------------------------------------------------
+
+
+@every_kind
+def test_classes_of_incomplete_rows_have_the_density_of_the_observed_values(kind):
+    X, y = blobs(90, 2)
+    model = kind(1, **{**SMALL, "max_epochs": 20}, activation="tanh", lr=0.02)
+    if kind is ClassSupervisedAutoEncoder:
+        model.set_params(latent_density=EMGaussianMixture())
+    model.fit(X, some_labels(y))
+    x = X[:2].copy()
+    x[:, 1] = np.nan
+    joint = model.predict_joint_log_proba(x)
+    # log p(x_1, c) by the midpoint rule over x_2.
+    t = np.linspace(-12, 18, 301)
+    filled = model.impute(x)[:, 1]
+    for i, first in enumerate(x[:, 0]):
+        table = np.column_stack([np.full_like(t, first), t])
+        densities = model.predict_joint_log_proba(table)
+        expected = logsumexp(densities, axis=0) + np.log(t[1] - t[0])
+        near = expected > expected.max() - 8
+        assert_allclose(joint[i, near], expected[near], atol=0.05)
+        # Errors of 0.05 nats change the weights of classes 6 apart by 0.025 at most.
+        density = np.exp(logsumexp(densities, axis=1))
+        assert abs(filled[i] - t @ density / density.sum()) < 0.3
+    probabilities = np.exp(joint - logsumexp(joint, axis=1, keepdims=True))
+    empty = np.full((1, 2), np.nan)
+    assert_allclose(model.predict_proba(empty)[0], model.priors_, rtol=1e-12)
+    complete = model.predict_joint_log_proba(X[:3])
+    both = model.predict_joint_log_proba(np.vstack([x, X[:3]]))
+    assert_array_equal(both, np.vstack([joint, complete]))
+    for classify_by in ("density", "encoder"):
+        model.set_params(classify_by=classify_by)
+        assert_allclose(model.predict_proba(x), probabilities, atol=1e-12)
+
+
+@every_kind
+def test_labelled_incomplete_rows_are_fitted_in_every_way(kind):
+    X, y = blobs()
+    M, few = X.copy(), some_labels(y)
+    M[np.random.RandomState(0).uniform(size=X.shape) < 0.2] = np.nan
+    M[3] = np.nan
+    parameters = {**SMALL, "max_epochs": 15, "adversarial_radius": 0.1, "lr": 0.02}
+    model = kind(1, **parameters, early_stopping=True).fit(M, few)
+    assert np.isfinite(model.history_[-1]["validation"])
+    assert (model.predict(X) == y).mean() > 0.7
+    model = kind(1, **parameters, n_importance_samples=8).fit(M, few)
+    assert (model.predict(X) == y).mean() > 0.8
+    assert np.isfinite(model.score(M))
+    before = model.score_samples(X[:9])
+    model.partial_fit(M[:60], few[:60])
+    assert (model.score_samples(X[:9]) != before).any()
+    model.fit_latent_density(M, few)
+    assert np.isfinite(model.score(M))
+
+
+def test_draws_of_missing_values_come_from_the_classes_of_the_row():
+    weights = np.array([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0]])
+    chosen = _chosen(weights, 20_000, np.random.RandomState(0)).reshape(20_000, 2)
+    counts = np.array([np.bincount(row, minlength=3) for row in chosen.T]) / 20_000
+    # Five standard errors; exactly 0 where there are none.
+    error = 5 * np.sqrt(weights * (1 - weights) / 20_000)
+    assert (np.abs(counts - weights) <= error).all()
 
 
 # -- no labels, one class, names of classes ----------------------------------------
@@ -424,18 +490,26 @@ def loss_of(module, x):
         return float(module(x))
 
 
-def module_of(kind, labels, **parameters):
-    """Return the trained module of a small fit, in double precision, and its rows."""
+def module_of(kind, labels, incomplete=False, **parameters):
+    """Return the trained module of a small fit, in double precision, and its rows.
+
+    If `incomplete`, a third of the values of the rows are NaN.
+    """
     X, _ = blobs(40)
     model = kind(2, **SMALL, **parameters).fit(X, labels)
     x = torch.tensor(model._coordinates.standardized(X))
+    if incomplete:
+        x[np.random.RandomState(0).uniform(size=x.shape) < 1 / 3] = torch.nan
+        model.net_.module_.incomplete = True
     y = torch.tensor(np.where(labels < 0, -1, model._places[labels])).double()
     module = model.net_.module_.double().eval().requires_grad_(False)
     return module, torch.cat([x, y[:, None]], dim=1)
 
 
 def log_normal(x, mean, variance):
-    return torch.distributions.Normal(mean, variance.sqrt()).log_prob(x).sum(-1)
+    """Return the log-density of the values of x (..., d) that are not NaN: (...)."""
+    normal = torch.distributions.Normal(mean, variance.sqrt())
+    return torch.where(x.isnan(), 0, normal.log_prob(x.nan_to_num())).sum(-1)
 
 
 def cross_entropy_by_hand(log_q, y, share):
@@ -443,11 +517,17 @@ def cross_entropy_by_hand(log_q, y, share):
     return -sum(log_q[i, c] for i, c in known) / (len(y) * share)
 
 
-def test_the_class_supervised_loss_adds_the_cross_entropy():
+with_and_without_nan = pytest.mark.parametrize("incomplete", [False, True])
+
+
+@with_and_without_nan
+def test_the_class_supervised_loss_adds_the_cross_entropy(incomplete):
     labels = some_labels(blobs(40)[1], 2)
-    module, rows_ = module_of(ClassSupervisedAutoEncoder, labels, label_weight=3)
+    module, rows_ = module_of(
+        ClassSupervisedAutoEncoder, labels, incomplete, label_weight=3
+    )
     x, y = rows_[:, :-1], rows_[:, -1]
-    z = module.encoder(x)
+    z = module.encoder(x.nan_to_num())
     fit = log_normal(x, module.decoder(z), torch.ones(3))
     log_q = torch.log_softmax(z @ module.head.weight.T + module.head.bias, dim=1)
     expected = 3 * cross_entropy_by_hand(log_q, y, 0.5) - fit.mean()
@@ -456,7 +536,8 @@ def test_the_class_supervised_loss_adds_the_cross_entropy():
 
 def bounds_by_hand(module, rows_, noise, beta):
     """Return the bound L(x, c) for each pair (row, class) of `noise`, a dict."""
-    x, (mean, log_variance, _) = rows_[:, :-1], module.posteriors(rows_[:, :-1])
+    x = rows_[:, :-1]
+    mean, log_variance, _ = module.posteriors(x.nan_to_num())
     prior = torch.distributions.Normal(torch.zeros(2), torch.ones(2))
     bounds = {}
     for (i, c), e in noise.items():
@@ -475,11 +556,14 @@ def noise_of(pairs):
     return dict(zip(pairs, noise, strict=True))
 
 
-def test_the_loss_of_the_semi_supervised_vae_sums_over_classes():
+@with_and_without_nan
+def test_the_loss_of_the_semi_supervised_vae_sums_over_classes(incomplete):
     labels = some_labels(blobs(40)[1], 2)
-    module, rows_ = module_of(SemiSupervisedVAE, labels, label_weight=3, beta=0.7)
+    module, rows_ = module_of(
+        SemiSupervisedVAE, labels, incomplete, label_weight=3, beta=0.7
+    )
     x, y = rows_[:, :-1], rows_[:, -1].long()
-    log_q = module.posteriors(x)[2]
+    log_q = module.posteriors(x.nan_to_num())[2]
     pairs = [(i, c) for i in range(40) for c in range(3) if y[i] in (-1, c)]
     total = 0.0
     for (i, c), bound in bounds_by_hand(module, rows_, noise_of(pairs), 0.7).items():
@@ -518,18 +602,20 @@ def test_classes_that_the_encoder_excludes_hardly_change_the_sum_over_classes():
     assert found == pytest.approx(expected, abs=largest + 1e-12 * abs(expected))
 
 
-def test_the_sliced_loss_matches_all_codes_and_those_of_each_class():
+@with_and_without_nan
+def test_the_sliced_loss_matches_all_codes_and_those_of_each_class(incomplete):
     labels = some_labels(blobs(40)[1], 2)
     module, rows_ = module_of(
         SemiSupervisedSWAE,
         labels,
+        incomplete,
         label_weight=3,
         swd_weight=0.4,
         class_separation=5,
         adversarial_radius=0,
     )
     x, y = rows_[:, :-1], rows_[:, -1].long()
-    z = module.encoder(x)
+    z = module.encoder(x.nan_to_num())
     fit = log_normal(x, module.decoder(z), torch.ones(3))
     squares = torch.cdist(z, module.means).square()
     log_q = torch.log_softmax(module.log_priors - 0.5 * squares, dim=1)
@@ -634,13 +720,21 @@ def test_the_noise_of_classes_with_one_prior_is_that_of_all_rows(n_classes):
     assert_allclose(made[1], made[0], rtol=1e-6)
 
 
-def test_the_noise_follows_weighted_residuals(rng):
-    likelihood = Gaussian(2, False, 1e-8, True).double()
+@pytest.mark.parametrize("shared", [False, True])
+@with_and_without_nan
+def test_the_noise_follows_weighted_residuals(incomplete, shared, rng):
+    likelihood = Gaussian(2, shared, 1e-8, True).double()
     x, a = (torch.tensor(rng.standard_normal((6, 2))) for _ in range(2))
     weight = torch.tensor(rng.uniform(size=6))
-    likelihood.follow(x, a, weight)
-    expected = np.average((x - a).square().numpy(), axis=0, weights=weight.numpy())
-    assert_allclose(likelihood.variance.numpy(), expected, rtol=1e-12)
+    if incomplete:
+        x[[0, 2, 2], [0, 0, 1]] = torch.nan
+        Observed(likelihood).follow(x, a, weight)
+    else:
+        likelihood.follow(x, a, weight)
+    squares = np.ma.masked_invalid((x - a).square().numpy())
+    weights = np.repeat(weight.numpy()[:, None], 2, axis=1)
+    expected = np.ma.average(squares, axis=None if shared else 0, weights=weights)
+    assert_allclose(likelihood.variance.numpy(), np.full(2, expected), rtol=1e-12)
 
 
 def test_wrong_classes_of_a_row_do_not_widen_the_noise():

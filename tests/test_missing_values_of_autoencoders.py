@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import skops.io
 import torch
-from estimators import LABELLED, over, rows, thorough
+from estimators import FLOWS, over, rows, thorough
 from scipy.special import expit, logsumexp
 from scipy.stats import kstest, multivariate_normal, norm
 from sklearn.base import clone
@@ -585,13 +585,6 @@ def test_values_outside_the_unit_interval_are_named_beside_nan():
         model.score_samples([[np.nan, 2.0, 0.0]])
 
 
-@pytest.mark.parametrize("model", LABELLED[:1])
-def test_models_with_labels_refuse_nan(model):
-    X = rows(60, 3)
-    with pytest.raises(ValueError, match="NaN"):
-        clone(model).fit(holes(X, 0.3))
-
-
 def test_a_part_of_one_pattern_answers_as_rows_with_nan():
     model, x = fitted(KINDS[0]), table(KINDS[0], 5, seed=4)
     observed = np.array([True, False, False, True])
@@ -645,5 +638,5 @@ def test_a_part_can_be_saved():
 def test_a_part_needs_a_model_that_answers_nan():
     with pytest.raises(ValueError, match="'estimator' parameter of PartialDensity"):
         clone(VAE(1, **TINY).fit(rows(60, 2)).marginal(0)).set_params(
-            estimator=LABELLED[0]
+            estimator=FLOWS[0]
         ).fit(rows(60, 2))

@@ -47,12 +47,13 @@ class ClassSupervised(LabelledModule):
     def forward(self, x):
         n = x.shape[0]
         x, y = self.batch(x)
-        x = self.likelihood.seen(x, self.generator)
-        z = self.encoder(x)
+        x = self.observed.seen(x, self.generator)
+        inputs = self.inputs(x)
+        z = self.encoder(inputs)
         a = self.decode(z[:n])
-        fit = self.likelihood.log_density(self.rows(x[:n]), a)  # (n,)
+        fit = self.observed.log_density(self.rows(x[:n]), a)  # (n,)
         log_q = torch.log_softmax(self.head(z), dim=1)
-        return self.class_loss(x, log_q, y, n) - fit.mean()
+        return self.class_loss(inputs, log_q, y, n) - fit.mean()
 
 
 @with_label_docs

@@ -35,10 +35,11 @@ from skgen.autoencoder._class_posteriors import ClassPosteriors
 from skgen.autoencoder._labelled_module import log_of
 from skgen.autoencoder._labels import UNLABELLED, split_labels
 from skgen.autoencoder._latent_density import MOST_ROWS
+from skgen.autoencoder._parts import AutoencoderParts
 from skgen.base import GenerativeModel
 
 
-class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
+class LabelledAutoencoder(BayesClassifier, AutoencoderParts, AbstractAutoencoder):
     """Abstract autoencoder that learns from rows of which some are labelled.
 
     Without labels, it is the unsupervised model with the same parameters.
@@ -323,7 +324,7 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
             return super().fit_latent_density(X)
         check_is_fitted(self)
         self._check_parameters()
-        X = validated_rows(self, X).astype(np.float64)
+        X = validated_rows(self, X, incomplete=True).astype(np.float64)
         _check_two_rows(f"{type(self).__name__}.fit_latent_density", X)
         labels, labelled = split_labels(self, X, y, "fit_latent_density")
         codes = np.full(X.shape[0], float(UNLABELLED))
@@ -345,10 +346,29 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
         self._check_classes(method)
         if self.classify_by == "density":
             return super()._log_posterior(X, method)
-        return self._by_chunks(self._log_encoded, rows_to_answer(self, X, method))
+        X = rows_to_answer(self, X, method)
+        answers = self._by_chunks(self._log_encoded, X)
+        incomplete = np.isnan(X).any(axis=1)
+        if incomplete.any():
+            log_given = self._by_chunks(self._log_given, X[incomplete])
+            answers[incomplete] = self._by_bayes_rule(log_given)
+        return answers
 
     def _log_given(self, X):
         """Return log p(x | c): (n, C) of checked rows (n, d)."""
+        missing = np.isnan(X)
+        if missing.any():
+            # Other rows keep their bits, and the sum over no features is exactly 0.
+            answer = np.zeros((len(X), self.classes_.size))
+            incomplete = missing.any(axis=1)
+            for rows in (~incomplete, incomplete & ~missing.all(axis=1)):
+                if rows.any():
+                    answer[rows] = self._log_of_features(X[rows])
+            return answer
+        return self._log_of_features(X)
+
+    def _log_of_features(self, X):
+        """Return log p(x_o | c): (n, C) of rows (n, d) with observed features x_o."""
         posteriors = self._posterior_with_density()
         for prior in posteriors.priors:
             self._check_importance_samples(prior)
@@ -369,10 +389,22 @@ class LabelledAutoencoder(BayesClassifier, AbstractAutoencoder):
             return super()._log_density(X)
         return logsumexp(self._log_given(X) + self._log_priors(), axis=1)
 
+    def _posteriors_given(self, X):
+        if not self.classes_.size:
+            return super()._posteriors_given(X)
+        of_class = self._posterior_with_density().of_class
+        log_weights = self._by_bayes_rule(self._log_given(X))
+        return [of_class[place] for place in self._places], np.exp(log_weights)
+
     def _samples_of(self, codes, rng):
         if not self.classes_.size:
             return self._as_samples(super()._draw(codes.size, rng))
         return self._as_samples(self._draw_of(codes, rng))
+
+    def _draw(self, n_samples, rng):
+        if not self.classes_.size:
+            return super()._draw(n_samples, rng)
+        return self._draw_of(self._drawn_classes(n_samples, rng), rng)
 
     def _drawn_classes(self, n_samples, rng):
         if not self.classes_.size:

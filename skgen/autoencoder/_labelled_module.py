@@ -62,7 +62,8 @@ class LabelledModule(AutoencoderModule):
     def class_loss(self, x, log_q, y, n):
         """Return the terms of the classes, given log q(c | x): (m, C) of rows (m, d).
 
-        y: (m,), where further rows follow the first n.
+        x: inputs of the encoder, without NaN; y: (m,), where further rows follow the
+        first n.
         """
         loss = self.cross_entropy(log_q, y, n)
         if self.adversarial_radius:

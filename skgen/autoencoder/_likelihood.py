@@ -29,17 +29,19 @@ def gaussian_log_density(x, mean, variance):
     return -0.5 * (squares + variance.log().sum() + x.shape[-1] * math.log(2 * math.pi))
 
 
-def mean_of_observed(values, observed, otherwise, shared):
+def mean_of_observed(values, observed, otherwise, shared, weight=None):
     """Return the means (d,) of values (..., n, d) over the observed entries (n, d).
 
-    Features without an observed entry have the mean `otherwise` (d,). If `shared`, the
-    mean is over all features.
+    Rows have weights (n,), by default 1. Features without an observed entry have the
+    mean `otherwise` (d,). If `shared`, the mean is over all features.
     """
-    counts = observed.expand(values.shape).flatten(0, -2).sum(0)  # (d,)
-    totals = torch.where(observed, values, 0).flatten(0, -2).sum(0)
+    each = observed if weight is None else observed * weight[:, None]  # (n, d)
+    counts = each.expand(values.shape).flatten(0, -2).sum(0)  # (d,)
+    totals = (each * torch.where(observed, values, 0)).flatten(0, -2).sum(0)
     if shared:
         counts, totals = counts.sum().expand(counts.shape), totals.sum()
-    return torch.where(counts > 0, totals / counts.clamp(min=1), otherwise)
+    means = totals / torch.where(counts > 0, counts, 1)
+    return torch.where(counts > 0, means, otherwise)
 
 
 def continuous_bernoulli_log_normalizer(logits):
@@ -137,7 +139,7 @@ class AbstractLikelihood(torch.nn.Module):
     def follow(self, x, a, weight=None, observed=None):
         """Update parameters of the noise from a training batch.
 
-        weight: (n,) of the rows, or observed: (n, d) mask of the features to use.
+        weight: (n,) of the rows; observed: (n, d) mask of the features to use.
         """
 
 
@@ -164,25 +166,23 @@ class Gaussian(AbstractLikelihood):
         if not (self.learned and self.training):
             return
         with torch.no_grad():
-            squares = (x - a).square()
-            if weight is None:
-                squares = self.mean_square(squares, observed)
-            else:
-                squares = weight @ squares.flatten(0, -2) / weight.sum()
+            squares = self.mean_square((x - a).square(), observed, weight)
             self.n_followed += 1
             # Equal weights for the first batches, exponential weights afterwards.
             share = (1 / self.n_followed).clamp(min=_FOLLOW)
             self.set_variance(torch.lerp(self.variance, squares, share))
 
-    def mean_square(self, squares, observed=None):
+    def mean_square(self, squares, observed=None, weight=None):
         """Return the mean (d,) of squared residuals (..., n, d) for `set_variance`.
 
-        It is over the entries of the mask `observed` (n, d), and stays the variance
-        where there are none.
+        It is over the entries of the mask `observed` (n, d), with weights (n,), and
+        stays the variance where there are none.
         """
         if observed is None or observed.all():
+            if weight is not None:
+                return weight @ squares / weight.sum()
             return squares.flatten(0, -2).mean(0)
-        return mean_of_observed(squares, observed, self.variance, self.shared)
+        return mean_of_observed(squares, observed, self.variance, self.shared, weight)
 
     def log_density(self, x, a):
         return gaussian_log_density(x, a, self.variance)
@@ -363,9 +363,9 @@ class Observed:
         """Return the rows for a training step."""
         return torch.where(x.isnan(), x, self.of_features.seen(x, generator))
 
-    def follow(self, x, a):
-        """Update parameters of the noise from a training batch."""
-        self.of_features.follow(x, a, observed=~x.isnan())
+    def follow(self, x, a, weight=None):
+        """Update parameters of the noise from a training batch, with weights (n,)."""
+        self.of_features.follow(x, a, weight, ~x.isnan())
 
 
 def _split(x):

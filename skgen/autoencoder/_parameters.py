@@ -200,6 +200,8 @@ rows, for the terms of the labels only. Without labels, the model is the unsuper
 one, with equal results for equal parameters. The densities of all classes are
 integrated separately, so that scores take `n_classes` times as long. `score` is the
 mean log-density, as for all densities; use ``scoring="accuracy"`` in a search.
+NaN means that a value was not observed, as for :class:`AutoEncoder`. Rows with NaN are
+classified by the density of their observed values, also by ``classify_by="encoder"``.
 A table with the classes -1 and 1 only raises an error, because -1 marks rows without
 a label.
 """

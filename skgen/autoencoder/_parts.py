@@ -32,11 +32,6 @@ class AutoencoderPart(AbstractPart):
     def __init__(self, model):
         self._model = model
 
-    def _scaled(self, X):
-        """Return the posterior, and rows in its scaling."""
-        posterior = self._model._posterior_with_density()
-        return posterior, torch.tensor(self._model._coordinates.standardized(X))
-
     def log_density(self, X):
         # The sum over no features is exactly 0.
         answer = self._model._log_density(X)
@@ -50,10 +45,15 @@ class AutoencoderPart(AbstractPart):
         return means[np.isnan(X)]
 
     def _expectations(self, X):
-        posterior, U = self._scaled(X)
-        with self._model._answering():
-            found = expectations(posterior, U, self._model.n_importance_samples)
-            return [means.numpy() for means in found]
+        model, total = self._model, 0.0
+        posteriors, weights = model._posteriors_given(X)
+        U = torch.tensor(model._coordinates.standardized(X))
+        with model._answering():
+            for posterior, weight in zip(posteriors, weights.T, strict=True):
+                found = expectations(posterior, U, model.n_importance_samples)
+                both = torch.cat(found, dim=1)  # (n, k + d')
+                total = total + weight[:, None] * both.numpy()
+        return np.split(total, [model._n_latent], axis=1)
 
     def draw(self, X, n_samples, rng):
         missing, d = np.isnan(X), X.shape[1]
@@ -68,19 +68,41 @@ class AutoencoderPart(AbstractPart):
 
     def _drawn(self, X, n_samples, rng):
         """Return draws (n_samples, n, d) given rows with observed features."""
-        model, (posterior, U) = self._model, self._scaled(X)
+        model = self._model
+        posteriors, weights = model._posteriors_given(X)
+        U = torch.tensor(model._coordinates.standardized(X))
+        varying = np.empty((n_samples * len(X), model._coordinates.n_varying))
+        chosen = _chosen(weights, n_samples, rng)  # (n_samples * n,)
         with model._answering():
-            n_importance = model.n_importance_samples
-            z = draw_latents(posterior, U, n_samples, n_importance, rng)
-            a = posterior.decode(z.reshape(-1, z.shape[2]))
-            drawn = posterior.module.likelihood.draw(a, rng)
-        return model._with_constants(drawn, rng).reshape(n_samples, *X.shape)
+            for i, posterior in enumerate(posteriors):
+                own = chosen == i
+                if own.any():
+                    n_importance = model.n_importance_samples
+                    z = draw_latents(posterior, U, n_samples, n_importance, rng)
+                    z = z.reshape(-1, z.shape[2])[torch.from_numpy(own)]
+                    a = posterior.decode(z)
+                    varying[own] = posterior.module.likelihood.draw(a, rng)
+        return model._with_constants(varying, rng).reshape(n_samples, *X.shape)
+
+
+def _chosen(weights, n_samples, rng):
+    """Return indices (n_samples * n,), drawn with the weights (n, C) of the rows."""
+    n, n_posteriors = weights.shape
+    if n_posteriors == 1:
+        return np.zeros(n_samples * n, dtype=np.intp)
+    u = rng.uniform(size=(n_samples, n, 1))
+    ends = weights.cumsum(axis=1)
+    return (u * ends[:, -1:] >= ends[:, :-1]).sum(axis=2).ravel()
 
 
 class AutoencoderParts(PartialRows):
     """Mixin of the autoencoders that are fitted to rows with NaN, and answer them."""
 
     _fits_incomplete = True
+
+    def _posteriors_given(self, X):
+        """Return posteriors, C of them, and their weights (n, C) given rows (n, d)."""
+        return [self._posterior_with_density()], np.ones((len(X), 1))
 
     def _part(self, observed):
         return PartOfPattern(AutoencoderPart(self), observed)
@@ -107,24 +129,30 @@ class AutoencoderParts(PartialRows):
 
         The row (d,) has NaN for all features that are not given.
         """
-        coordinates, posterior = self._coordinates, self._posterior_with_density()
+        coordinates = self._coordinates
         if not coordinates.varying[feature]:
             mean, scale = coordinates.whitening.mean, coordinates.whitening.scale
             return _of_normals(np.ones(1), mean[[feature]], scale[[feature]])
         j = int(coordinates.varying[:feature].sum())
         U = torch.tensor(coordinates.standardized(row[None]))
-        with self._answering():
-            n_samples = max(self.n_importance_samples, _OF_DISTRIBUTION)
-            weights, a, slopes = components(posterior, U, n_samples)
-        weights, a, likelihood = weights.numpy(), a[:, j], posterior.module.likelihood
+        posteriors, shares = self._posteriors_given(row[None])
+        n_samples = max(self.n_importance_samples, _OF_DISTRIBUTION)
+        weights, a, variances = [], [], []
+        for posterior, share in zip(posteriors, shares[0], strict=True):
+            with self._answering():
+                weight, output, slopes = components(posterior, U, n_samples)
+            weights.append(share * weight.numpy())
+            a.append(output[:, j])
+            spread = 0.0 if slopes is None else float(slopes[:, j].square().sum())
+            variances.append(np.full(weight.numel(), spread))
+        weights, a = np.concatenate(weights), torch.cat(a)
+        likelihood = posteriors[0].module.likelihood  # of all posteriors
         if not coordinates.is_normal:
             return _of_family(weights, a, likelihood)
-        variance = float(likelihood.variance[j])
-        if slopes is not None:
-            variance += float(slopes[:, j].square().sum())
         scale = coordinates.whitening.scale[feature]
         means = coordinates.whitening.mean[feature] + scale * a.numpy()
-        deviations = np.full(means.size, scale * np.sqrt(variance))
+        variance = float(likelihood.variance[j]) + np.concatenate(variances)
+        deviations = scale * np.sqrt(variance)
         return _of_normals(weights, means, deviations)
 
 

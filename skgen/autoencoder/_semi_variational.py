@@ -24,7 +24,7 @@ class SemiVariational(LabelledModule):
     def posteriors(self, x):
         """Return means, log-variances (n, C, k) and log q(c | x): (n, C)."""
         n_classes = self.log_priors.numel()
-        out = self.encoder(x)
+        out = self.encoder(self.inputs(x))
         logits, moments = out[:, :n_classes], out[:, n_classes:]
         mean, log_variance = moments.view(x.shape[0], n_classes, -1).chunk(2, dim=2)
         log_q = torch.log_softmax(logits, dim=1)
@@ -43,9 +43,10 @@ class SemiVariational(LabelledModule):
     def forward(self, x):
         n = x.shape[0]
         x, y = self.batch(x)
-        x = self.likelihood.seen(x, self.generator)
-        mean, log_variance, log_q = self.posteriors(x)
-        loss = self.class_loss(x, log_q, y, n)
+        x = self.observed.seen(x, self.generator)
+        inputs = self.inputs(x)
+        mean, log_variance, log_q = self.posteriors(inputs)
+        loss = self.class_loss(inputs, log_q, y, n)
         x, y, log_q = x[:n], y[:n], log_q[:n]
         n_classes = log_q.shape[1]
         # Pairs of a row and a class: of a labelled row its own class only. Classes that
@@ -61,9 +62,9 @@ class SemiVariational(LabelledModule):
         a = self.decode(torch.cat([z, indicator], dim=1))
         weight = torch.where(unknown, log_q.exp(), own.to(z.dtype))[row, c]
         rows = self.rows(x)[row]
-        self.likelihood.follow(rows, a, weight.detach())
+        self.observed.follow(rows, a, weight.detach())
         divergence = self._weight() * kl_to_standard_normal(mean, log_variance)
-        bound = self.likelihood.log_density(rows, a) - divergence + self.log_priors[c]
+        bound = self.observed.log_density(rows, a) - divergence + self.log_priors[c]
         entropy = -(log_q.exp() * log_q).sum(1, keepdim=True) * unknown  # (n, 1)
         return loss - ((weight * bound).sum() + entropy.sum()) / n
 

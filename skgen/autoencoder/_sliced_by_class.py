@@ -67,12 +67,13 @@ class SlicedByClass(LabelledModule):
     def forward(self, x):
         n = x.shape[0]
         x, y = self.batch(x)
-        x = self.likelihood.seen(x, self.generator)
-        z = self.encoder(x)  # (m, k)
+        x = self.observed.seen(x, self.generator)
+        inputs = self.inputs(x)
+        z = self.encoder(inputs)  # (m, k)
         a = self.decode(z[:n])
-        fit = self.likelihood.log_density(self.rows(x[:n]), a)  # (n,)
+        fit = self.observed.log_density(self.rows(x[:n]), a)  # (n,)
         distance = self._distance(z[:n]) + self._distance_of_classes(z, y)
-        loss = self.class_loss(x, self.log_posterior(z), y, n)
+        loss = self.class_loss(inputs, self.log_posterior(z), y, n)
         return loss + self.swd_weight * z.shape[1] * distance - fit.mean()
 
     def _directions(self, z):
