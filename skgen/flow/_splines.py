@@ -58,8 +58,8 @@ def _bin(values, raw, axis, bound):
 def _raw_gradient(of_start, of_size, of_slopes, slopes, parts, bound):
     """Return the gradient (..., 3 n_bins - 1) for raw parameters.
 
-    Gradients for start, size and slopes of a bin, and the slopes: (..., 2); parts are
-    those of `_bin`. The bound of raw sizes is ignored: beyond it, gradients vanish.
+    Gradients for start, size and slopes of a bin, and the slopes: (..., 2); `parts` is
+    returned by `_bin`. The bound of raw sizes is ignored: beyond it, gradients vanish.
     """
     shares, share, before, bins = parts
     scale = 2 * bound * (1 - _LEAST_BIN)
