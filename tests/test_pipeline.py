@@ -1249,6 +1249,7 @@ def test_what_the_last_step_predicts_is_predicted():
         model.predict(X), model[-1].predict(model[0].transform(X))
     )
     np.testing.assert_allclose(model.predict_proba(X), model.transform(X))
+    assert model.predict_proba(X.astype(np.float32)).dtype == np.float32
     assert not hasattr(make_generative_pipeline(GaussianKDE()), "predict")
 
 

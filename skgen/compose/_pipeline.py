@@ -29,6 +29,7 @@ from skgen._checks import (
     answers_with_nan,
     check_observed,
     column_names,
+    float_type,
     has_methods,
     invalid_argument,
     invalid_parameter,
@@ -645,15 +646,15 @@ class GenerativePipeline(PartialRows, GenerativeModel, _BaseComposition):
             last = self._last_with(method)
             example = self._handed(last, draw(last, 1, np.random.RandomState(0)))
             answer = getattr(last, method)(example)
-            return lazy_answers(self, method, X, answer.shape[1:], answer.dtype)
+            dtype = None if method == "predict_proba" else answer.dtype
+            return lazy_answers(self, method, X, answer.shape[1:], dtype)
         X = validated_rows(self, X, missing=True, incomplete=True)
-        X, answer = (
-            X.astype(np.float64, copy=False),
-            partial(self._last_answers, method),
-        )
+        dtype, X = float_type(X.dtype), X.astype(np.float64, copy=False)
+        answer = partial(self._last_answers, method)
         if np.isnan(X).any() and self._refuses_latents():
-            return answers_with_nan(answer, X)
-        return answer(X)
+            answer = partial(answers_with_nan, answer)
+        found = answer(X)  # labels keep their type
+        return found.astype(dtype) if method == "predict_proba" else found
 
     def _last_answers(self, method, X):
         """Return what a method of the density returns for (n, d) rows."""
@@ -900,7 +901,15 @@ def _fitted(fit, step, codes, *more):
         values = np.asarray(codes, dtype=np.float64)
         centre = values.mean(axis=0)
         rows = framed_like(codes, values - centre)
-    step = fit(clone(step), rows, *more)
+    step = clone(step)
+    # scikit-learn's check of an inverse takes NaN for a difference, and warns.
+    spared = isinstance(step, FunctionTransformer) and step.check_inverse
+    spared = spared and np.isnan(np.asarray(rows, dtype=np.float64)).any()
+    if spared:
+        step.check_inverse = False
+    step = fit(step, rows, *more)
+    if spared:
+        step.check_inverse = True
     first = next(unnested([step]), None)
     if isinstance(first, PRINCIPAL):
         first.mean_ = first.mean_ + centre

@@ -31,7 +31,7 @@ _QUERIES, _CENTRES = 128, 1024
 def divided(model, X):
     """Return a part, and the rows of X (n, d) with NaN that it answers, and others.
 
-    Rows are indices (m,). The part is None without rows to answer.
+    Rows are indices (m,). Without rows to answer, None stands for the part.
     """
     incomplete = incomplete_indices(X)
     none = incomplete[:0]
