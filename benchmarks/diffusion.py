@@ -8,7 +8,7 @@ import argparse
 import warnings
 from functools import partial
 from pathlib import Path
-from time import process_time
+from time import perf_counter, process_time
 
 import numpy as np
 import torch
@@ -17,7 +17,22 @@ from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassif
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from benchmarks._sections import grid, paragraphs, say, share, write_sections
+from benchmarks._pictures import (
+    ON_A_PAGE,
+    accuracy,
+    draw_pages,
+    features,
+    frechet_distance,
+    train_classifier,
+)
+from benchmarks._sections import (
+    grid,
+    mnist_images,
+    paragraphs,
+    say,
+    share,
+    write_sections,
+)
 from benchmarks.flows import TABLES, load
 from skgen import (
     VAE,
@@ -31,6 +46,9 @@ from skgen import (
 
 # Number of rows that are scored for the time of a score.
 _SCORED = 1_000
+
+# Channels, epochs, learning rate and tolerance of the model of MNIST.
+_CHANNELS, _EPOCHS, _RATE, _DRAWN_RTOL = (32, 64), 18, 3e-3, 0.1
 
 
 def table(name, options):
@@ -99,6 +117,68 @@ def draws(options):
     )
 
 
+def mnist(options):
+    """Return how near draws of MNIST are to real digits; draw a page of them."""
+    X, y = mnist_images("train", options, 300)
+    T, y_test = mnist_images("t10k", options, 100)
+    net = train_classifier(X / np.float32(256), y)
+    told = accuracy(net, T / np.float32(256), y_test)
+    real = features(net, T / np.float32(256))
+    # Grey levels and noise of one level: a density on [0, 256]^784.
+    rng = np.random.RandomState(0)
+    X = X + rng.uniform(size=X.shape).astype(np.float32)
+    # Without held-out images, the average of the weights at the end is the model.
+    model = DiffusionModel(
+        _CHANNELS if options.scale == 1 else (8, 8),
+        image_shape=(28, 28),
+        rtol=_DRAWN_RTOL,
+        dropout=0.0,
+        max_epochs=share(_EPOCHS, options, 2),
+        lr=_RATE,
+        early_stopping=False,
+        random_state=0,
+    )
+    torch.set_num_threads(1)
+    start, wall = process_time(), perf_counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.fit(X)
+    fitted, waited = process_time() - start, perf_counter() - wall
+    say(f"fitted in {fitted:.0f} of {waited:.0f} s, loss {model.history_[-1]}")
+    start = process_time()
+    rows = model.sample(len(T), random_state=0)
+    drawn = process_time() - start
+
+    def distance(rows):
+        rows = np.clip(rows / np.float32(256), 0, 1)
+        return f"{frechet_distance(features(net, rows), real):.2f}"
+
+    lines = [
+        [f"draws, {len(rows):,}", distance(rows), f"{fitted:,.0f}", f"{drawn:,.0f}"],
+        [f"training images, {len(T):,}: the floor", distance(X[: len(T)]), "", ""],
+    ]
+    say(str(lines))
+    if options.scale == 1:
+        pages = {"DiffusionModel": rows, "training images": X}
+        draw_pages(
+            {
+                title: np.clip(page[:ON_A_PAGE] / 256, 0, 1).reshape(-1, 28, 28)
+                for title, page in pages.items()
+            },
+            Path(__file__).parent.parent / "docs" / "_static" / "draws_diffusion.png",
+        )
+    return paragraphs(
+        f"Fréchet distance to the {len(T):,} test images of MNIST, in 64 features of a "
+        f"small classifier that recognises {100 * told:.2f} % of them. "
+        f"`DiffusionModel({model.hidden_layer_sizes}, image_shape=(28, 28))` sees "
+        f"{len(X):,} images, in grey levels with uniform noise of one level, for "
+        f"{model.n_iter_} epochs on one thread (lr={model.lr:g}, dropout=0, "
+        f"rtol={model.rtol:g}); the fit took {waited:,.0f} s of wall time beside other "
+        "work. Pixels are clipped to [0, 256].",
+        grid(["images", "distance", "CPU seconds, fit", "CPU seconds, draws"], lines),
+    )
+
+
 _JUDGES = (
     RandomForestClassifier(300, random_state=0),
     HistGradientBoostingClassifier(random_state=0),
@@ -116,6 +196,7 @@ def _area(judge, real, fake):
 
 PARTS = {name: (name, partial(table, name)) for name in TABLES}
 PARTS["draws"] = ("Draws of digits", draws)
+PARTS["mnist"] = ("Draws of MNIST", mnist)
 
 
 def _command(part, options):

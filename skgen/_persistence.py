@@ -57,6 +57,7 @@ FORMAT = 3
 _PRIVATE = {
     "AnyDensity": "skgen.autoencoder._prior.AnyDensity",
     "Bernoulli": "skgen.autoencoder._likelihood.Bernoulli",
+    "Block": "skgen.diffusion._unet.Block",
     "BottomK": "skgen.rows._sketch.BottomK",
     "Boxes": "skgen.kde._kernel_sum.Boxes",
     "ClassPosteriors": "skgen.autoencoder._class_posteriors.ClassPosteriors",
@@ -73,6 +74,7 @@ _PRIVATE = {
     "FullModule": "skgen.mixture._module.DenseModule",
     "FullWhitening": "skgen._whitening.FullWhitening",
     "Gaussian": "skgen.autoencoder._likelihood.Gaussian",
+    "ImageVelocity": "skgen.diffusion._images.ImageVelocity",
     "Kernel": "skgen.kde._kernel.Kernel",
     "LinearModule": "skgen.mixture._module.LinearModule",
     "MarginalSpline": "skgen.diffusion._marginals.MarginalSpline",
@@ -92,6 +94,7 @@ _PRIVATE = {
     "SlicedByClass": "skgen.autoencoder._sliced_by_class.SlicedByClass",
     "Spread": "skgen.rows._moments.Moments",
     "SplineTransform": "skgen.flow._transforms.Transform",
+    "UNet": "skgen.diffusion._unet.UNet",
     "Uniform": "skgen.autoencoder._swae.Uniform",
     "Variational": "skgen.autoencoder._vae.Variational",
     "Velocity": "skgen.diffusion._velocity.Velocity",

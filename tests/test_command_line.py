@@ -40,6 +40,7 @@ from skgen.cli._cross_validation import (
 from skgen.cli._models import (
     Candidate,
     candidates,
+    diffusion_epochs,
     epochs,
     flow_epochs,
 )
@@ -48,7 +49,7 @@ from skgen.cli._table import Table, digits_table, read_table
 from skgen.compose import make_generative_pipeline
 from skgen.kde._bandwidth import scott_factor
 
-NETWORKS = ("AutoEncoder", "VAE", "SWAE", "NormalizingFlow")
+NETWORKS = ("AutoEncoder", "VAE", "SWAE", "NormalizingFlow", "DiffusionModel")
 
 
 def main(arguments):
@@ -259,6 +260,8 @@ def test_small_tables_are_passed_over_more_often():
     assert (numbers[0], numbers[-1]) == (50, 12)
     numbers = [flow_epochs(n) for n in (50, 1437, 8000, 40_000, 10**6)]
     assert numbers == [60, 60, 25, 12, 12]  # 1, 12, 40, 157 and 3,907 steps
+    numbers = [diffusion_epochs(n) for n in (20, 50, 1437, 8000, 40_000, 10**6)]
+    assert numbers == [300, 250, 23, 25, 12, 12]  # 2, 4, 42, 40, 79 and 1,954 steps
 
 
 def test_a_fit_that_diverges_is_said_to_and_the_others_stand():

@@ -366,7 +366,7 @@ def test_the_density_of_any_network_integrates_to_one(scale):
     model._velocity = random_velocity(2, (8, 8), scale=scale)
     draws = model.sample(2000, random_state=1)
     low, high = draws.min(axis=0), draws.max(axis=0)
-    axes = np.linspace(low - 0.7 * (high - low), high + 0.7 * (high - low), 161).T
+    axes = np.linspace(low - 0.4 * (high - low), high + 0.4 * (high - low), 101).T
     grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
     mass = np.exp(model.score_samples(grid)).sum() * np.prod(axes[:, 1] - axes[:, 0])
     assert mass == pytest.approx(1, abs=1e-3)

@@ -43,6 +43,7 @@ from skgen import (
     SWAE,
     VAE,
     AutoEncoder,
+    DiffusionModel,
     EMGaussianMixture,
     GaussianKDE,
     GenerativeClassifier,
@@ -81,6 +82,7 @@ VARIANTS = [
     (PartialDensity(VAE(1, encode_mask=True, **SMALL)), X),
     (EMGaussianMixture(), np.where(np.arange(180).reshape(60, 3) % 7 == 3, np.nan, X)),
     (clone(DIFFUSIONS[0]), np.exp(1.5 * rows(150, 3))),
+    (DiffusionModel((4, 4), image_shape=(1, 3), max_epochs=1, random_state=0), X),
 ]
 PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
 FITS = [(m, X) for m in PUBLIC + WRAPPERS + IMPUTERS + SEMI_SUPERVISED] + VARIANTS

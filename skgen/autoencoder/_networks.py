@@ -34,11 +34,9 @@ def build_networks(model, n_features, n_codes, n_encoded):
     With `encode_mask`, the encoder takes the mask of observed features, too.
     """
     shape = image_shape(model)
+    check_pixels(model, n_features)
     act = ACTIVATIONS[model.activation]
     hidden = tuple(model.hidden_layer_sizes)
-    if shape is not None and math.prod(shape) != n_features:
-        rule = f"None or sizes whose product is the number of features, {n_features}"
-        raise invalid_parameter(model, "image_shape", rule, model.image_shape)
     networks, trained = [], False
     n_masks = 1 + model.encode_mask
     for name, sizes, n_images in (
@@ -72,6 +70,13 @@ def image_shape(model, n_images=1):
         return None
     channels, *sizes = (1, *shape) if len(shape) == 2 else shape
     return (n_images * channels, *sizes)
+
+
+def check_pixels(model, n_features):
+    """Raise unless an image has a pixel for each feature."""
+    if model.image_shape is not None and math.prod(model.image_shape) != n_features:
+        rule = f"None or sizes whose product is the number of features, {n_features}"
+        raise invalid_parameter(model, "image_shape", rule, model.image_shape)
 
 
 def dense(sizes, act):

@@ -250,14 +250,11 @@ class AutoencoderParameters:
         """Raise for an invalid shared parameter that is not one of the training."""
         check_integer(self, "n_components", 1)
         sizes = self.hidden_layer_sizes
-        if not _are_sizes(sizes):
+        if not are_sizes(sizes):
             rule = "a tuple of ints of at least 1, empty for a linear network"
             raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
         check_choice(self, "activation", ACTIVATIONS)
-        shape = self.image_shape
-        if shape is not None and not (_are_sizes(shape) and len(shape) in (2, 3)):
-            rule = "None, (height, width) or (channels, height, width)"
-            raise invalid_parameter(self, "image_shape", rule, shape)
+        check_image_shape(self)
         check_boolean(self, "encode_mask")
         check_choice(self, "likelihood", LIKELIHOODS)
         check_choice(self, "noise_covariance", ("diag", "spherical"))
@@ -269,6 +266,14 @@ class AutoencoderParameters:
             raise invalid_parameter(self, "latent_density", rule, density)
 
 
-def _are_sizes(value):
+def check_image_shape(model):
+    """Raise unless `image_shape` is None or the shape of an image."""
+    shape = model.image_shape
+    if shape is not None and not (are_sizes(shape) and len(shape) in (2, 3)):
+        rule = "None, (height, width) or (channels, height, width)"
+        raise invalid_parameter(model, "image_shape", rule, shape)
+
+
+def are_sizes(value):
     """Return whether a value is a tuple or list of positive integers."""
     return isinstance(value, (tuple, list)) and all(is_integer(v, 1) for v in value)

@@ -22,7 +22,8 @@ from skgen.mixture import EMGaussianMixture
 
 # Models that need PyTorch. They are read from `skgen`, which imports a model when it
 # is first used: a comparison without them imports no PyTorch.
-_NEURAL = "SGDGaussianMixture, AutoEncoder, VAE, SWAE, NormalizingFlow"
+_FLOWS = "NormalizingFlow, DiffusionModel"
+_NEURAL = f"SGDGaussianMixture, AutoEncoder, VAE, SWAE, {_FLOWS}"
 
 # Neural models take about this number of gradient steps, within these bounds on the
 # number of epochs. The learning rate is the autoencoders'. A longer training scores
@@ -37,12 +38,12 @@ _PAIRED_FLOOR = 1e-9
 # the minimum number of rows for each parameter of a column.
 _LOW_RANK_COLUMNS, _MAX_RANK, _ROWS_PER_PARAMETER = 16, 8, 10
 
-# Flows take about this number of steps, within these bounds on the number of epochs,
-# the larger of which is their default.
-_FLOW_STEPS, _FLOW_EPOCHS = 1000, (12, 60)
+# Flows and diffusion models take about this number of steps, within these bounds on the
+# number of epochs, the larger of which is their default.
+_FLOW_STEPS, _FLOW_EPOCHS, _DIFFUSION_EPOCHS = 1000, (12, 60), (12, 300)
 
-# Minimum number of training rows of autoencoders and flows, minimum number of columns
-# of autoencoders and maximum number of columns of flows.
+# Minimum number of training rows of autoencoders, flows and diffusion models, minimum
+# number of columns of autoencoders and maximum number of columns of the others.
 _NETWORK_ROWS, _NETWORK_COLUMNS, _FLOW_COLUMNS = 50, 2, 100
 
 # Maximum latent dimension of the autoencoders: each dimension makes scores slower.
@@ -105,6 +106,13 @@ def flow_epochs(n_rows):
     return min(most, max(least, _FLOW_STEPS // steps))
 
 
+def diffusion_epochs(n_rows):
+    """Return the number of epochs of a diffusion model on this number of rows."""
+    steps = math.ceil(n_rows / min(512, max(16, n_rows // 40)))
+    least, most = _DIFFUSION_EPOCHS
+    return min(most, max(least, _FLOW_STEPS // steps))
+
+
 def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
     """Return the Candidates for `n_rows` training rows, and a list of models left out.
 
@@ -147,10 +155,13 @@ def candidates(n_rows, n_columns, n_components, random_state, *, fast=False):
             few = "columns" if n_columns < _NETWORK_COLUMNS else "rows"
             left_out.append(f"AutoEncoder, VAE, SWAE (too few {few})")
         if n_rows >= _NETWORK_ROWS and n_columns <= _FLOW_COLUMNS:
-            models.append(_flow(flow_epochs(n_rows), seed))
+            models += [
+                _flow(skgen.NormalizingFlow, flow_epochs(n_rows), seed),
+                _flow(skgen.DiffusionModel, diffusion_epochs(n_rows), seed),
+            ]
         else:
             reason = "too few rows" if n_rows < _NETWORK_ROWS else "too many columns"
-            left_out.append(f"NormalizingFlow ({reason})")
+            left_out.append(f"{_FLOWS} ({reason})")
     return models + _of_scikit_learn(K, seed), left_out
 
 
@@ -172,7 +183,10 @@ def legend(models, n_rows):
             f"   with lr={_RATE}. A longer training may score better.",
         ]
     if "NormalizingFlow" in labels:
-        lines += [f"NormalizingFlow takes at most {flow_epochs(n_rows)} epochs."]
+        lines += [
+            f"NormalizingFlow takes at most {flow_epochs(n_rows)} epochs, and",
+            f"   DiffusionModel {diffusion_epochs(n_rows)}. More may score better.",
+        ]
     lines += [
         "Models of scikit-learn are fitted to standardised columns. All scores are in",
         "nats, and in the units of the table.",
@@ -217,11 +231,10 @@ def _network(kind, n_latent, max_epochs, random_state):
     return Candidate(f"{kind.__name__}({n_latent})", lambda X: kind(n_latent, **given))
 
 
-def _flow(max_epochs, random_state):
-    """Return a flow, with a shorter training than by default for many rows."""
-    flow = skgen.NormalizingFlow
+def _flow(kind, max_epochs, random_state):
+    """Return a flow or a diffusion model, with a shorter training than by default."""
     given = {"max_epochs": max_epochs, "random_state": random_state}
-    return Candidate("NormalizingFlow()", lambda X: flow(**given))
+    return Candidate(f"{kind.__name__}()", lambda X: kind(**given))
 
 
 def _of_scikit_learn(K, random_state):

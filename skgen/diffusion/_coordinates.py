@@ -68,6 +68,22 @@ class DiffusionCoordinates:
         return log_det - 0.5 * (squares + X.shape[1] * np.log(2 * np.pi))
 
 
+def image_coordinates(rows, dtype, names):
+    """Return coordinates of `TrainingRows` along the principal directions of pixels."""
+    options = {"dtype": dtype, "names": names}
+    full = whitening_of(rows.moments, "full", projected=rows.projected, **options)
+    varying = ~full.degenerate
+    # Any rotation of whitened coordinates is white.
+    _, _, rotation = np.linalg.svd(full.factor[:, varying], full_matrices=False)
+    factor, inverse = full.factor.copy(), full.inverse.copy()
+    factor[:, varying] = full.factor[:, varying] @ rotation.T
+    inverse[varying] = rotation @ full.inverse[varying]
+    full = replace(full, factor=factor, inverse=inverse)
+    shift = full.whitened_difference(rows.moments.rounding) * varying
+    infinite = np.full(varying.size, np.inf)
+    return DiffusionCoordinates(full, shift, (-infinite, infinite), (), None)
+
+
 def fitted_coordinates(rows, marginals, dtype, names, rng):
     """Return coordinates of `TrainingRows`.
 

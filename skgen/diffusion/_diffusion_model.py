@@ -6,6 +6,7 @@ import skgen._needs_torch  # noqa: F401
 
 # isort: split
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -14,21 +15,26 @@ import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
     check_choice,
     check_integer,
     column_names,
+    float_type,
     invalid_parameter,
-    is_integer,
     is_real,
+    rows_to_answer,
 )
 from skgen._docs import documented
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for
-from skgen._typing import RandomState
+from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
-from skgen.diffusion._coordinates import fitted_coordinates
+from skgen.autoencoder._networks import check_pixels, image_shape
+from skgen.autoencoder._parameters import Sizes, are_sizes, check_image_shape
+from skgen.diffusion._coordinates import fitted_coordinates, image_coordinates
+from skgen.diffusion._images import ImageVelocity, error_of_mean
 from skgen.diffusion._ode import refined, solve
 from skgen.diffusion._training import (
     BestDensity,
@@ -40,9 +46,9 @@ from skgen.diffusion._velocity import FIRST, LAST, Velocity
 from skgen.neural import GradientModel
 from skgen.neural._parameters import TRAINING
 
-# Numbers of steps of the first and of the finest solution, and values in the block of
-# rows that stays in the cache.
-_STEPS, _MOST_STEPS, _BLOCK_VALUES = 2, 256, 2**15
+# Numbers of steps of the first and of the finest solution, and the lowest tolerance for
+# which images are drawn in single precision.
+_STEPS, _MOST_STEPS, _SINGLE = 2, 256, 1e-3
 
 
 # Parameters and attributes that the model shares with other models trained by gradients
@@ -72,6 +78,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
     hidden_layer_sizes : tuple or list of int
         Number of units in each hidden layer of the network. Scores are fast for one or
         two layers; for more layers the time is proportional to the number of features.
+        With `image_shape`, number of channels of the U-Net at a half of the height and
+        width, at a quarter, and so on.
     marginals : {"spline", "normal"}
         Coordinates of the features before the diffusion.
 
@@ -80,7 +88,18 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
           linear map, and the results are whitened.
         - "normal": rows are whitened.
 
-        The model starts from the normal density of these coordinates.
+        The model starts from the normal density of these coordinates. With
+        `image_shape`, rows are always whitened.
+    image_shape : tuple or list of int
+        Shape of the image in each row: (height, width) or (channels, height, width). If
+        given, noise is added to pixels and the network is a U-Net, a convolutional
+        network [5]_. Scores are then estimates: see `n_probes`.
+    n_probes : int
+        Number of random directions in which the divergence of images is measured [6]_,
+        at least 2. They are orthogonal, and the same for all rows and times, so scores
+        are deterministic. `score_samples_se` returns their standard error. If there
+        are as many directions as pixels that vary, scores are exact. Ignored without
+        `image_shape`.
     rtol : float
         Tolerance of scores and latents, relative to the density: the absolute error of
         a log-density, or its relative error where its absolute value is above 1. The
@@ -91,17 +110,18 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         overfitting.
     batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
-        least 16 and at most 512. Small batches have each row several times, with
-        different noise.
+        least 16 and at most 512, or 128 with `image_shape`. Small batches have each row
+        of a table several times, with different noise.
     lr : float
         Learning rate. In `fit` it decreases to nearly 0 along half a cosine; in
         `partial_fit` it is constant.
     early_stopping : bool
         Whether to keep the weights with the highest mean log-density of at most 500
         held-out rows, which may be those before training, and to stop training when it
-        no longer improves. Ignored if fewer than 5 rows would be held out.
+        no longer improves. Images are chosen by the held-out loss, because their scores
+        take long. Ignored if fewer than 5 rows would be held out.
     n_iter_no_change : int
-        Number of epochs without an improvement of the held-out log-density after which
+        Number of epochs without an improvement of the held-out rows after which
         training stops. Only used if `early_stopping` is True.
     warm_start : bool
         If True, `fit` continues to train the network of the previous fit, with the same
@@ -119,7 +139,9 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         batches during the epoch (``train``), the loss of the held-out rows after the
         epoch (``validation``, NaN without early stopping) and the duration
         (``seconds``). The loss is the variational bound of the negative mean
-        log-density, in nats per row and in the units of the data [4]_.
+        log-density, in nats per row and in the units of the data [4]_. With
+        `image_shape`, it is the mean squared error of the velocity of a pixel, in units
+        in which it is 1 before training.
     net_ : skorch.NeuralNet
         Trained net. The ``average`` of its ``module_`` has the weights of the model: an
         exponential moving average of the trained weights.
@@ -147,6 +169,10 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
        equations. ICLR.
     .. [4] Kingma, D. P., Salimans, T., Poole, B. and Ho, J. (2021). Variational
        diffusion models. NeurIPS.
+    .. [5] Ronneberger, O., Fischer, P. and Brox, T. (2015). U-Net: convolutional
+       networks for biomedical image segmentation. MICCAI.
+    .. [6] Hutchinson, M. F. (1989). A stochastic estimator of the trace of the
+       influence matrix for Laplacian smoothing splines. Communications in Statistics.
 
     Examples
     --------
@@ -167,6 +193,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         hidden_layer_sizes: tuple[int, ...] | list[int] = (128, 128),
         *,
         marginals: str = "spline",
+        image_shape: Sizes | None = None,
+        n_probes: int = 8,
         rtol: float = 1e-4,
         dropout: float = 0.1,
         max_epochs: int = 300,
@@ -184,6 +212,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.marginals = marginals
+        self.image_shape = image_shape
+        self.n_probes = n_probes
         self.rtol = rtol
         self.dropout = dropout
         self.max_epochs = max_epochs
@@ -199,23 +229,49 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         self.random_state = random_state
         self.device = device
 
+    def score_samples_se(self, X: MatrixLike) -> FloatArray:
+        """Return the standard error of the score of each row, in nats.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            The data.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Standard error of ``score_samples(X)`` that is due to the random directions
+            of `n_probes`, zero without `image_shape`. The directions are the same for
+            all rows, so errors of different rows can be correlated, and the mean score
+            of many rows can have an error as large as the score of one.
+        """
+        check_is_fitted(self)
+        X = rows_to_answer(self, X, "score_samples_se")
+        errors = self._by_chunks(self._score_and_error, X)[:, 1]
+        return errors.astype(float_type(X.dtype), copy=False)
+
     # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
-    _largest_batch = 512
+
+    @property
+    def _largest_batch(self):
+        return 512 if self.image_shape is None else 128
+
     _whitening_type = "full"
-    _fixed = ("hidden_layer_sizes", "marginals", "dropout", *GradientModel._fixed)
+    _fixed = (
+        *("hidden_layer_sizes", "marginals", "image_shape", "dropout"),
+        *GradientModel._fixed,
+    )
 
     def _check_own(self):
         sizes = self.hidden_layer_sizes
-        if not (
-            isinstance(sizes, (tuple, list))
-            and sizes
-            and all(is_integer(v, 1) for v in sizes)
-        ):
+        if not (are_sizes(sizes) and sizes):
             rule = "a tuple of ints of at least 1, one for each layer"
             raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
         check_choice(self, "marginals", ("spline", "normal"))
+        check_image_shape(self)
+        check_integer(self, "n_probes", 2)
         if not (is_real(self.rtol) and self.rtol > 0):
             rule = "a finite number above 0"
             raise invalid_parameter(self, "rtol", rule, self.rtol)
@@ -225,6 +281,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         check_integer(self, "n_iter_no_change", 1)
 
     def _new_module(self, rows, rng):
+        if self.image_shape is not None:
+            return FlowMatching(self._image_velocity(rows))
         self._coordinates = fitted_coordinates(
             rows, self.marginals, self._fit_dtype, column_names(self), rng
         )
@@ -232,6 +290,16 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         # A network needs a feature, even where all are constant.
         sizes = max(1, n_varying), self.hidden_layer_sizes, self.dropout
         return FlowMatching(Velocity(*sizes))
+
+    def _image_velocity(self, rows):
+        """Set the coordinates of images; return their velocity before training."""
+        check_pixels(self, rows.shape[1])
+        self._coordinates = image_coordinates(rows, self._fit_dtype, column_names(self))
+        factor = self._coordinates.scaling.factor[:, self._coordinates.varying]
+        if not factor.shape[1]:
+            factor = np.eye(rows.shape[1], 1)
+        sizes = image_shape(self), self.hidden_layer_sizes, self.dropout
+        return ImageVelocity(*sizes, factor)
 
     def _encoded(self, X):
         Z, log_det, _ = self._coordinates.of_rows(self._coordinates.inside(X))
@@ -242,6 +310,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return [("schedule", BestDensity(self.n_iter_no_change))]
 
     def _loss_offset(self):
+        if self.image_shape is not None:
+            return 0.0
         n_missing = np.count_nonzero(~self._coordinates.varying)
         return 0.5 * n_missing * np.log(2 * np.pi)
 
@@ -266,13 +336,12 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         `function` maps a block and a number of steps to answers (b, m).
         """
-        size = max(1, _BLOCK_VALUES // max(*self._velocity.layers[0].weight.shape))
 
         def solution(Z, n_steps):
             return np.concatenate(
                 [
                     function(torch.from_numpy(Z[rows]), n_steps).numpy()
-                    for rows in gen_batches(Z.shape[0], size)
+                    for rows in gen_batches(Z.shape[0], self._velocity.block)
                 ]
             )
 
@@ -290,35 +359,54 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return answers
 
     def _log_density(self, X):
+        return self._score_and_error(X)[:, 0]
+
+    def _score_and_error(self, X):
+        """Return log-densities of rows (n, d) and their standard errors: (n, 2)."""
         Z, log_det, rest = self._coordinates.of_rows(X)
-        floor = 0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
-        if not Z.shape[1]:
-            return log_det - floor
+        log_p = log_det - 0.5 * (rest**2 + np.log(2 * np.pi)).sum(axis=1)
+        error = np.zeros(X.shape[0])
+        if Z.shape[1]:
+            found = self._densities_and_noise(Z, self.n_probes)[:, : -Z.shape[1]]
+            log_p += found.mean(axis=1)
+            error = error_of_mean(found, Z.shape[1]) if found.shape[1] > 1 else error
+        return np.column_stack([log_p, error])
 
-        return self._density_and_noise(Z)[:, 0] + log_det - floor
+    def _densities_and_noise(self, Z, n_probes):
+        """Return log-densities of coordinates (n, d') and their noise: (n, p + d').
 
-    def _density_and_noise(self, Z):
-        """Return log-densities of coordinates (n, d') and their noise: (n, 1 + d')."""
+        There is one log-density, or one for each probe of images.
+        """
+        function = partial(density_and_noise, self._velocity)
+        if self.image_shape is not None:
+            function = partial(function, probes=self._velocity.probes(n_probes))
         # The noise makes the estimate of an error reliable: of the log-densities alone,
         # two solutions can agree by chance.
-        return self._by_blocks(partial(density_and_noise, self._velocity), Z)
+        return self._by_blocks(function, Z)
 
     def _draw(self, n_samples, rng):
-        return self._conditional_mean(rng.standard_normal((n_samples, self._n_latent)))
+        noise = rng.standard_normal((n_samples, self._n_latent))
+        if self.image_shape is None or self.rtol < _SINGLE:
+            return self._conditional_mean(noise)
+        # In double precision, convolutions take ten times as long.
+        velocity = copy.deepcopy(self._velocity).float()
+        return self._conditional_mean(noise.astype(np.float32), velocity)
 
     def _posterior_mean(self, X):
         varying = self._coordinates.varying
         U = np.empty((X.shape[0], varying.size))
         Z, _, U[:, ~varying] = self._coordinates.of_rows(X)
         if Z.shape[1]:
-            U[:, varying] = self._density_and_noise(Z)[:, 1:]
+            U[:, varying] = self._densities_and_noise(Z, 0)[:, -Z.shape[1] :]
         return U
 
-    def _conditional_mean(self, Z):
+    def _conditional_mean(self, Z, velocity=None):
+        velocity = velocity or self._velocity
         varying = self._coordinates.varying
         rows, rest = Z[:, varying], Z[:, ~varying]
         if rows.shape[1]:
-            field = field_of(self._velocity, torch.device("cpu"), torch.float64)
+            dtype = torch.from_numpy(Z[:0]).dtype
+            field = field_of(velocity, torch.device("cpu"), dtype)
             solution = partial(solve, field, start=FIRST, end=LAST)
             rows = self._by_blocks(lambda z, n_steps: solution(z, n_steps)[0], rows)
         return self._coordinates.rows_of(rows, rest)

@@ -17,7 +17,7 @@ def solve(field, x, n_steps, start, end):
     """Return the solution (n, d) at `end` of dx/du = f(u, x) that starts at x (n, d).
 
     `field` maps times (m,) to m functions of x (n, d), which return f (n, d) and its
-    divergence (n,). The second answer is the integral (n,) of the divergence.
+    divergence (n, ...). The second answer is the integral of the divergence.
     """
     step = (end - start) / n_steps
     times = start + step * (np.arange(n_steps)[:, None] + _C)  # (n_steps, stages)
@@ -25,16 +25,17 @@ def solve(field, x, n_steps, start, end):
     before, after = (
         torch.tensor(step * part, dtype=x.dtype, device=x.device) for part in (_A, _B)
     )
-    total = x.new_zeros(x.shape[0])
+    total = 0.0
     slopes = x.new_empty((_N_STAGES, x.numel()))
-    divergences = x.new_empty((_N_STAGES, x.shape[0]))
     for _ in range(n_steps):
+        divergences = []
         for i in range(_N_STAGES):
             moved = x + (before[i, :i] @ slopes[:i]).view(x.shape) if i else x
-            slope, divergences[i] = next(functions)(moved)
+            slope, divergence = next(functions)(moved)
             slopes[i] = slope.reshape(-1)
+            divergences.append(divergence.reshape(-1))
         x = x + (after @ slopes).view(x.shape)
-        total = total + after @ divergences
+        total = total + (after @ torch.stack(divergences)).view_as(divergence)
     return x, total
 
 

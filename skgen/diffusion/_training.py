@@ -6,6 +6,7 @@ import math
 import torch
 from skorch.callbacks import Callback
 
+from skgen.diffusion._images import ImageVelocity
 from skgen.diffusion._ode import solve
 from skgen.diffusion._velocity import FIRST, LAST, shares, with_divergence
 from skgen.neural._net import LossModule, StopTraining
@@ -22,8 +23,13 @@ _DECAY = 0.999
 _WATCHED, _SOLUTION_STEPS, _BETWEEN = 500, 4, 400
 
 
-def field_of(velocity, device, dtype):
-    """Return a field for `solve`: noisy rows become rows from FIRST to LAST."""
+def field_of(velocity, device, dtype, probes=()):
+    """Return a field for `solve`: noisy rows become rows from FIRST to LAST.
+
+    probes: of the divergence of the velocity of images, see `ImageVelocity.field`.
+    """
+    if isinstance(velocity, ImageVelocity):
+        return velocity.field(device, dtype, probes)
 
     def field(times):
         u = torch.as_tensor(times, dtype=dtype, device=device)
@@ -51,11 +57,16 @@ def normal_log_density(z):
     return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
 
 
-def density_and_noise(velocity, z, n_steps):
-    """Return the log-density of coordinates z (n, d) and their noise: (n, 1 + d)."""
-    field = field_of(velocity, z.device, z.dtype)
+def density_and_noise(velocity, z, n_steps, probes=()):
+    """Return the log-density of coordinates z (n, d) and their noise: (n, 1 + d).
+
+    Images have a log-density for each probe.
+    """
+    field = field_of(velocity, z.device, z.dtype, probes)
     noise, change = solve(field, z, n_steps, LAST, FIRST)
-    return torch.column_stack([normal_log_density(noise) + change, noise])
+    change = change.movedim(0, -1)  # (n,), or (p, n) of images
+    log_p = normal_log_density(noise) + change
+    return torch.column_stack([log_p.movedim(-1, 0), noise])
 
 
 def noisy_loss(velocity, x, e, u, generator=None):
@@ -90,10 +101,13 @@ class FlowMatching(LossModule):
         x, log_det = rows[:, :-1], rows[:, -1]
         n, d = x.shape
         generator = self.generator
+        velocity = self.velocity if self.training else self.average
         if self.training:
             self._update_average()
         else:
             generator = torch.Generator(x.device).manual_seed(0)
+        if isinstance(velocity, ImageVelocity):
+            return velocity.loss(x, generator)
         n_each = -(-max(n, _NOISY_ROWS) // _TIMES)
         which = torch.arange(_TIMES * n_each, device=x.device) % n
         noise = {"generator": generator, "dtype": x.dtype, "device": x.device}
@@ -102,7 +116,6 @@ class FlowMatching(LossModule):
         u = FIRST + (LAST - FIRST) * (u + torch.rand((), **noise)) / _TIMES
         e = torch.randn((_TIMES, n_each, d), **noise)
         many = x[which].view(_TIMES, n_each, d)
-        velocity = self.velocity if self.training else self.average
         loss = noisy_loss(velocity, many, e, u, generator)
         return loss - (normal_log_density(x) + log_det).mean()
 
@@ -140,7 +153,9 @@ class BestDensity(Callback):
         self.highest_, self.best_ = self._score(net), net.snapshot()
 
     def _score(self, net):
-        """Return the mean log-density of the watched rows."""
+        """Return the mean log-density of the watched rows, or minus the loss."""
+        if isinstance(net.module_.average, ImageVelocity):
+            return -net.mean_loss(net.held_out_)
         z, log_det = self.watched_[:, :-1], self.watched_[:, -1]
         with torch.no_grad():
             found = density_and_noise(net.module_.average, z, _SOLUTION_STEPS)[:, 0]

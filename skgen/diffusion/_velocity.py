@@ -23,8 +23,11 @@ from torch.nn import functional
 # the last time as the row.
 FIRST, LAST = -3.0, 6.0
 
+# Number of values in the block of rows that stays in the cache.
+_BLOCK_VALUES = 2**15
+
 # Number of cosines of the time, and of hidden units of their network.
-_COSINES, _TIME_UNITS = 16, 64
+COSINES, TIME_UNITS = 16, 64
 
 
 def shares(u):
@@ -35,7 +38,7 @@ def shares(u):
 def cosines(u):
     """Return the first cosines (t, k) of a Fourier series of times u (t,)."""
     phase = math.pi * (u - FIRST) / (LAST - FIRST)
-    numbers = torch.arange(1, _COSINES + 1, dtype=u.dtype, device=u.device)
+    numbers = torch.arange(1, COSINES + 1, dtype=u.dtype, device=u.device)
     return torch.cos(phase[:, None] * numbers)
 
 
@@ -73,11 +76,16 @@ class Velocity(nn.Module):
             nn.Linear(n_in, n_out, dtype=torch.float32)
             for n_in, n_out in pairwise(sizes)
         )
-        self.time = nn.Linear(_COSINES, _TIME_UNITS, dtype=torch.float32)
-        self.change = nn.Linear(_TIME_UNITS, 2 * sum(hidden), dtype=torch.float32)
+        self.time = nn.Linear(COSINES, TIME_UNITS, dtype=torch.float32)
+        self.change = nn.Linear(TIME_UNITS, 2 * sum(hidden), dtype=torch.float32)
         for layer in (self.layers[-1], self.change):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+    @property
+    def block(self):
+        """Number of rows that stay in the cache."""
+        return max(1, _BLOCK_VALUES // max(*self.layers[0].weight.shape))
 
     def changes(self, u):
         """Return factors and shifts (t, 1, h) of the hidden units at times u (t,).
