@@ -267,7 +267,7 @@ class AutoencoderParameters:
 
 
 def check_image_shape(model):
-    """Raise unless `image_shape` is None or the shape of an image."""
+    """Raise for an `image_shape` that is not the shape of an image."""
     shape = model.image_shape
     if shape is not None and not (are_sizes(shape) and len(shape) in (2, 3)):
         rule = "None, (height, width) or (channels, height, width)"

@@ -97,8 +97,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
     n_probes : int
         Number of random directions in which the divergence of images is measured [6]_,
         at least 2. They are orthogonal, and the same for all rows and times, so scores
-        are deterministic. `score_samples_se` returns their standard error. If there
-        are as many directions as pixels that vary, scores are exact. Ignored without
+        are deterministic. `score_samples_se` returns their standard error. With a
+        direction for each pixel that varies, scores are exact. Ignored without
         `image_shape`.
     rtol : float
         Tolerance of scores and latents, relative to the density: the absolute error of
