@@ -283,10 +283,16 @@ def _m1_m2(seed, share):
     return SemiSupervisedVAE(20, max_epochs=math.ceil(20 * share), **shared)
 
 
+def _m1_swae(seed, share):
+    shared = {**_WIDE, **_BY_ENCODER, "random_state": seed, "label_weight": 100}
+    return SemiSupervisedSWAE(10, max_epochs=math.ceil(20 * share), lr=1e-2, **shared)
+
+
 _ROWS = {
     "M2: `SemiSupervisedVAE(20)`": _Row(functools.partial(_m2, **_BY_ENCODER)),
     "M1+M2: `VAE(50)`, `SemiSupervisedVAE(20)`": _Row(_m1_m2, on_codes=True),
     "`SemiSupervisedSWAE(10)`": _Row(functools.partial(_swae, **_BY_ENCODER)),
+    "`VAE(50)`, `SemiSupervisedSWAE(10)`": _Row(_m1_swae, on_codes=True),
     "`MLPClassifier((400,))`, labels alone": _on_labels(
         lambda seed: MLPClassifier((400,), max_iter=500, random_state=seed)
     ),
