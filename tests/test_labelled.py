@@ -196,7 +196,7 @@ def test_labelled_incomplete_rows_are_fitted_in_every_way(kind):
 
 def test_draws_of_missing_values_come_from_the_classes_of_the_row():
     weights = np.array([[0.2, 0.5, 0.3], [0.0, 1.0, 0.0]])
-    chosen = _chosen(weights, 20_000, np.random.RandomState(0)).reshape(20_000, 2)
+    chosen = _chosen(weights, 20_000, np.random.RandomState(0))
     counts = np.array([np.bincount(row, minlength=3) for row in chosen.T]) / 20_000
     # Five standard errors; exactly 0 where there are none.
     error = 5 * np.sqrt(weights * (1 - weights) / 20_000)

@@ -72,27 +72,28 @@ class AutoencoderPart(AbstractPart):
         posteriors, weights = model._posteriors_given(X)
         U = torch.tensor(model._coordinates.standardized(X))
         varying = np.empty((n_samples * len(X), model._coordinates.n_varying))
-        chosen = _chosen(weights, n_samples, rng)  # (n_samples * n,)
+        chosen = _chosen(weights, n_samples, rng)  # (n_samples, n)
         with model._answering():
             for i, posterior in enumerate(posteriors):
-                own = chosen == i
-                if own.any():
+                own = torch.from_numpy(chosen == i)
+                some = own.any(dim=0)  # rows of which draws are needed
+                if some.any():
                     n_importance = model.n_importance_samples
-                    z = draw_latents(posterior, U, n_samples, n_importance, rng)
-                    z = z.reshape(-1, z.shape[2])[torch.from_numpy(own)]
-                    a = posterior.decode(z)
-                    varying[own] = posterior.module.likelihood.draw(a, rng)
+                    z = draw_latents(posterior, U[some], n_samples, n_importance, rng)
+                    a = posterior.decode(z[own[:, some]])
+                    drawn = posterior.module.likelihood.draw(a, rng)
+                    varying[own.flatten().numpy()] = drawn
         return model._with_constants(varying, rng).reshape(n_samples, *X.shape)
 
 
 def _chosen(weights, n_samples, rng):
-    """Return indices (n_samples * n,), drawn with the weights (n, C) of the rows."""
+    """Return indices (n_samples, n) that are drawn with the weights (n, C) of rows."""
     n, n_posteriors = weights.shape
     if n_posteriors == 1:
-        return np.zeros(n_samples * n, dtype=np.intp)
+        return np.zeros((n_samples, n), dtype=np.intp)
     u = rng.uniform(size=(n_samples, n, 1))
     ends = weights.cumsum(axis=1)
-    return (u * ends[:, -1:] >= ends[:, :-1]).sum(axis=2).ravel()
+    return (u * ends[:, -1:] >= ends[:, :-1]).sum(axis=2)
 
 
 class AutoencoderParts(PartialRows):
