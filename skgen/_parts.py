@@ -252,15 +252,17 @@ class PartialRows:
         """
         check_is_fitted(self)
         X = rows_to_answer(self, X, "conditional_score_samples")
-        X = X.astype(float_type(X.dtype))  # a copy, in which one column is hidden
-        whole = self._log_densities(X)
+        X = X.astype(float_type(X.dtype), copy=False)
+        whole, (n, d) = self._log_densities(X), X.shape
         answers = np.empty(X.shape, dtype=X.dtype)
-        for j in range(X.shape[1]):
-            column = X[:, j].copy()
-            X[:, j] = np.nan
+        chunk = max(1, working_memory() // (d * (self._bytes_per_row + 16 * d)))
+        for start in range(0, n, chunk):
+            rows = slice(start, start + chunk)
+            # All columns at once, so that each pattern is answered once.
+            hidden = np.where(np.eye(d, dtype=bool), np.nan, X[rows, None])
+            others = self._log_densities(hidden.reshape(-1, d).astype(X.dtype))
             with np.errstate(invalid="ignore", over="ignore"):
-                answers[:, j] = whole - self._log_densities(X)
-            X[:, j] = column
+                answers[rows] = whole[rows, None] - others.reshape(-1, d)
         answers[np.isnan(X)] = np.nan
         return answers
 
