@@ -10,7 +10,10 @@ from skgen import EMGaussianMixture
 
 # Features, components, and fractions of the entries that are missing at random.
 _D, _K, _FRACTIONS = 10, 10, (0.02, 0.2, 0.6)
-_TYPES = ("full", "tied", "diag", "spherical")
+_TYPES = ("full", "block", "tied", "diag", "spherical")
+
+# Groups of correlated features for "block".
+_BLOCKS = [range(0, 5), range(5, 10)]
 
 # Number of iterations of a fit, and number of fits of each, in turn.
 _ITERATIONS, _REPETITIONS = 10, 3
@@ -28,6 +31,7 @@ def _started(kind, truth):
     """Return a mixture that starts at the given means, so that no start is timed."""
     precisions = {
         "full": np.tile(np.eye(_D), (_K, 1, 1)),
+        "block": np.tile(np.eye(_D), (_K, 1, 1)),
         "tied": np.eye(_D),
         "diag": np.ones((_K, _D)),
         "spherical": np.ones(_K),
@@ -35,6 +39,7 @@ def _started(kind, truth):
     return EMGaussianMixture(
         _K,
         covariance_type=kind,
+        blocks=[list(block) for block in _BLOCKS] if kind == "block" else None,
         tol=0.0,
         weights_init=truth.weights_,
         means_init=truth.means_,

@@ -36,7 +36,7 @@ from skgen._whitening import DiagonalWhitening
 from skgen.mixture._backend import DOUBLE, LEAST_LOSS
 from skgen.mixture._covariance import Parameters
 from skgen.mixture._pass import Statistics, Sums, losses, normalise
-from skgen.mixture._patterns import IncompleteRows, conditionals
+from skgen.mixture._patterns import IncompleteRows, conditionals, summed
 
 # Minimum work, rows times components times squared features, for which threads start.
 _WORK_FOR_THREADS = 2e7
@@ -272,18 +272,13 @@ class AbstractDense(ABC):
 
     def conditional_moments(self, counts):
         """Return the sums of `C` of rows with counts (K, pieces): (J, d, d)."""
-        total = np.zeros_like(self.of.precisions)
-        d = total.shape[1]
-        if len(total) == 1:
+        sums = np.zeros_like(self.of.precisions)
+        if len(sums) == 1:
             counts = counts.sum(axis=0, keepdims=True)
-        for group, _, C in self.conditional:
-            i = group.missing
-            entries = (d * i[:, :, None] + i[:, None]).ravel()
-            for k, count in enumerate(counts[:, group.pieces]):
-                values = count[:, None, None] * C[:, min(k, C.shape[1] - 1)]
-                found = np.bincount(entries, values.ravel(), d * d)
-                total[k] += found.reshape(d, d)
-        return total
+        for group, B, C in self.conditional:
+            S, of_group = self.of.parameters.covariances, counts[:, group.pieces]
+            sums += summed(group, B, C, S, of_group)
+        return sums
 
 
 class Dense(AbstractDense):

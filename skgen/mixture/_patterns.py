@@ -152,7 +152,7 @@ def conditionals(group, precisions, covariances):
     r"""Return `B` (P, J, m, o), `C` (P, J, m, m), and half log-determinants (P, J).
 
     The last are :math:`-\tfrac{1}{2} \log |\Lambda_{mm}|` if `m` is smaller than `o`,
-    else :math:`-\tfrac{1}{2} \log |\Sigma_{oo}|`.
+    else :math:`-\tfrac{1}{2} \log |\Sigma_{oo}|`, with None for `C`: see `summed`.
     """
     i, j = group.missing, group.observed
     m, o = i.shape[1], j.shape[1]
@@ -165,8 +165,28 @@ def conditionals(group, precisions, covariances):
         return -C @ block(precisions, i, j), C, -0.5 * logs
     inverse, logs = inverses(block(covariances, j, j))
     cross = block(covariances, i, j)
-    B = cross @ inverse
-    return B, block(covariances, i, i) - B @ cross.swapaxes(2, 3), -0.5 * logs
+    return cross @ inverse, None, -0.5 * logs
+
+
+def summed(group, B, C, covariances, counts):
+    """Return sums of `C` over patterns with counts (J, P), of all features: (J, d, d).
+
+    `B` and `C` are from `conditionals`, of one or J components, as the `covariances`.
+    """
+    i, j, d = group.missing, group.observed, covariances.shape[1]
+    found, columns = np.empty((len(counts), d, d)), j if C is None else i
+    entries = (d * i[:, :, None] + columns[:, None]).ravel()
+    for k, count in enumerate(counts):
+        values = (B if C is None else C)[:, min(k, B.shape[1] - 1)]
+        values = (count[:, None, None] * values).ravel()
+        found[k] = np.bincount(entries, values, d * d).reshape(d, d)
+        if C is None:
+            # C of all features is (D - B) S, with ones in D for missing features.
+            missing = np.bincount(i.ravel(), np.repeat(count, i.shape[1]), d)
+            of_k = covariances[min(k, len(covariances) - 1)]
+            part = missing[:, None] * of_k - found[k] @ of_k
+            found[k] = 0.5 * (part + part.T)
+    return found
 
 
 def inverses(matrices):
