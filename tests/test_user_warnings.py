@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from estimators import rows, thorough
+from estimators import CLASSIFIERS, ONE_OF_EACH, name, rows, thorough
 from processes import warning_lines
+from sklearn.base import clone
 
 from skgen import (
     AutoEncoder,
@@ -41,6 +42,22 @@ def test_a_search_shows_a_warning_once_at_the_users_line():
     # Ties in three searches, and constant features in digits. Folds differ in both.
     assert len(lines) == 4
     assert all(line.startswith("<string>:") for line in lines)
+
+
+TIED_AND_CONSTANT = np.column_stack([np.round(rows(90, 2)), np.ones(90)])
+
+
+# A classifier fits a model to each class, which warns of the rows of the class.
+ONE_FIT = [model for model in ONE_OF_EACH if model not in CLASSIFIERS]
+
+
+@pytest.mark.parametrize("model", ONE_FIT, ids=name)
+def test_a_fit_gives_each_warning_once(model):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        clone(model).fit(TIED_AND_CONSTANT, np.arange(90) % 2)
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == len(set(messages))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, DataDimensionalityWarning
 
 from skgen._interop import normal_components
 from skgen._warnings import quiet
@@ -58,7 +57,7 @@ def chosen_mixture(draws, seed, numbers=_COMPONENTS, patience=1):
     held_out, training = codes[: n_held_out * m], codes[n_held_out * m :]
     best, highest, waited = 1, -math.inf, 0
     # Mixtures with too many components for the rows lose the comparison.
-    with quiet(ConvergenceWarning), quiet(DataDimensionalityWarning):
+    with quiet():
         for n_components in numbers if n_held_out else ():
             if n_components * (k + 1) > n - n_held_out:
                 break

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from skgen._warnings import quiet
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
@@ -95,7 +96,8 @@ def fitted_coordinates(rows, marginals, dtype, names, rng):
     full, limits = limits_of(full, few)
     shift = full.whitened_difference(moments.rounding) * ~full.degenerate
     linear = DiffusionCoordinates(full, shift, limits, (), None)
-    scaled = whitening_of(moments, "diag", **options)
+    with quiet():  # the first has warned
+        scaled = whitening_of(moments, "diag", **options)
     # Splines of features would bend the plane of collinear features.
     collinear = full.degenerate.sum() > scaled.degenerate.sum()
     if marginals == "normal" or collinear or scaled.degenerate.all():

@@ -7,6 +7,7 @@ import skgen._needs_torch  # noqa: F401
 # isort: split
 
 import math
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -31,6 +32,7 @@ from skgen._interop import normal_components
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
+from skgen._warnings import quiet
 from skgen._whitening import loss_offset, whitening_of
 from skgen.autoencoder._latent_density import (
     chosen_mixture,
@@ -250,8 +252,11 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             for trial in ("mixture", "normal"):
                 self._trial = trial
                 vars(self).pop("net_", None)  # a warm start would continue it
+                # The second training gives the warnings of both.
+                silent = quiet() if trial == "mixture" else nullcontext()
                 try:
-                    fit(rng=np.random.RandomState(seed))  # holds out the same rows
+                    with silent:  # and the same rows are held out
+                        fit(rng=np.random.RandomState(seed))
                 except FloatingPointError:
                     if trial == "normal" and not best:
                         raise
@@ -375,7 +380,8 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         """Set the scaling of the features; collinear features are whitened."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
         full = whitening_of(rows.moments, "full", projected=rows.projected, **options)
-        scaled = whitening_of(rows.moments, "diag", **options)
+        with quiet():  # the first has warned
+            scaled = whitening_of(rows.moments, "diag", **options)
         collinear = full.degenerate.sum() > scaled.degenerate.sum()
         whitening = full if collinear else scaled
         few = rows.sample(ROWS, np.random.RandomState(0))
