@@ -22,7 +22,11 @@ from skgen.mixture import _patterns
 from skgen.mixture._backend import LEAST_LOSS
 from skgen.mixture._incomplete import IncompletePass, features_of
 from skgen.mixture._pass import Family, maximise
-from skgen.mixture._patterns import IncompleteRows, inverses, sorted_by_pattern
+from skgen.mixture._patterns import (
+    IncompleteRows,
+    positive_inverses,
+    sorted_by_pattern,
+)
 from skgen.mixture._problem import IncompleteProblem
 from skgen.rows._moments import moments_of, observed_moments_of
 
@@ -152,7 +156,7 @@ def test_inverses_and_determinants_of_many_matrices(m):
     rng = np.random.default_rng(0)
     roots = np.eye(m) + 0.3 * rng.standard_normal((5, 2, m, m))
     matrices = roots @ roots.swapaxes(2, 3)
-    inverse, logs = inverses(matrices)
+    inverse, logs = positive_inverses(matrices)
     assert_allclose(inverse @ matrices, np.tile(np.eye(m), (5, 2, 1, 1)), atol=1e-8)
     assert_allclose(logs, np.linalg.slogdet(matrices)[1], rtol=1e-9, atol=1e-9)
 

@@ -161,9 +161,9 @@ def conditionals(group, precisions, covariances):
         return matrices[:, a[:, :, None], b[:, None]].swapaxes(0, 1)
 
     if m < o:
-        C, logs = inverses(block(precisions, i, i))
+        C, logs = positive_inverses(block(precisions, i, i))
         return -C @ block(precisions, i, j), C, -0.5 * logs
-    inverse, logs = inverses(block(covariances, j, j))
+    inverse, logs = positive_inverses(block(covariances, j, j))
     cross = block(covariances, i, j)
     return cross @ inverse, None, -0.5 * logs
 
@@ -189,7 +189,7 @@ def summed(group, B, C, covariances, counts):
     return found
 
 
-def inverses(matrices):
+def positive_inverses(matrices):
     """Return the inverses and log-determinants of positive definite (..., m, m)."""
     m = matrices.shape[-1]
     if m > _MOST_ELIMINATED:
