@@ -23,7 +23,7 @@ _ROWS, _FRACTION, _DRAWS = 1000, 0.2, 10
 
 # Number of seeds: of the rows, of their missing values and of the methods. And of the
 # completed tables of miceforest.
-_SEEDS, _DATASETS = 1, 5
+_SEEDS, _DATASETS = 2, 5
 
 
 def tables(options, seed):
