@@ -130,6 +130,18 @@ def test_dropout_keeps_the_mean_and_repeats_itself():
     assert dropout.eval()(x) is x
 
 
+@pytest.mark.parametrize(
+    ("n", "params", "probabilities"),
+    [(1999, {}, {0.1}), (2000, {}, set()), (2000, {"dropout": 0.3}, {0.3})],
+)
+def test_many_rows_are_fitted_without_dropout(n, params, probabilities):
+    model = NormalizingFlow(
+        1, hidden_layer_sizes=(2,), base="normal", max_epochs=1, **params
+    ).fit(rows(n, 2))
+    parts = model.net_.module_.modules()
+    assert {part.p for part in parts if isinstance(part, Dropout)} == probabilities
+
+
 @pytest.mark.parametrize("autoregressive", [True, False])
 def test_a_spline_depends_on_features_of_lower_rank_only(autoregressive):
     transform = random_flow(6, autoregressive).transforms[0]
@@ -421,7 +433,10 @@ def test_a_bent_density_is_learned():
         ({"hidden_layer_sizes": 8}, "must be a tuple of ints of at least 1. Got 8"),
         ({"tail_bound": 0}, "must be a finite number above 0. Got 0 instead"),
         ({"autoregressive": "yes"}, "'autoregressive' parameter of NormalizingFlow"),
-        ({"dropout": 1.0}, "must be a number of at least 0 and below 1. Got 1.0"),
+        (
+            {"dropout": 1.0},
+            "must be 'auto' or a number of at least 0 and below 1. Got",
+        ),
         ({"base": "uniform"}, "must be 'auto', 'normal', 'mixture' or a Gaussian m"),
         ({"base": NormalizingFlow(**QUICK)}, "or a Gaussian mixture. Got NormalizingF"),
         ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter of NormalizingFlow"),

@@ -58,6 +58,9 @@ _PATIENCE = 2
 # mixtures hardly rise after a dozen epochs.
 _MIXTURE_EPOCHS = 0.2
 
+# Dropout with dropout="auto", and number of rows for each feature that do without.
+_DROPOUT, _MANY_ROWS = 0.1, 1_000
+
 _NAMED = ("auto", "normal", "mixture")
 _BASES = "'auto', 'normal', 'mixture' or a Gaussian mixture"
 
@@ -116,9 +119,9 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         A mixture of several components gets 0.001 of its mass as another component,
         which is four times as wide as the whole mixture.
-    dropout : float
+    dropout : float or "auto"
         Probability with which hidden units are omitted in training. It prevents
-        overfitting.
+        overfitting. "auto" is 0.1 for fewer than 1,000 rows for each feature, else 0.
     batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" is one twentieth of the rows, but at
         least 128 and at most 256.
@@ -203,7 +206,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         tail_bound: float = 5.0,
         autoregressive: bool = True,
         base: str | BaseEstimator = "auto",
-        dropout: float = 0.1,
+        dropout: float | str = "auto",
         max_epochs: int = 60,
         batch_size: int | str = "auto",
         lr: float = 5e-3,
@@ -313,8 +316,9 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             rule = "a finite number above 0"
             raise invalid_parameter(self, "tail_bound", rule, self.tail_bound)
         check_boolean(self, "autoregressive")
-        if not (is_real(self.dropout) and 0 <= self.dropout < 1):
-            rule = "a number of at least 0 and below 1"
+        named = isinstance(self.dropout, str) and self.dropout == "auto"
+        if not named and not (is_real(self.dropout) and 0 <= self.dropout < 1):
+            rule = "'auto' or a number of at least 0 and below 1"
             raise invalid_parameter(self, "dropout", rule, self.dropout)
         check_integer(self, "n_iter_no_change", 1)
         named = isinstance(self.base, str) and self.base in _NAMED
@@ -365,6 +369,10 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return weights, self._white(means), linear.T @ covariances @ linear
 
     def _new_module(self, rows, rng):
+        dropout = self.dropout
+        if isinstance(dropout, str):
+            many = rows.shape[0] >= _MANY_ROWS * rows.shape[1]
+            dropout = 0.0 if many else _DROPOUT
         transforms = build_transforms(
             int(self._varying.sum()),
             self.n_transforms,
@@ -372,7 +380,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             self.hidden_layer_sizes,
             self.n_bins,
             self.tail_bound,
-            self.dropout,
+            dropout,
         )
         return Flow(transforms)
 
