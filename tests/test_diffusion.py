@@ -467,7 +467,7 @@ def test_a_bent_density_is_learned():
         ({"hidden_layer_sizes": ()}, r"one for each layer. Got \(\) instead"),
         ({"marginals": "both"}, "'marginals' parameter of DiffusionModel must be"),
         ({"rtol": 0}, "'rtol' parameter of DiffusionModel must be a finite number"),
-        ({"dropout": 1.0}, "must be a number of at least 0 and below 1. Got 1.0"),
+        ({"dropout": 1.0}, "must be 'auto' or a number of at least 0 and below 1. Got"),
         ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter of DiffusionModel"),
     ],
 )

@@ -44,7 +44,7 @@ from skgen.diffusion._training import (
 )
 from skgen.diffusion._velocity import FIRST, LAST, Velocity
 from skgen.neural import GradientModel
-from skgen.neural._parameters import TRAINING
+from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
 
 # Numbers of steps of the first and of the finest solution, and the lowest tolerance for
 # which images are drawn in single precision.
@@ -105,9 +105,6 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         a log-density, or its relative error where its absolute value is above 1. The
         error of each row is estimated, and the steps of its solution are halved until
         the estimate is below `rtol`.
-    dropout : float
-        Probability with which hidden units are omitted in training. It prevents
-        overfitting.
     batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" is one fortieth of the rows, but at
         least 16 and at most 512, or 128 with `image_shape`. Small batches have each row
@@ -196,7 +193,7 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         image_shape: Sizes | None = None,
         n_probes: int = 8,
         rtol: float = 1e-4,
-        dropout: float = 0.1,
+        dropout: float | str = "auto",
         max_epochs: int = 300,
         batch_size: int | str = "auto",
         lr: float = 5e-3,
@@ -275,9 +272,7 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         if not (is_real(self.rtol) and self.rtol > 0):
             rule = "a finite number above 0"
             raise invalid_parameter(self, "rtol", rule, self.rtol)
-        if not (is_real(self.dropout) and 0 <= self.dropout < 1):
-            rule = "a number of at least 0 and below 1"
-            raise invalid_parameter(self, "dropout", rule, self.dropout)
+        check_dropout(self)
         check_integer(self, "n_iter_no_change", 1)
 
     def _new_module(self, rows, rng):
@@ -288,8 +283,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         )
         n_varying = int(self._coordinates.varying.sum())
         # A network needs a feature, even where all are constant.
-        sizes = max(1, n_varying), self.hidden_layer_sizes, self.dropout
-        return FlowMatching(Velocity(*sizes))
+        sizes = max(1, n_varying), self.hidden_layer_sizes
+        return FlowMatching(Velocity(*sizes, dropout_of(self, *rows.shape)))
 
     def _image_velocity(self, rows):
         """Set the coordinates of images; return their velocity before training."""
@@ -298,8 +293,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         factor = self._coordinates.scaling.factor[:, self._coordinates.varying]
         if not factor.shape[1]:
             factor = np.eye(rows.shape[1], 1)
-        sizes = image_shape(self), self.hidden_layer_sizes, self.dropout
-        return ImageVelocity(*sizes, factor)
+        sizes = image_shape(self), self.hidden_layer_sizes
+        return ImageVelocity(*sizes, dropout_of(self, *rows.shape), factor)
 
     def _encoded(self, X):
         Z, log_det, _ = self._coordinates.of_rows(self._coordinates.inside(X))

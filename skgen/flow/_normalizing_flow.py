@@ -44,7 +44,7 @@ from skgen.flow._transforms import Flow, build_transforms
 from skgen.mixture._central import ROWS, limits_of
 from skgen.neural import GradientModel
 from skgen.neural._model import InterruptedFit
-from skgen.neural._parameters import TRAINING
+from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
 from skgen.neural._schedule import Plateau
 
 # Maximum number of rows to which the base is fitted, and rows in a block of an answer
@@ -57,9 +57,6 @@ _PATIENCE = 2
 # Fraction of the epochs that train from the mixture with base="auto": scores from
 # mixtures hardly rise after a dozen epochs.
 _MIXTURE_EPOCHS = 0.2
-
-# Dropout with dropout="auto", and number of rows for each feature that do without.
-_DROPOUT, _MANY_ROWS = 0.1, 1_000
 
 _NAMED = ("auto", "normal", "mixture")
 _BASES = "'auto', 'normal', 'mixture' or a Gaussian mixture"
@@ -119,9 +116,6 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
         A mixture of several components gets 0.001 of its mass as another component,
         which is four times as wide as the whole mixture.
-    dropout : float or "auto"
-        Probability with which hidden units are omitted in training. It prevents
-        overfitting. "auto" is 0.1 for fewer than 1,000 rows for each feature, else 0.
     batch_size : int or "auto"
         Maximum number of rows in a batch. "auto" is one twentieth of the rows, but at
         least 128 and at most 256.
@@ -316,10 +310,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             rule = "a finite number above 0"
             raise invalid_parameter(self, "tail_bound", rule, self.tail_bound)
         check_boolean(self, "autoregressive")
-        named = isinstance(self.dropout, str) and self.dropout == "auto"
-        if not named and not (is_real(self.dropout) and 0 <= self.dropout < 1):
-            rule = "'auto' or a number of at least 0 and below 1"
-            raise invalid_parameter(self, "dropout", rule, self.dropout)
+        check_dropout(self)
         check_integer(self, "n_iter_no_change", 1)
         named = isinstance(self.base, str) and self.base in _NAMED
         if not named and not is_density(self.base):
@@ -369,10 +360,6 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return weights, self._white(means), linear.T @ covariances @ linear
 
     def _new_module(self, rows, rng):
-        dropout = self.dropout
-        if isinstance(dropout, str):
-            many = rows.shape[0] >= _MANY_ROWS * rows.shape[1]
-            dropout = 0.0 if many else _DROPOUT
         transforms = build_transforms(
             int(self._varying.sum()),
             self.n_transforms,
@@ -380,7 +367,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             self.hidden_layer_sizes,
             self.n_bins,
             self.tail_bound,
-            dropout,
+            dropout_of(self, *rows.shape),
         )
         return Flow(transforms)
 

@@ -17,6 +17,9 @@ Parameters
 ----------
 max_epochs : int
     Maximum number of passes over the training rows.
+dropout : float or "auto"
+    Probability with which hidden units are omitted in training. It prevents
+    overfitting. "auto" is 0.1 for fewer than 1,000 rows for each feature, else 0.
 optimizer : str or type
     Optimiser: "adam", "adamw", "rmsprop", "sgd" or a subclass of
     ``torch.optim.Optimizer``.
@@ -45,6 +48,9 @@ OPTIMIZERS = {
     "rmsprop": torch.optim.RMSprop,
     "sgd": torch.optim.SGD,
 }
+
+# Dropout with dropout="auto", and number of rows for each feature that do without.
+_DROPOUT, _MANY_ROWS = 0.1, 1_000
 
 # Keys that `net_params` may not have, and the parameter that sets them instead.
 _OWN = {
@@ -77,6 +83,22 @@ def check_training(model):
     optimizer_class(model)
     _check_net_parameters(model)
     check_device(model)
+
+
+def check_dropout(model):
+    """Raise for an invalid `dropout`."""
+    value = model.dropout
+    named = isinstance(value, str) and value == "auto"
+    if not named and not (is_real(value) and 0 <= value < 1):
+        rule = "'auto' or a number of at least 0 and below 1"
+        raise invalid_parameter(model, "dropout", rule, value)
+
+
+def dropout_of(model, n, d):
+    """Return the probability `dropout` of a model of (n, d) rows."""
+    if model.dropout != "auto":
+        return model.dropout
+    return 0.0 if n >= _MANY_ROWS * d else _DROPOUT
 
 
 def optimizer_class(model):
