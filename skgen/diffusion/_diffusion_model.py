@@ -400,7 +400,7 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         varying = self._coordinates.varying
         rows, rest = Z[:, varying], Z[:, ~varying]
         if rows.shape[1]:
-            dtype = torch.from_numpy(Z[:0]).dtype
+            dtype = torch.float32 if Z.dtype == np.float32 else torch.float64
             field = field_of(velocity, torch.device("cpu"), dtype)
             solution = partial(solve, field, start=FIRST, end=LAST)
             rows = self._by_blocks(lambda z, n_steps: solution(z, n_steps)[0], rows)
