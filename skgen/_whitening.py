@@ -24,7 +24,7 @@ import numpy as np
 from sklearn.exceptions import DataDimensionalityWarning
 
 from skgen._columns import ROUNDING_STEPS, list_columns
-from skgen._warnings import warn_user
+from skgen._warnings import quiet, warn_user
 from skgen.rows._moments import moments_of, projected_moments
 
 # Variance of a direction without variance, as a fraction of the feature's variance. For
@@ -182,6 +182,13 @@ def estimate_whitening(X, sample_weight, covariance_type, **options):
     moments = moments_of(X, sample_weight, full=covariance_type == "full")
     projected = partial(projected_moments, X, sample_weight)
     return whitening_of(moments, covariance_type, projected=projected, **options)
+
+
+def full_and_scaled(moments, projected, **options):
+    """Return the "full" and the "diag" `whitening_of` rows, which warn once."""
+    full = whitening_of(moments, "full", projected=projected, **options)
+    with quiet():
+        return full, whitening_of(moments, "diag", **options)
 
 
 def whitening_of(

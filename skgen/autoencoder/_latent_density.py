@@ -46,7 +46,7 @@ def fit_latent_density(density, draws, seed):
     return density.set_params(**unset).fit(draws.reshape(-1, draws.shape[2]))
 
 
-def chosen_mixture(draws, seed, numbers=_COMPONENTS, patience=1):
+def chosen_mixture(draws, seed, patience=1):
     """Return a Gaussian mixture; held-out rows choose its number of components.
 
     The search ends after `patience` numbers in turn without a better score.
@@ -58,7 +58,7 @@ def chosen_mixture(draws, seed, numbers=_COMPONENTS, patience=1):
     best, highest, waited = 1, -math.inf, 0
     # Mixtures with too many components for the rows lose the comparison.
     with quiet():
-        for n_components in numbers if n_held_out else ():
+        for n_components in _COMPONENTS if n_held_out else ():
             if n_components * (k + 1) > n - n_held_out:
                 break
             score = _mixture(n_components, seed).fit(training).score(held_out)

@@ -4,11 +4,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from skgen._warnings import quiet
 from skgen._whitening import (
     DiagonalWhitening,
     FullWhitening,
     estimate_whitening,
+    full_and_scaled,
     whitening_of,
 )
 from skgen.diffusion._marginals import MarginalSpline, fitted_spline
@@ -91,13 +91,11 @@ def fitted_coordinates(rows, marginals, dtype, names, rng):
     marginals: "spline" or "normal"; dtype: precision of the rows; names: of features.
     """
     moments, options = rows.moments, {"dtype": dtype, "names": names}
-    full = whitening_of(moments, "full", projected=rows.projected, **options)
+    full, scaled = full_and_scaled(moments, rows.projected, **options)
     few = rows.sample(ROWS, np.random.RandomState(0))
     full, limits = limits_of(full, few)
     shift = full.whitened_difference(moments.rounding) * ~full.degenerate
     linear = DiffusionCoordinates(full, shift, limits, (), None)
-    with quiet():  # the first has warned
-        scaled = whitening_of(moments, "diag", **options)
     # Splines of features would bend the plane of collinear features.
     collinear = full.degenerate.sum() > scaled.degenerate.sum()
     if marginals == "normal" or collinear or scaled.degenerate.all():

@@ -24,7 +24,6 @@ from skgen._checks import (
     check_integer,
     column_names,
     invalid_parameter,
-    is_integer,
     is_real,
 )
 from skgen._docs import documented
@@ -33,12 +32,13 @@ from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
 from skgen._warnings import quiet
-from skgen._whitening import loss_offset, whitening_of
+from skgen._whitening import full_and_scaled, loss_offset
 from skgen.autoencoder._latent_density import (
     chosen_mixture,
     fit_latent_density,
     is_density,
 )
+from skgen.autoencoder._parameters import are_sizes
 from skgen.flow._mixture_map import log_normal, mixture_map
 from skgen.flow._transforms import Flow, build_transforms
 from skgen.mixture._central import ROWS, limits_of
@@ -300,9 +300,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _check_own(self):
         check_integer(self, "n_transforms", 1)
         sizes = self.hidden_layer_sizes
-        if not (
-            isinstance(sizes, (tuple, list)) and all(is_integer(v, 1) for v in sizes)
-        ):
+        if not are_sizes(sizes):
             rule = "a tuple of ints of at least 1"
             raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
         check_integer(self, "n_bins", 2)
@@ -374,9 +372,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _set_coordinates(self, rows):
         """Set the scaling of the features; collinear features are whitened."""
         options = {"dtype": self._fit_dtype, "names": column_names(self)}
-        full = whitening_of(rows.moments, "full", projected=rows.projected, **options)
-        with quiet():  # the first has warned
-            scaled = whitening_of(rows.moments, "diag", **options)
+        full, scaled = full_and_scaled(rows.moments, rows.projected, **options)
         collinear = full.degenerate.sum() > scaled.degenerate.sum()
         whitening = full if collinear else scaled
         few = rows.sample(ROWS, np.random.RandomState(0))
