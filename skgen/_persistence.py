@@ -70,6 +70,7 @@ _PRIVATE = {
     "DiffusionCoordinates": "skgen.diffusion._coordinates.DiffusionCoordinates",
     "Dropout": "skgen.flow._transforms.Dropout",
     "Flow": "skgen.flow._transforms.Flow",
+    "FlowCoordinates": "skgen.diffusion._coordinates.FlowCoordinates",
     "FlowMatching": "skgen.diffusion._training.FlowMatching",
     "FullModule": "skgen.mixture._module.DenseModule",
     "FullWhitening": "skgen._whitening.FullWhitening",

@@ -128,7 +128,7 @@ FLOWS = [
 SMALL_DIFFUSION = {"max_epochs": 5, "lr": 0.01, "random_state": 0}
 DIFFUSIONS = [
     DiffusionModel((8,), **SMALL_DIFFUSION),
-    DiffusionModel((6, 4), marginals="normal", early_stopping=False, **SMALL_DIFFUSION),
+    DiffusionModel((6, 4), base="normal", early_stopping=False, **SMALL_DIFFUSION),
 ]
 PIPELINES = [
     GenerativePipeline(

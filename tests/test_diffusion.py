@@ -30,7 +30,12 @@ from skgen.diffusion._velocity import (
     with_divergence,
 )
 
-QUICK = {"hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
+QUICK = {
+    "hidden_layer_sizes": (8,),
+    "base": "spline",
+    "max_epochs": 3,
+    "random_state": 0,
+}
 # Steps of this length change no digit of an answer.
 UNTRAINED = {**QUICK, "lr": 1e-30, "optimizer": "sgd", "max_epochs": 1}
 
@@ -319,7 +324,7 @@ def test_tied_values_have_a_spline_as_well():
 
 def test_a_model_without_training_is_the_normal_density_of_the_rows():
     X = 1e3 + 10 * rows(200, 3)
-    model = DiffusionModel(marginals="normal", **UNTRAINED).fit(X)
+    model = DiffusionModel(**{**UNTRAINED, "base": "normal"}).fit(X)
     normal = stats.multivariate_normal(X.mean(axis=0), np.cov(X.T, bias=True))
     far = np.vstack([X, X.mean(axis=0) + 1e4])
     np.testing.assert_allclose(model.score_samples(far), normal.logpdf(far), rtol=1e-10)
@@ -328,8 +333,8 @@ def test_a_model_without_training_is_the_normal_density_of_the_rows():
 def test_with_splines_a_model_starts_from_nearly_normal_features():
     X = np.column_stack([skewed(3000), np.random.RandomState(1).normal(size=3000)])
     scores = {
-        marginals: DiffusionModel(marginals=marginals, **UNTRAINED).fit(X).score(X)
-        for marginals in ("spline", "normal")
+        base: DiffusionModel(**{**UNTRAINED, "base": base}).fit(X).score(X)
+        for base in ("spline", "normal")
     }
     truth = stats.gamma(0.7).logpdf(X[:, 0]) + stats.norm.logpdf(X[:, 1])
     assert scores["spline"] == pytest.approx(truth.mean(), abs=0.05)
@@ -344,10 +349,10 @@ def test_nearly_collinear_features_are_whitened_without_splines():
     np.testing.assert_allclose(model.score_samples(X), normal.logpdf(X), rtol=1e-6)
 
 
-@pytest.mark.parametrize("marginals", ["spline", "normal"])
-def test_latents_and_rows_are_inverses(marginals):
+@pytest.mark.parametrize("base", ["spline", "normal"])
+def test_latents_and_rows_are_inverses(base):
     X = 1e3 + 10 * rows(300, 3)
-    model = DiffusionModel(marginals=marginals, **{**QUICK, "lr": 0.05}).fit(X)
+    model = DiffusionModel(**{**QUICK, "base": base, "lr": 0.05}).fit(X)
     model._velocity = random_velocity(3, (8, 8))
     Z = model.transform(X)
     # Two errors of rtol, in standard deviations of a feature of up to 30.
@@ -395,7 +400,7 @@ def test_collinear_and_constant_features_have_latents_as_well():
 def test_the_weights_with_the_best_held_out_density_are_kept():
     X = rows(300, 2)
     # Steps of this length only harm: the start is kept.
-    harmed = DiffusionModel(marginals="normal", **{**QUICK, "lr": 3.0}).fit(X)
+    harmed = DiffusionModel(**{**QUICK, "base": "normal", "lr": 3.0}).fit(X)
     normal = stats.multivariate_normal(X.mean(axis=0), np.cov(X.T, bias=True))
     np.testing.assert_allclose(harmed.score_samples(X), normal.logpdf(X), rtol=1e-10)
 
@@ -465,7 +470,7 @@ def test_a_bent_density_is_learned():
     [
         ({"hidden_layer_sizes": 8}, "must be a tuple of ints of at least 1.*Got 8"),
         ({"hidden_layer_sizes": ()}, r"one for each layer. Got \(\) instead"),
-        ({"marginals": "both"}, "'marginals' parameter of DiffusionModel must be"),
+        ({"base": "both"}, "'base' parameter of DiffusionModel must be"),
         ({"rtol": 0}, "'rtol' parameter of DiffusionModel must be a finite number"),
         ({"dropout": 1.0}, "must be 'auto' or a number of at least 0 and below 1. Got"),
         ({"n_iter_no_change": 0}, "'n_iter_no_change' parameter of DiffusionModel"),

@@ -37,13 +37,18 @@ def fit_latent_density(density, draws, seed):
     """
     if density is None:
         return chosen_mixture(draws, seed)
+    return seeded_clone(density, seed).fit(draws.reshape(-1, draws.shape[2]))
+
+
+def seeded_clone(density, seed):
+    """Return a clone of `density` in which `seed` replaces unset `random_state`s."""
     density = clone(density)
     unset = {
         name: seed
         for name, value in density.get_params().items()
         if value is None and name.split("__")[-1] == "random_state"
     }
-    return density.set_params(**unset).fit(draws.reshape(-1, draws.shape[2]))
+    return density.set_params(**unset)
 
 
 def chosen_mixture(draws, seed, patience=1):

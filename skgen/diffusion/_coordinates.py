@@ -85,10 +85,36 @@ def image_coordinates(rows, dtype, names):
     return DiffusionCoordinates(full, shift, (-infinite, infinite), (), None)
 
 
-def fitted_coordinates(rows, marginals, dtype, names, rng):
+@dataclass(frozen=True)
+class FlowCoordinates:
+    """Latents of a fitted `NormalizingFlow`, which are normal before training."""
+
+    flow: object
+
+    @property
+    def varying(self):
+        return self.flow._varying
+
+    def inside(self, X):
+        """Return rows (n, d) whose outliers are moved to the other rows."""
+        return np.clip(X, *self.flow._limits)
+
+    def of_rows(self, X):
+        """Return coordinates (n, d') of rows (n, d), log-determinants and the rest."""
+        Z, log_det = self.flow._latents_and_log_det(X)
+        return Z[:, self.varying], log_det, Z[:, ~self.varying]
+
+    def rows_of(self, Z, rest):
+        """Return the rows (n, d) with coordinates (n, d') and the rest (n, d - d')."""
+        U = np.empty((Z.shape[0], self.varying.size))
+        U[:, self.varying], U[:, ~self.varying] = Z, rest
+        return self.flow._conditional_mean(U)
+
+
+def fitted_coordinates(rows, base, dtype, names, rng):
     """Return coordinates of `TrainingRows`.
 
-    marginals: "spline" or "normal"; dtype: precision of the rows; names: of features.
+    base: "spline" or "normal"; dtype: precision of the rows; names: of features.
     """
     moments, options = rows.moments, {"dtype": dtype, "names": names}
     full, scaled = full_and_scaled(moments, rows.projected, **options)
@@ -98,7 +124,7 @@ def fitted_coordinates(rows, marginals, dtype, names, rng):
     linear = DiffusionCoordinates(full, shift, limits, (), None)
     # Splines of features would bend the plane of collinear features.
     collinear = full.degenerate.sum() > scaled.degenerate.sum()
-    if marginals == "normal" or collinear or scaled.degenerate.all():
+    if base == "normal" or collinear or scaled.degenerate.all():
         return linear
     scaled, limits = limits_of(scaled, few)
     shift = scaled.whitened_difference(moments.rounding) * ~scaled.degenerate

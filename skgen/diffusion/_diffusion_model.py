@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from skgen._checks import (
+    Described,
     check_choice,
     check_integer,
     column_names,
@@ -28,12 +30,17 @@ from skgen._checks import (
 )
 from skgen._docs import documented
 from skgen._threads import one_blas_thread
-from skgen._torch import float64_copy, threads_for
+from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
+from skgen.autoencoder._latent_density import seeded_clone
 from skgen.autoencoder._networks import check_pixels, image_shape
 from skgen.autoencoder._parameters import Sizes, are_sizes, check_image_shape
-from skgen.diffusion._coordinates import fitted_coordinates, image_coordinates
+from skgen.diffusion._coordinates import (
+    FlowCoordinates,
+    fitted_coordinates,
+    image_coordinates,
+)
 from skgen.diffusion._images import ImageVelocity, error_of_mean
 from skgen.diffusion._ode import refined, solve
 from skgen.diffusion._training import (
@@ -43,18 +50,25 @@ from skgen.diffusion._training import (
     field_of,
 )
 from skgen.diffusion._velocity import FIRST, LAST, Velocity
-from skgen.neural import GradientModel
+from skgen.flow._normalizing_flow import NormalizingFlow, is_fitted
+from skgen.neural._compared import ComparesBases
 from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
 
 # Numbers of steps of the first and of the finest solution, and the lowest tolerance for
 # which images are drawn in single precision.
 _STEPS, _MOST_STEPS, _SINGLE = 2, 256, 1e-3
 
+# Epochs of the model for one epoch of the flow from which it starts.
+_EPOCHS_OF_FLOW = 5
+
+_NAMED = ("auto", "normal", "spline", "flow")
+_BASES = "'auto', 'normal', 'spline', 'flow' or a NormalizingFlow"
+
 
 # Parameters and attributes that the model shares with other models trained by gradients
 # are documented in TRAINING.
 @documented(TRAINING)
-class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
+class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
     r"""Diffusion model: noise becomes a row by an ordinary differential equation.
 
     Noise :math:`e \sim N(0, I)` is mixed with a row :math:`x` of unit covariance,
@@ -80,16 +94,24 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         two layers; for more layers the time is proportional to the number of features.
         With `image_shape`, number of channels of the U-Net at a half of the height and
         width, at a quarter, and so on.
-    marginals : {"spline", "normal"}
-        Coordinates of the features before the diffusion.
+    base : {"auto", "normal", "spline", "flow"} or estimator
+        Density of the rows before training. Noise is added in coordinates in which it
+        is standard normal.
 
+        - "normal": normal density with the covariance of the rows. With `image_shape`,
+          the only base.
         - "spline": each feature is mapped by a monotonic spline through its quantiles
           to a nearly normal feature, where this scores higher on held-out rows than a
-          linear map, and the results are whitened.
-        - "normal": rows are whitened.
-
-        The model starts from the normal density of these coordinates. With
-        `image_shape`, rows are always whitened.
+          linear map, and the results are normal with their covariance.
+        - "flow": :class:`NormalizingFlow`, which is trained first, for a fifth of
+          `max_epochs` [7]_.
+        - "auto": "spline" or "flow". Two models are trained, for `max_epochs` from the
+          splines and for a third of it from the flow, and the model with the higher
+          log-density of held-out rows is kept. "spline" in `partial_fit`, and where no
+          rows are held out.
+        - unfitted estimator: `NormalizingFlow`, which is cloned and fitted.
+        - fitted estimator: `NormalizingFlow`, which is used as it is. In a search, wrap
+          it in ``sklearn.frozen.FrozenEstimator``, because a clone of it is not fitted.
     image_shape : tuple or list of int
         Shape of the image in each row: (height, width) or (channels, height, width). If
         given, noise is added to pixels and the network is a U-Net, a convolutional
@@ -131,6 +153,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     Attributes
     ----------
+    base_ : str or NormalizingFlow
+        "normal", "spline", or the flow from which training started.
     history_ : list of dict
         Record of each epoch: its number (``epoch``), the mean loss of the training
         batches during the epoch (``train``), the loss of the held-out rows after the
@@ -170,6 +194,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
        networks for biomedical image segmentation. MICCAI.
     .. [6] Hutchinson, M. F. (1989). A stochastic estimator of the trace of the
        influence matrix for Laplacian smoothing splines. Communications in Statistics.
+    .. [7] Kim, D., Na, B., Kwon, S. J., Lee, D., Kang, W. and Moon, I.-C. (2022).
+       Maximum likelihood training of implicit nonlinear diffusion models. NeurIPS.
 
     Examples
     --------
@@ -189,7 +215,7 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         self,
         hidden_layer_sizes: tuple[int, ...] | list[int] = (128, 128),
         *,
-        marginals: str = "spline",
+        base: str | BaseEstimator = "auto",
         image_shape: Sizes | None = None,
         n_probes: int = 8,
         rtol: float = 1e-4,
@@ -208,7 +234,7 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         device: str = "cpu",
     ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
-        self.marginals = marginals
+        self.base = base
         self.image_shape = image_shape
         self.n_probes = n_probes
         self.rtol = rtol
@@ -247,6 +273,18 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         errors = self._by_chunks(self._score_and_error, X)[:, 1]
         return errors.astype(float_type(X.dtype), copy=False)
 
+    # -- hooks of ComparesBases ------------------------------------------------
+
+    # From a flow, scores hardly rise after a hundred epochs.
+    _trials = {"flow": 1 / 3, "spline": 1.0}  # noqa: RUF012 (read only)
+
+    @property
+    def _held_out_loss(self):
+        return -dict(self.net_.callbacks_)["schedule"].highest_
+
+    def _compares(self, X):
+        return self.image_shape is None and super()._compares(X)
+
     # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
@@ -257,8 +295,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
 
     _whitening_type = "full"
     _fixed = (
-        *("hidden_layer_sizes", "marginals", "image_shape", "dropout"),
-        *GradientModel._fixed,
+        *("hidden_layer_sizes", "base", "image_shape", "dropout"),
+        *ComparesBases._fixed,
     )
 
     def _check_own(self):
@@ -266,8 +304,11 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         if not (are_sizes(sizes) and sizes):
             rule = "a tuple of ints of at least 1, one for each layer"
             raise invalid_parameter(self, "hidden_layer_sizes", rule, sizes)
-        check_choice(self, "marginals", ("spline", "normal"))
         check_image_shape(self)
+        if self.image_shape is not None:
+            check_choice(self, "base", ("auto", "normal"))
+        elif not (isinstance(self.base, str) and self.base in _NAMED):
+            as_flow(self, self.base)
         check_integer(self, "n_probes", 2)
         if not (is_real(self.rtol) and self.rtol > 0):
             rule = "a finite number above 0"
@@ -275,12 +316,48 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         check_dropout(self)
         check_integer(self, "n_iter_no_change", 1)
 
+    def _prepare(self, rows, rng):
+        if self.image_shape is not None:
+            self.base_ = "normal"
+            return
+        self.base_ = self._named_base or as_flow(self, self.base)
+        if self.base_ == "flow":
+            self.base_ = NormalizingFlow(
+                max_epochs=max(1, self.max_epochs // _EPOCHS_OF_FLOW),
+                dropout=self.dropout,
+                early_stopping=self.early_stopping,
+                validation_fraction=self.validation_fraction,
+                device=self.device,
+            )
+        if isinstance(self.base_, str):
+            return
+        if is_fitted(self.base_):
+            self._check_width_of(self.base_, rows.shape[1])
+            return
+        self.base_ = seeded_clone(self.base_, torch_seed(rng))
+        try:
+            self.base_._learn_split(rows, self)
+        except (KeyboardInterrupt, FloatingPointError) as error:
+            # Errors of a stopped fit would keep this model, which is not complete.
+            interrupted = isinstance(error, KeyboardInterrupt)
+            kind = KeyboardInterrupt if interrupted else FloatingPointError
+            raise kind(*error.args) from None
+
+    def _check_width_of(self, flow, d):
+        """Raise ValueError unless a fitted flow has d features."""
+        if flow.n_features_in_ != d:
+            got = Described(f"a flow of {flow.n_features_in_} features")
+            raise invalid_parameter(self, "base", f"{_BASES} of {d} features", got)
+
     def _new_module(self, rows, rng):
         if self.image_shape is not None:
             return FlowMatching(self._image_velocity(rows))
-        self._coordinates = fitted_coordinates(
-            rows, self.marginals, self._fit_dtype, column_names(self), rng
-        )
+        if isinstance(self.base_, str):
+            self._coordinates = fitted_coordinates(
+                rows, self.base_, self._fit_dtype, column_names(self), rng
+            )
+        else:
+            self._coordinates = FlowCoordinates(self.base_)
         n_varying = int(self._coordinates.varying.sum())
         # A network needs a feature, even where all are constant.
         sizes = max(1, n_varying), self.hidden_layer_sizes
@@ -314,15 +391,6 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
         history = self._losses()
         velocity = float64_copy(self.net_.module_.average).cpu()
         return {"history_": history, "n_iter_": len(history), "_velocity": velocity}
-
-    def _finish(self, rows, watched, rng, task):
-        return {}
-
-    def _follow(self, rows, share, rng):
-        return {}
-
-    def _warn(self):
-        pass
 
     # -- hooks of GenerativeModel ------------------------------------------------
 
@@ -415,3 +483,11 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, GradientModel):
     @property
     def _bytes_per_row(self):
         return 64 * self.n_features_in_  # blocks limit all other memory
+
+
+def as_flow(model, base):
+    """Return the flow that is the `base` of a model; raise ValueError otherwise."""
+    flow = base.estimator if isinstance(base, FrozenEstimator) else base
+    if not isinstance(flow, NormalizingFlow):
+        raise invalid_parameter(model, "base", _BASES, base)
+    return flow

@@ -6,9 +6,6 @@ import skgen._needs_torch  # noqa: F401
 
 # isort: split
 
-import math
-from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,7 +28,6 @@ from skgen._interop import normal_components
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
-from skgen._warnings import quiet
 from skgen._whitening import full_and_scaled, loss_offset
 from skgen.autoencoder._latent_density import (
     chosen_mixture,
@@ -42,8 +38,7 @@ from skgen.autoencoder._parameters import are_sizes
 from skgen.flow._mixture_map import log_normal, mixture_map
 from skgen.flow._transforms import Flow, build_transforms
 from skgen.mixture._central import ROWS, limits_of
-from skgen.neural import GradientModel
-from skgen.neural._model import InterruptedFit
+from skgen.neural._compared import ComparesBases
 from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
 from skgen.neural._schedule import Plateau
 
@@ -54,10 +49,6 @@ _BASE_ROWS, _BLOCK, _ENCODED = 20_000, 1_000, 10_000
 # Numbers of components in turn without a better score that end the search for the base.
 _PATIENCE = 2
 
-# Fraction of the epochs that train from the mixture with base="auto": scores from
-# mixtures hardly rise after a dozen epochs.
-_MIXTURE_EPOCHS = 0.2
-
 _NAMED = ("auto", "normal", "mixture")
 _BASES = "'auto', 'normal', 'mixture' or a Gaussian mixture"
 
@@ -65,7 +56,7 @@ _BASES = "'auto', 'normal', 'mixture' or a Gaussian mixture"
 # Parameters and attributes that the flow shares with other models trained by gradients
 # are documented in TRAINING.
 @documented(TRAINING)
-class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
+class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, ComparesBases):
     r"""Normalizing flow: an invertible map of rows to latents with a simple density.
 
     A flow :math:`f` maps a row :math:`x` to a latent :math:`z = f(x)` of the same
@@ -234,52 +225,14 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         self.random_state = random_state
         self.device = device
 
-    # -- two bases, of which one is kept -----------------------------------------
+    # -- hooks of ComparesBases ------------------------------------------------
 
-    # Base of the training that runs, while "auto" compares bases.
-    _trial: str | None = None
-
-    def _fit(self, X, sample_weight, rng, task, labels=None):
-        fit = partial(super()._fit, X, sample_weight, task=task, labels=labels)
-        if not self._compares(X):
-            fit(rng=rng)
-            return
-        seed, lowest, best = torch_seed(rng), math.inf, {}
-        try:
-            for trial in ("mixture", "normal"):
-                self._trial = trial
-                vars(self).pop("net_", None)  # a warm start would continue it
-                # The second training gives the warnings of both.
-                silent = quiet() if trial == "mixture" else nullcontext()
-                try:
-                    with silent:  # and the same rows are held out
-                        fit(rng=np.random.RandomState(seed))
-                except FloatingPointError:
-                    if trial == "normal" and not best:
-                        raise
-                    continue
-                except KeyboardInterrupt as error:
-                    raise InterruptedFit(*error.args) if best else error from None
-                loss = dict(self.net_.callbacks_)["schedule"].lowest_
-                if loss <= lowest:
-                    lowest, best = loss, dict(vars(self))
-        finally:
-            vars(self).update(best)
-            vars(self).pop("_trial", None)
-
-    def _compares(self, X):
-        """Return whether held-out rows choose the base in a fit to X."""
-        continues = self.warm_start and hasattr(self, "net_")
-        if continues or not (self._base_is("auto") and self.early_stopping):
-            return False
-        enough = not isinstance(X, np.ndarray) or self._n_held_out(len(X)) > 0
-        return self.max_epochs > 1 and enough
+    # Scores from mixtures hardly rise after a dozen epochs.
+    _trials = {"mixture": 0.2, "normal": 0.8}  # noqa: RUF012 (read only)
 
     @property
-    def _n_epochs(self):
-        n_mixture = max(1, round(_MIXTURE_EPOCHS * self.max_epochs))
-        n_epochs = {"mixture": n_mixture, "normal": self.max_epochs - n_mixture}
-        return n_epochs.get(self._trial, self.max_epochs)
+    def _held_out_loss(self):
+        return dict(self.net_.callbacks_)["schedule"].lowest_
 
     # -- hooks of GradientModel ------------------------------------------------
 
@@ -294,7 +247,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         "autoregressive",
         "base",
         "dropout",
-        *GradientModel._fixed,
+        *ComparesBases._fixed,
     )
 
     def _check_own(self):
@@ -317,12 +270,9 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
     def _prepare(self, rows, rng):
         self._set_coordinates(rows)
         self.base_, self._map = "normal", None
-        normal = self._base_is("normal") or (
-            self._base_is("auto") and self._trial != "mixture"
-        )
-        if normal or not self._varying.any():
+        if self._named_base == "normal" or not self._varying.any():
             return
-        if not isinstance(self.base, str) and _is_fitted(self.base):
+        if not isinstance(self.base, str) and is_fitted(self.base):
             self._set_map(self.base, self._components_of(self.base))
             return
         Z = self._moved(rows.sample(_BASE_ROWS, rng))[:, None]
@@ -331,9 +281,6 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         else:
             base = fit_latent_density(self.base, Z, torch_seed(rng))
         self._set_map(base, normal_components(base))
-
-    def _base_is(self, name):
-        return isinstance(self.base, str) and self.base == name
 
     def _set_map(self, base, components):
         """Set the base and its map, given normal components in scaled units or None."""
@@ -432,15 +379,6 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         flow = float64_copy(self.net_.module_).cpu()
         return {"history_": history, "n_iter_": len(history), "_flow": flow}
 
-    def _finish(self, rows, watched, rng, task):
-        return {}
-
-    def _follow(self, rows, share, rng):
-        return {}
-
-    def _warn(self):
-        pass
-
     # -- hooks of GenerativeModel ------------------------------------------------
 
     def _by_blocks(self, function, Z):
@@ -450,12 +388,22 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
             answers = [function(torch.from_numpy(Z[rows])).numpy() for rows in blocks]
         return np.concatenate(answers)
 
+    def _latents_and_log_det(self, X):
+        """Return the latents (n, d) of rows (n, d) and the log-determinants (n,)."""
+
+        def both(u):
+            z, log_det = self._flow.latents(u)
+            return torch.column_stack([z, log_det])
+
+        Z = self._scaled(X)
+        U, more = self._normal(Z[:, self._varying])
+        found = self._by_blocks(both, U)
+        Z[:, self._varying] = found[:, :-1]
+        return Z, found[:, -1] + more + self._whitening.log_det
+
     def _log_density(self, X):
-        U = self._scaled(X)
-        floor = log_normal(U[:, ~self._varying]).sum(axis=1)
-        Z, more = self._normal(U[:, self._varying])
-        answer = self._by_blocks(self._flow.log_density, Z)
-        return answer + more + floor + self._whitening.log_det
+        Z, log_det = self._latents_and_log_det(X)
+        return log_normal(Z).sum(axis=1) + log_det
 
     def _draw(self, n_samples, rng):
         return self._conditional_mean(
@@ -463,10 +411,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         )
 
     def _posterior_mean(self, X):
-        Z = self._scaled(X)
-        U, _ = self._normal(Z[:, self._varying])
-        Z[:, self._varying] = self._by_blocks(lambda u: self._flow.latents(u)[0], U)
-        return Z
+        return self._latents_and_log_det(X)[0]
 
     def _conditional_mean(self, Z):
         U = Z.copy()
@@ -488,7 +433,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, GradientModel):
         return 64 * self.n_features_in_  # blocks limit all other memory
 
 
-def _is_fitted(estimator):
+def is_fitted(estimator):
     """Return whether an estimator is fitted."""
     try:
         check_is_fitted(estimator)

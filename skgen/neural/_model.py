@@ -21,7 +21,7 @@ from skgen.neural._net import DivergedError
 from skgen.neural._noise import OwnNoise
 from skgen.neural._parameters import check_training
 from skgen.neural._schedule import Progress
-from skgen.neural._training_rows import RowsInMemory, StreamedRows
+from skgen.neural._training_rows import RowsInMemory, StreamedRows, TrainingRows
 
 # The mean loss of fewer held-out rows is too noisy to stop a fit.
 _LEAST_HELD_OUT = 5
@@ -50,7 +50,7 @@ class GradientModel(GenerativeModel):
 
     Besides the hooks of :class:`~skgen.base.GenerativeModel`, a subclass implements
     ``_check_own``, ``_whitening_type``, ``_new_module``, ``_encoded``, ``_adopted``,
-    ``_loss_offset``, ``_callbacks``, ``_finish``, ``_follow`` and ``_warn``.
+    ``_loss_offset`` and ``_callbacks``.
     """
 
     n_iter_: int
@@ -183,21 +183,21 @@ class GradientModel(GenerativeModel):
     def _callbacks(self):
         """Return the callbacks of the schedule, as (name, callback) pairs."""
 
-    @abstractmethod
     def _finish(self, rows, watched, rng, task):
         """Complete a fit with all rows (n, d); return further attributes, a dict.
 
         `rows` are a tensor or a `Stream`; `watched` is whether rows were held out.
         """
+        return {}
 
-    @abstractmethod
     def _follow(self, rows, share, rng):
         """Complete a `partial_fit` with rows (n, d); return further attributes, a dict.
 
         `share` is the fraction of all steps before these rows.
         """
+        return {}
 
-    @abstractmethod
+    # Hook without an abstract method: most models have nothing to warn about.
     def _warn(self):
         """Warn about failures of a fit, and about repairs."""
 
@@ -232,6 +232,19 @@ class GradientModel(GenerativeModel):
             self._built = {**self._built, "device": usable}
 
     _fits_out_of_core = True
+
+    def _learn_split(self, rows, other):
+        """Fit `TrainingRows` that another model has split."""
+        for name in ("_fit_dtype", "feature_names_in_"):
+            if hasattr(other, name):
+                setattr(self, name, getattr(other, name))
+        return self._learn(rows)
+
+    def _rows_to_fit(self, X, sample_weight):
+        if not isinstance(X, TrainingRows):
+            return super()._rows_to_fit(X, sample_weight)
+        self.n_features_in_, self._row_weight = X.shape[1], 1.0
+        return X, None
 
     def _fit(self, X, sample_weight, rng, task, labels=None):
         rows = self._training_rows(X, rng, labels)
@@ -282,6 +295,8 @@ class GradientModel(GenerativeModel):
 
         labels: (n,) numbers of rows in memory, or None.
         """
+        if isinstance(X, TrainingRows):
+            return X
         full = self._whitening_type == "full"
         if isinstance(X, np.ndarray):
             return RowsInMemory(X, full, *self._split(X.shape[0], rng), labels)

@@ -35,6 +35,11 @@ class TrainingRows(ABC):
 
     @property
     @abstractmethod
+    def n_held_out(self):
+        """Return the number of rows that are held out."""
+
+    @property
+    @abstractmethod
     def moments(self):
         """Return the moments of all rows: `ObservedMoments` if they are incomplete."""
 
@@ -76,6 +81,10 @@ class RowsInMemory(TrainingRows):
     @property
     def shape(self):
         return self._X.shape
+
+    @property
+    def n_held_out(self):
+        return self.shape[0] - self._n_training
 
     @property
     def moments(self):
@@ -130,6 +139,10 @@ class StreamedRows(TrainingRows):
     @property
     def shape(self):
         return self._moments.n_rows, self.source.n_features
+
+    @property
+    def n_held_out(self):
+        return self._n_held_out
 
     @property
     def moments(self):
