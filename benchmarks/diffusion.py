@@ -1,4 +1,4 @@
-"""Diffusion models on the tables of `benchmarks.flows`, and how real their draws look.
+"""How real the draws of diffusion models look; `benchmarks.flows` has their scores.
 
 ``python -m benchmarks.diffusion [PART ...]`` writes one section for each part; the
 others stay in the file. Data are found through `SKGEN_DATA`.
@@ -33,7 +33,6 @@ from benchmarks._sections import (
     share,
     write_sections,
 )
-from benchmarks.flows import TABLES, load
 from skgen import (
     VAE,
     DiffusionModel,
@@ -44,38 +43,9 @@ from skgen import (
     dequantize,
 )
 
-# Number of rows that are scored for the time of a score.
-_SCORED = 1_000
-
 # Channels and tolerance of the model of MNIST, and the epochs and learning rates of its
 # fits, each of which continues the fit before.
 _CHANNELS, _DRAWN_RTOL, _ROUNDS = (32, 64), 0.1, ((18, 3e-3),)
-
-
-def table(name, options):
-    """Return the section of one table."""
-    train, held_out, test = load(name, options)
-    torch.set_num_threads(1)
-    model = DiffusionModel(max_epochs=share(300, options, 2), random_state=0)
-    start = process_time()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model.fit(np.vstack([train, held_out]))
-        fitted = process_time() - start
-        nats = model.score(test)
-        rows = np.resize(test, (_SCORED, test.shape[1]))
-        start = process_time()
-        model.score_samples(rows)
-    line = [f"{nats:.2f}", f"{fitted:.0f}", f"{process_time() - start:.1f}"]
-    line += [str(model.n_iter_)]
-    say(f"{name} {' '.join(line)}")
-    return paragraphs(
-        f"Mean log-density of {len(test):,} test rows in nats by `DiffusionModel()`, "
-        f"after {len(train) + len(held_out):,} rows of {train.shape[1]} features, "
-        "dequantised and standardised. Processor time of the fit, and of the scores of "
-        f"{_SCORED:,} rows. The tables of flows have other models on the same rows.",
-        grid(["nats", "seconds, fit", "seconds, score", "epochs"], [line]),
-    )
 
 
 def draws(options):
@@ -196,9 +166,7 @@ def _area(judge, real, fake):
     return roc_auc_score(y, found[:, 1])
 
 
-PARTS = {name: (name, partial(table, name)) for name in TABLES}
-PARTS["draws"] = ("Draws of digits", draws)
-PARTS["mnist"] = ("Draws of MNIST", mnist)
+PARTS = {"draws": ("Draws of digits", draws), "mnist": ("Draws of MNIST", mnist)}
 
 
 def _command(part, options):
