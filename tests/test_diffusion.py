@@ -18,13 +18,12 @@ from skgen.diffusion._ode import refined, solve
 from skgen.diffusion._training import (
     FlowMatching,
     density_and_noise,
-    field_of,
-    noisy_loss,
 )
 from skgen.diffusion._velocity import (
     FIRST,
     LAST,
     Velocity,
+    noisy_loss,
     shares,
     trace_of_product,
     with_divergence,
@@ -251,7 +250,7 @@ def test_estimated_errors_cover_the_errors(rtol):
 def test_noise_goes_to_the_row_that_it_came_from():
     velocity = random_velocity(3, (16, 16), scale=2.0)
     z = torch.randn(50, 3, dtype=torch.float64)
-    field = field_of(velocity, z.device, z.dtype)
+    field = velocity.field(z.device, z.dtype)
     noise, there = solve(field, z, 32, LAST, FIRST)
     again, back = solve(field, noise, 32, FIRST, LAST)
     torch.testing.assert_close(again, z, rtol=1e-6, atol=1e-6)

@@ -176,7 +176,7 @@ def test_the_loss_of_the_true_velocity_is_lowest_and_of_zero_is_one():
     # Images on a line, x = a z with z = -1 or 1: the velocity is known.
     a = np.array([[0.6], [0.0], [0.8], [0.0], [0.0], [0.0]])
     velocity = ImageVelocity((1, 2, 3), (4,), 0.0, a).double()
-    z = torch.tensor([[-1.0], [1.0]]).double().repeat(2000, 1)
+    z = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).double().repeat(2000, 1)
     generator = torch.Generator().manual_seed(0)
     zero = velocity.loss(z, generator).item()
     # Of six pixels, one varies: the noise of the others is no part of the target.

@@ -47,7 +47,6 @@ from skgen.diffusion._training import (
     BestDensity,
     FlowMatching,
     density_and_noise,
-    field_of,
 )
 from skgen.diffusion._velocity import FIRST, LAST, Velocity
 from skgen.flow._normalizing_flow import NormalizingFlow, is_fitted
@@ -469,7 +468,7 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
         rows, rest = Z[:, varying], Z[:, ~varying]
         if rows.shape[1]:
             dtype = torch.float32 if Z.dtype == np.float32 else torch.float64
-            field = field_of(velocity, torch.device("cpu"), dtype)
+            field = velocity.field(torch.device("cpu"), dtype)
             solution = partial(solve, field, start=FIRST, end=LAST)
             rows = self._by_blocks(lambda z, n_steps: solution(z, n_steps)[0], rows)
         return self._coordinates.rows_of(rows, rest)

@@ -49,6 +49,8 @@ class ImageVelocity(nn.Module):
     factor: (d, d'), images are their mean plus factor @ z; its columns are orthogonal.
     """
 
+    is_solved_in_training = False  # it would take longer than training
+
     def __init__(self, shape, channels, dropout, factor):
         super().__init__()
         self.shape = shape
@@ -95,8 +97,12 @@ class ImageVelocity(nn.Module):
         """Return the answers (n, d) of the network for images (n, d)."""
         return self.net(y.view(-1, *self.shape), changes, generator).flatten(1)
 
-    def loss(self, z, generator):
-        """Return the mean squared error of pixels, in units of a velocity of zero."""
+    def loss(self, rows, generator):
+        """Return the mean squared error of pixels, in units of a velocity of zero.
+
+        rows: (n, d' + 1) coordinates; the last column is not used.
+        """
+        z = rows[:, :-1]
         noise = {"generator": generator, "dtype": z.dtype, "device": z.device}
         n = z.shape[0]
         shares_of_rows = torch.arange(n, device=z.device, dtype=z.dtype)
@@ -122,8 +128,8 @@ class ImageVelocity(nn.Module):
         probes = torch.from_numpy(orthonormal(n_probes, n, seed=0))
         return probes.to(self.directions) @ self.directions
 
-    def field(self, device, dtype, probes):
-        """Return a field for `solve`; see `field_of`.
+    def field(self, device, dtype, probes=()):
+        """Return a field for `solve`: noisy images become images from FIRST to LAST.
 
         probes: orthonormal vectors (p, d) in the span of the directions. Each has its
         own estimate of the divergence; all d' directions have the exact mean.

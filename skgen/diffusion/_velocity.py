@@ -23,6 +23,10 @@ from torch.nn import functional
 # the last time as the row.
 FIRST, LAST = -3.0, 6.0
 
+# Number of times in a batch, and minimum number of noisy rows: small batches have each
+# row several times.
+_TIMES, _NOISY_ROWS = 32, 512
+
 # Number of values in the block of rows that stays in the cache.
 _BLOCK_VALUES = 2**15
 
@@ -40,6 +44,26 @@ def cosines(u):
     phase = math.pi * (u - FIRST) / (LAST - FIRST)
     numbers = torch.arange(1, COSINES + 1, dtype=u.dtype, device=u.device)
     return torch.cos(phase[:, None] * numbers)
+
+
+def normal_log_density(z):
+    """Return the standard normal log-density (n,) of z (n, d)."""
+    return -0.5 * (z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi))
+
+
+def noisy_loss(velocity, x, e, u, generator=None):
+    """Return the loss minus the loss of a velocity of zero, a scalar.
+
+    x, e: rows and noise (t, n, d) at times u (t,), which are uniform.
+    """
+    # In expectation, it is the integral over u of sin^2 (|v - f|^2 - |v|^2), where f is
+    # the estimate of v: the variational bound of -log p(x), minus the bound for f = 0
+    # (Kingma et al., 2021).
+    of_row, of_noise = (share[:, None, None] for share in shares(u))
+    v = x * of_noise - e * of_row
+    f = velocity(x * of_row + e * of_noise, u, generator)
+    losses = (f * (f - 2 * v)).sum(-1)  # (t, n)
+    return (LAST - FIRST) * (of_row[:, :, 0].square() * losses).mean()
 
 
 def trace_of_product(weights, slopes):
@@ -66,6 +90,8 @@ class Velocity(nn.Module):
 
     The time multiplies and shifts the inputs of the hidden units.
     """
+
+    is_solved_in_training = True
 
     def __init__(self, d, hidden, dropout):
         super().__init__()
@@ -110,6 +136,47 @@ class Velocity(nn.Module):
                 kept.bernoulli_(1 - self.dropout, generator=generator)
                 x = x * (kept / (1 - self.dropout))
         return last(x)
+
+    def loss(self, rows, generator):
+        """Return the bound of the negative mean log-density of rows (n, d + 1).
+
+        The last column is the log-determinant of the coordinates.
+        """
+        x, log_det = rows[:, :-1], rows[:, -1]
+        n, d = x.shape
+        n_each = -(-max(n, _NOISY_ROWS) // _TIMES)
+        which = torch.arange(_TIMES * n_each, device=x.device) % n
+        noise = {"generator": generator, "dtype": x.dtype, "device": x.device}
+        # Stratified times, which lower the variance of the loss.
+        u = torch.arange(_TIMES, device=x.device, dtype=x.dtype)
+        u = FIRST + (LAST - FIRST) * (u + torch.rand((), **noise)) / _TIMES
+        e = torch.randn((_TIMES, n_each, d), **noise)
+        many = x[which].view(_TIMES, n_each, d)
+        loss = noisy_loss(self, many, e, u, generator)
+        return loss - (normal_log_density(x) + log_det).mean()
+
+    def field(self, device, dtype, probes=()):
+        """Return a field for `solve`: noisy rows become rows from FIRST to LAST."""
+
+        def field(times):
+            u = torch.as_tensor(times, dtype=dtype, device=device)
+            of_row, of_noise = shares(u)
+            speeds = (of_row * of_noise).tolist()  # dx/du = speed * velocity
+            changes = self.changes(u)
+
+            def at(i):
+                here = [(factors[i, 0], shifts[i, 0]) for factors, shifts in changes]
+                layers = self.at(here)
+
+                def slope(x):
+                    v, divergence = with_divergence(x, layers)
+                    return v.mul_(speeds[i]), divergence.mul_(speeds[i])
+
+                return slope
+
+            return (at(i) for i in range(len(speeds)))
+
+        return field
 
     def at(self, changes):
         """Return weights and biases of all layers at a time, pairs.
