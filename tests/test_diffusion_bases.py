@@ -87,6 +87,14 @@ def test_flow_and_model_hold_out_the_same_rows(monkeypatch):
     assert model.base_._fit_dtype == np.float32  # whose rounding sets the floor
 
 
+def test_many_rows_have_few_epochs_of_the_flow(monkeypatch):
+    monkeypatch.setattr("skgen.diffusion._diffusion_model._FLOW_ROWS", 290)
+    X = rows(100, 2)
+    assert with_flow("flow", max_epochs=30).fit(X).base_.max_epochs == 2
+    assert with_flow("flow", max_epochs=7).fit(X).base_.max_epochs == 1
+    assert with_flow("flow", max_epochs=1).fit(rows(300, 2)).base_.max_epochs == 1
+
+
 @pytest.mark.parametrize(
     ("of_splines", "of_flow", "chosen"),
     [(-1.0, -2.0, "spline"), (-2.0, -1.0, "flow"), (-1.0, -1.0, "spline")],

@@ -57,8 +57,9 @@ from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
 # which images are drawn in single precision.
 _STEPS, _MOST_STEPS, _SINGLE = 2, 256, 1e-3
 
-# Epochs of the model for one epoch of the flow from which it starts.
-_EPOCHS_OF_FLOW = 5
+# Epochs of the model for one epoch of the flow from which it starts, and largest number
+# of rows in all epochs of the flow.
+_EPOCHS_OF_FLOW, _FLOW_ROWS = 5, 2**22
 
 _NAMED = ("auto", "normal", "spline", "flow")
 _BASES = "'auto', 'normal', 'spline', 'flow' or a NormalizingFlow"
@@ -102,8 +103,8 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
         - "spline": each feature is mapped by a monotonic spline through its quantiles
           to a nearly normal feature, where this scores higher on held-out rows than a
           linear map, and the results are normal with their covariance.
-        - "flow": :class:`NormalizingFlow`, which is trained first, for a fifth of
-          `max_epochs` [7]_.
+        - "flow": :class:`NormalizingFlow`, which is trained first [7]_, for a fifth of
+          `max_epochs`, or fewer epochs for more than 70,000 rows.
         - "auto": "spline" or "flow". Two models are trained, for `max_epochs` from the
           splines and for a third of it from the flow, and the model with the higher
           log-density of held-out rows is kept. "spline" in `partial_fit`, and where no
@@ -321,8 +322,11 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
             return
         self.base_ = self._named_base or as_flow(self, self.base)
         if self.base_ == "flow":
+            n_epochs = min(
+                self.max_epochs // _EPOCHS_OF_FLOW, _FLOW_ROWS // rows.shape[0]
+            )
             self.base_ = NormalizingFlow(
-                max_epochs=max(1, self.max_epochs // _EPOCHS_OF_FLOW),
+                max_epochs=max(1, n_epochs),
                 dropout=self.dropout,
                 early_stopping=self.early_stopping,
                 validation_fraction=self.validation_fraction,
