@@ -154,7 +154,7 @@ def table(name, options):
         seconds = [f"{fitted:.0f}", f"{process_time() - start:.2g}"]
         lines.append([label, f"{nats:.2f}", *seconds])
         if isinstance(model, DiffusionModel):
-            base = "its splines" if model.base_ == "spline" else "a flow"
+            base = "splines" if model.base_ == "spline" else "a flow"
             start_of = f" Held-out rows chose {base} as start of the diffusion model."
         say(f"{name} {' '.join(lines[-1])}")
     rows, features = parts[0].shape

@@ -127,8 +127,9 @@ FLOWS = [
 ]
 SMALL_DIFFUSION = {"max_epochs": 5, "lr": 0.01, "random_state": 0}
 DIFFUSIONS = [
-    DiffusionModel((8,), **SMALL_DIFFUSION),
+    DiffusionModel((8,), base="spline", **SMALL_DIFFUSION),
     DiffusionModel((6, 4), base="normal", early_stopping=False, **SMALL_DIFFUSION),
+    DiffusionModel((4,), base="flow", **SMALL_DIFFUSION),
 ]
 PIPELINES = [
     GenerativePipeline(

@@ -81,8 +81,7 @@ VARIANTS = [
     (AutoEncoder(1, latent_density=PIPELINES[0], **SMALL), X),
     (PartialDensity(VAE(1, encode_mask=True, **SMALL)), X),
     (EMGaussianMixture(), np.where(np.arange(180).reshape(60, 3) % 7 == 3, np.nan, X)),
-    (clone(DIFFUSIONS[0]).set_params(base="spline"), np.exp(1.5 * rows(150, 3))),
-    (DiffusionModel((4, 4), base="flow", max_epochs=1, random_state=0), X),
+    (clone(DIFFUSIONS[0]), np.exp(1.5 * rows(150, 3))),
     (DiffusionModel((4, 4), image_shape=(1, 3), max_epochs=1, random_state=0), X),
 ]
 PUBLIC = [model for model in MODELS if not isinstance(model, WithLabels)]
