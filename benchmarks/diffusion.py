@@ -43,9 +43,10 @@ from skgen import (
     dequantize,
 )
 
-# Channels and tolerance of the model of MNIST, and the epochs and learning rates of its
-# fits, each of which continues the fit before.
-_CHANNELS, _DRAWN_RTOL, _ROUNDS = (32, 64), 0.1, ((18, 3e-3),)
+# Channels, batch size and tolerance of the model of MNIST, and the epochs and learning
+# rates of its fits, each of which continues the fit before.
+_CHANNELS, _BATCH, _DRAWN_RTOL = (48, 96), 64, 0.1
+_ROUNDS = (60, 2e-3), (12, 1e-3)
 
 
 def draws(options):
@@ -104,6 +105,7 @@ def mnist(options):
         image_shape=(28, 28),
         rtol=_DRAWN_RTOL,
         dropout=0.0,
+        batch_size=_BATCH,
         early_stopping=False,
         warm_start=True,
         random_state=0,
@@ -145,7 +147,8 @@ def mnist(options):
         f"{100 * told:.2f} % of them. `DiffusionModel({model.hidden_layer_sizes}, "
         "image_shape=(28, 28))` sees "
         f"{len(X):,} images, in grey levels with uniform noise of one level, on one "
-        f"thread: {', then '.join(rounds)} (dropout=0, rtol={model.rtol:g}). "
+        f"thread: {', then '.join(rounds)} (batches of {_BATCH}, dropout=0, "
+        f"rtol={model.rtol:g}). "
         "Pixels are clipped to [0, 256].",
         grid(["images", "distance", "CPU seconds, fit", "CPU seconds, draws"], lines),
     )
