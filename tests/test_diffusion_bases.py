@@ -6,6 +6,7 @@ import torch
 from estimators import rows, thorough
 from scipy import stats
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
 from test_diffusion import QUICK, UNTRAINED, random_velocity
 
@@ -162,6 +163,23 @@ def test_partial_fit_and_warm_start_keep_the_flow():
     first = model.base_
     assert model.partial_fit(X).base_ is first
     assert model.fit(X).base_ is first
+
+
+@pytest.mark.parametrize("base", ["spline", "flow", "images"])
+def test_training_continues_without_a_solution_for_every_row(monkeypatch, base):
+    image = {"base": "normal", "image_shape": (1, 3), "early_stopping": False}
+    given = image if base == "images" else {"base": base, "early_stopping": False}
+    X = rows(60, 3)
+    model = with_flow(**{"flow": "auto", **given, "warm_start": True}).fit(X)
+    first = model.net_
+
+    def solution(*args):
+        raise AssertionError
+
+    monkeypatch.setattr(DiffusionModel, "_densities_and_noise", solution)
+    assert model.partial_fit(X).fit(X).net_ is first
+    with pytest.warns(ConvergenceWarning, match="are far from the model"):
+        assert model.partial_fit(1e4 * X).net_ is not first
 
 
 def test_constant_and_collinear_features_keep_the_floor_of_the_flow():

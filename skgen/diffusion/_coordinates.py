@@ -62,11 +62,12 @@ class DiffusionCoordinates:
         U[:, self.varying], U[:, ~self.varying] = Z, rest
         return self.scaling.unwhiten(U + self.shift)
 
-    def normal_log_density(self, X):
-        """Return the log-density (n,) of rows whose coordinates are normal."""
-        Z, log_det, rest = self.of_rows(X)
-        squares = (Z**2).sum(axis=1) + (rest**2).sum(axis=1)
-        return log_det - 0.5 * (squares + X.shape[1] * np.log(2 * np.pi))
+
+def normal_log_density(coordinates, X):
+    """Return the log-density (n,) of rows (n, d) whose coordinates are normal."""
+    Z, log_det, rest = coordinates.of_rows(X)
+    squares = (Z**2).sum(axis=1) + (rest**2).sum(axis=1)
+    return log_det - 0.5 * (squares + X.shape[1] * np.log(2 * np.pi))
 
 
 def image_coordinates(rows, dtype, names):
@@ -141,5 +142,5 @@ def fitted_coordinates(rows, base, dtype, names, rng):
         return linear
     # Nearly collinear features can need a linear map more than splines. As in Akaike's
     # criterion, each knot has to gain one nat.
-    gain = bent.normal_log_density(X) - linear.normal_log_density(X)
+    gain = normal_log_density(bent, X) - normal_log_density(linear, X)
     return bent if gain.sum() > sum(f.x.size for f in splines) else linear

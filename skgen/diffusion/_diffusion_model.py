@@ -40,6 +40,7 @@ from skgen.diffusion._coordinates import (
     FlowCoordinates,
     fitted_coordinates,
     image_coordinates,
+    normal_log_density,
 )
 from skgen.diffusion._images import ImageVelocity, error_of_mean
 from skgen.diffusion._ode import refined, solve
@@ -383,6 +384,10 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
 
     def _callbacks(self):
         return [("schedule", BestDensity(self.n_iter_no_change))]
+
+    def _density_of_last_fit(self, X):
+        # Before training: solutions for thousands of rows would take minutes.
+        return normal_log_density(self._coordinates, X)
 
     def _loss_offset(self):
         if self.image_shape is not None:
