@@ -283,6 +283,10 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
     def _held_out_loss(self):
         return -dict(self.net_.callbacks_)["schedule"].highest_
 
+    def _quick_log_density(self, X):
+        # Before training: solutions for thousands of rows would take minutes.
+        return normal_log_density(self._coordinates, X)
+
     def _compares(self, X):
         return self.image_shape is None and super()._compares(X)
 
@@ -384,10 +388,6 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
 
     def _callbacks(self):
         return [("schedule", BestDensity(self.n_iter_no_change))]
-
-    def _density_of_last_fit(self, X):
-        # Before training: solutions for thousands of rows would take minutes.
-        return normal_log_density(self._coordinates, X)
 
     def _loss_offset(self):
         if self.image_shape is not None:

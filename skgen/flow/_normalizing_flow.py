@@ -234,6 +234,9 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, ComparesBases):
     def _held_out_loss(self):
         return dict(self.net_.callbacks_)["schedule"].lowest_
 
+    def _quick_log_density(self, X):
+        return self._log_densities(X)
+
     # -- hooks of GradientModel ------------------------------------------------
 
     _anneals = True
