@@ -44,7 +44,7 @@ from skgen import (
 )
 
 # Channels, batch size and tolerance of the model of MNIST, and the epochs and learning
-# rates of its fits, each of which continues the fit before.
+# rates of its fits. Each fit continues the one before.
 _CHANNELS, _BATCH, _DRAWN_RTOL = (48, 96), 64, 0.1
 _ROUNDS = ((60, 2e-3),)
 

@@ -370,16 +370,20 @@ def test_draws_are_the_rows_of_normal_noise():
     assert abs(np.corrcoef(Z.T)[0, 1]) < 0.06
 
 
+def mass_on_a_grid(model, n, beyond, n_draws=2000):
+    """Return the mass on n points a feature, `beyond` the range of draws as well."""
+    draws = model.sample(n_draws, random_state=1)
+    more = beyond * np.ptp(draws, axis=0)
+    axes = np.linspace(draws.min(axis=0) - more, draws.max(axis=0) + more, n).T
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, more.size)
+    return np.exp(model.score_samples(grid)).sum() * np.prod(axes[:, 1] - axes[:, 0])
+
+
 @pytest.mark.parametrize("scale", [1.0, thorough(3.0)])
 def test_the_density_of_any_network_integrates_to_one(scale):
     model = DiffusionModel(**QUICK, rtol=1e-4).fit(rows(400, 2))
     model._velocity = random_velocity(2, (8, 8), scale=scale)
-    draws = model.sample(2000, random_state=1)
-    low, high = draws.min(axis=0), draws.max(axis=0)
-    axes = np.linspace(low - 0.4 * (high - low), high + 0.4 * (high - low), 101).T
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    mass = np.exp(model.score_samples(grid)).sum() * np.prod(axes[:, 1] - axes[:, 0])
-    assert mass == pytest.approx(1, abs=1e-3)
+    assert mass_on_a_grid(model, 101, 0.4) == pytest.approx(1, abs=1e-3)
 
 
 def test_collinear_and_constant_features_have_latents_as_well():
@@ -446,14 +450,8 @@ def test_trained_densities_integrate_to_one(data, base):
     model = DiffusionModel((16, 16), base=base, rtol=1e-5, max_epochs=30, **options)
     model.fit(data(1000, 0))
     assert any(p.abs().sum() > 0 for p in model._velocity.layers[-1].parameters())
-    draws = model.sample(2000, random_state=1)
-    more = 0.6 * np.ptp(draws, axis=0)
-    n = 20_001 if more.size == 1 else 301
-    axes = np.linspace(draws.min(axis=0) - more, draws.max(axis=0) + more, n).T
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, more.size)
-    cell = np.prod(axes[:, 1] - axes[:, 0])
-    mass = np.exp(model.score_samples(grid)).sum() * cell
-    assert mass == pytest.approx(1, abs=1e-3)
+    n = 20_001 if model.n_features_in_ == 1 else 301
+    assert mass_on_a_grid(model, n, 0.6) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.thorough

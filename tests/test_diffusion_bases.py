@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.frozen import FrozenEstimator
-from test_diffusion import QUICK, UNTRAINED, random_velocity
+from test_diffusion import QUICK, UNTRAINED, mass_on_a_grid, random_velocity
 
 from skgen import DiffusionModel, EMGaussianMixture, NormalizingFlow
 from skgen.diffusion._training import BestDensity
@@ -52,14 +52,9 @@ def test_the_density_of_any_network_and_flow_integrates_to_one(scale):
     model = with_flow("flow", max_epochs=25).fit(X)
     assert model.base_.max_epochs == 5
     model._velocity = random_velocity(2, (8, 8), scale=scale)
-    draws = model.sample(2000, random_state=1)
-    low, high = draws.min(axis=0), draws.max(axis=0)
-    axes = np.linspace(low - 0.5 * (high - low), high + 0.5 * (high - low), 201).T
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    mass = np.exp(model.score_samples(grid)).sum() * np.prod(axes[:, 1] - axes[:, 0])
     # The derivative of a spline of the flow has kinks, and the sum over a grid an error
     # of the second order in its steps there.
-    assert mass == pytest.approx(1, abs=5e-3)
+    assert mass_on_a_grid(model, 201, 0.5) == pytest.approx(1, abs=5e-3)
 
 
 def test_draws_are_the_rows_of_normal_noise(flow):

@@ -10,6 +10,7 @@ from estimators import rows
 from scipy import integrate, stats
 from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import estimator_checks_generator
+from test_diffusion import mass_on_a_grid
 
 from skgen import DiffusionModel, GenerativePipeline
 from skgen.diffusion._images import (
@@ -18,8 +19,9 @@ from skgen.diffusion._images import (
     orthonormal,
     with_traces,
 )
-from skgen.diffusion._training import FIRST, LAST, density_and_noise
+from skgen.diffusion._training import density_and_noise
 from skgen.diffusion._unet import UNet
+from skgen.diffusion._velocity import FIRST, LAST
 
 SHAPE = (2, 3)
 QUICK = {
@@ -248,11 +250,7 @@ def test_scores_of_images_are_deterministic_and_each_row_for_itself():
 def test_the_density_of_two_pixels_integrates_to_one():
     model = DiffusionModel(**{**UNTRAINED, "image_shape": (1, 2)}).fit(rows(200, 2))
     filled(model._velocity.net, 0.1)
-    draws = model.sample(500, random_state=1)
-    low, high = draws.min(axis=0), draws.max(axis=0)
-    axes = np.linspace(low - 0.5 * (high - low), high + 0.5 * (high - low), 51).T
-    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
-    mass = np.exp(model.score_samples(grid)).sum() * np.prod(axes[:, 1] - axes[:, 0])
+    mass = mass_on_a_grid(model, 51, 0.5, n_draws=500)
     assert mass == pytest.approx(1, abs=5e-3)
 
 

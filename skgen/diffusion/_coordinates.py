@@ -58,9 +58,14 @@ class DiffusionCoordinates:
             Z = np.column_stack(
                 [f.inverse(Y[:, j]) for j, f in enumerate(self.splines)]
             )
-        U = np.empty((Z.shape[0], self.varying.size))
-        U[:, self.varying], U[:, ~self.varying] = Z, rest
-        return self.scaling.unwhiten(U + self.shift)
+        return self.scaling.unwhiten(joined(Z, rest, self.varying) + self.shift)
+
+
+def joined(Z, rest, varying):
+    """Return (n, d) columns: Z (n, d') where they vary, and the rest (n, d - d')."""
+    U = np.empty((Z.shape[0], varying.size))
+    U[:, varying], U[:, ~varying] = Z, rest
+    return U
 
 
 def normal_log_density(coordinates, X):
@@ -107,9 +112,7 @@ class FlowCoordinates:
 
     def rows_of(self, Z, rest):
         """Return the rows (n, d) with coordinates (n, d') and the rest (n, d - d')."""
-        U = np.empty((Z.shape[0], self.varying.size))
-        U[:, self.varying], U[:, ~self.varying] = Z, rest
-        return self.flow._conditional_mean(U)
+        return self.flow._conditional_mean(joined(Z, rest, self.varying))
 
 
 def fitted_coordinates(rows, base, dtype, names, rng):

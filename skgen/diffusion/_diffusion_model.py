@@ -40,6 +40,7 @@ from skgen.diffusion._coordinates import (
     FlowCoordinates,
     fitted_coordinates,
     image_coordinates,
+    joined,
     normal_log_density,
 )
 from skgen.diffusion._images import ImageVelocity, error_of_mean
@@ -464,12 +465,10 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
         return self._conditional_mean(noise.astype(np.float32), velocity)
 
     def _posterior_mean(self, X):
-        varying = self._coordinates.varying
-        U = np.empty((X.shape[0], varying.size))
-        Z, _, U[:, ~varying] = self._coordinates.of_rows(X)
+        Z, _, rest = self._coordinates.of_rows(X)
         if Z.shape[1]:
-            U[:, varying] = self._densities_and_noise(Z, 0)[:, -Z.shape[1] :]
-        return U
+            Z = self._densities_and_noise(Z, 0)[:, -Z.shape[1] :]
+        return joined(Z, rest, self._coordinates.varying)
 
     def _conditional_mean(self, Z, velocity=None):
         velocity = velocity or self._velocity

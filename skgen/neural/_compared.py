@@ -1,4 +1,4 @@
-"""Models that are trained from several bases, of which held-out rows choose one."""
+"""Models that are trained from several bases; held-out rows choose one of them."""
 
 import math
 from abc import abstractmethod
@@ -38,13 +38,14 @@ class ComparesBases(GradientModel):
     def _density_of_last_fit(self, X):
         return self._quick_log_density(X)
 
-    def _base_is(self, name):
-        return isinstance(self.base, str) and self.base == name
+    @property
+    def _is_auto(self):
+        return isinstance(self.base, str) and self.base == "auto"
 
     @property
     def _named_base(self):
         """Name of the base of the training that runs, or None for an estimator."""
-        if self._base_is("auto"):
+        if self._is_auto:
             return self._trial or list(self._trials)[-1]
         return self.base if isinstance(self.base, str) else None
 
@@ -79,7 +80,7 @@ class ComparesBases(GradientModel):
     def _compares(self, X):
         """Return whether held-out rows choose the base in a fit to X."""
         continues = self.warm_start and hasattr(self, "net_")
-        if continues or not (self._base_is("auto") and self.early_stopping):
+        if continues or not (self._is_auto and self.early_stopping):
             return False
         if isinstance(X, np.ndarray):
             n_held_out = self._n_held_out(len(X))
@@ -101,5 +102,5 @@ class ComparesBases(GradientModel):
 
     @property
     def _n_fit_tasks(self):
-        total = sum(self._trials.values()) if self._base_is("auto") else 1
+        total = sum(self._trials.values()) if self._is_auto else 1
         return round(total * self.max_epochs)
