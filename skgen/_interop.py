@@ -5,6 +5,7 @@ import inspect
 
 import numpy as np
 from sklearn import get_config
+from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from skgen._lazy import lazy_module
@@ -92,6 +93,25 @@ def log_density_of(density, X, handed):
 def _is_ours(density):
     """Return whether the class of a density is skgen's own; a subclass can differ."""
     return type(density).__module__.partition(".")[0] == "skgen"
+
+
+def is_density(value):
+    """Return whether a value has the methods of a density estimator."""
+    return not inspect.isclass(value) and all(
+        callable(getattr(value, name, None))
+        for name in ("fit", "score_samples", "sample", "get_params")
+    )
+
+
+def seeded_clone(density, seed):
+    """Return a clone of `density` in which `seed` replaces unset `random_state`s."""
+    density = clone(density)
+    unset = {
+        name: seed
+        for name, value in density.get_params().items()
+        if value is None and name.split("__")[-1] == "random_state"
+    }
+    return density.set_params(**unset)
 
 
 def normal_components(density):

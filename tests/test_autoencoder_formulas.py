@@ -21,7 +21,7 @@ from skgen.autoencoder._calibration import linear_em
 from skgen.autoencoder._coordinates import Coordinates
 from skgen.autoencoder._importance import Proposal, with_control
 from skgen.autoencoder._jacobian import with_jacobian
-from skgen.autoencoder._latent_density import as_prior, fit_latent_density
+from skgen.autoencoder._latent_density import as_prior
 from skgen.autoencoder._likelihood import (
     Bernoulli,
     ContinuousBernoulli,
@@ -57,6 +57,7 @@ from skgen.autoencoder._sliced_wasserstein import (
 )
 from skgen.autoencoder._swae import Pool, Shell, Sliced, Uniform
 from skgen.autoencoder._vae import Variational, kl_to_standard_normal
+from skgen.mixture._chosen import fitted_density
 from skgen.neural._training_rows import RowsInMemory
 
 SIZES = [0, 1e-8, 1e-3, 0.0999, 0.1001, 1, 30, 500]
@@ -1348,7 +1349,7 @@ def test_the_components_of_a_mixture_make_up_its_density(density, rng):
 
 
 def fitted(draws):
-    return fit_latent_density(None, draws, 0)
+    return fitted_density(None, draws, 0)
 
 
 def test_the_components_of_codes_are_chosen_on_held_out_rows_and_fitted_to_all(rng):

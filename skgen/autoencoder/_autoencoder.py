@@ -7,8 +7,9 @@ from typing import Any
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parameters import Density, Network, Optimizer, with_docs
 from skgen.autoencoder._parts import AutoencoderParts
+from skgen.neural._parameters import Sizes
 
 
 class Reconstruction(AutoencoderModule):

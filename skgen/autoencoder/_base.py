@@ -43,13 +43,13 @@ from skgen.autoencoder._latent_density import (
     MOST_ROWS,
     as_prior,
     check_prior,
-    fit_latent_density,
 )
 from skgen.autoencoder._likelihood import Bernoulli, ContinuousBernoulli, Gaussian
 from skgen.autoencoder._networks import build_networks, last_layer
 from skgen.autoencoder._parameters import AutoencoderParameters
 from skgen.autoencoder._posterior import Posterior
 from skgen.base import FitStopped
+from skgen.mixture._chosen import fitted_density
 from skgen.neural import GradientModel
 from skgen.neural._schedule import Plateau
 from skgen.neural._training_rows import Stream
@@ -337,7 +337,7 @@ class AbstractAutoencoder(
         named = "the default mixture" if wanted is None else repr(wanted)
         what = f"{named} cannot be used as the density of codes"
         with self._failing(what, "Set another latent_density"):
-            density = fit_latent_density(wanted, draws, seed)
+            density = fitted_density(wanted, draws, seed)
             prior = as_prior(density, draws.reshape(-1, draws.shape[2]))
             check_prior(prior)
         return density, prior

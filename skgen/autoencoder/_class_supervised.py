@@ -26,10 +26,10 @@ from skgen.autoencoder._parameters import (
     Density,
     Network,
     Optimizer,
-    Sizes,
     with_label_docs,
 )
 from skgen.autoencoder._posterior import Posterior
+from skgen.neural._parameters import Sizes
 
 
 class ClassSupervised(LabelledModule):

@@ -13,6 +13,7 @@ from skgen._checks import Described, invalid_parameter
 from skgen.autoencoder._jacobian import with_jacobian
 from skgen.autoencoder._likelihood import Observed
 from skgen.neural._net import LossModule
+from skgen.neural._parameters import check_pixels, image_shape
 
 ACTIVATIONS = {
     "relu": nn.ReLU,
@@ -61,22 +62,6 @@ def build_networks(model, n_features, n_codes, n_encoded):
         got = Described("one whose output has no gradient")
         raise invalid_parameter(model, "decoder", rule, got)
     return networks
-
-
-def image_shape(model, n_images=1):
-    """Return the shape (channels, height, width) of `n_images` images, or None."""
-    shape = model.image_shape
-    if shape is None:
-        return None
-    channels, *sizes = (1, *shape) if len(shape) == 2 else shape
-    return (n_images * channels, *sizes)
-
-
-def check_pixels(model, n_features):
-    """Raise unless an image has a pixel for each feature."""
-    if model.image_shape is not None and math.prod(model.image_shape) != n_features:
-        rule = f"None or sizes whose product is the number of features, {n_features}"
-        raise invalid_parameter(model, "image_shape", rule, model.image_shape)
 
 
 def dense(sizes, act):

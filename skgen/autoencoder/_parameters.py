@@ -14,18 +14,16 @@ from skgen._checks import (
     check_choice,
     check_integer,
     invalid_parameter,
-    is_integer,
 )
 from skgen._docs import documented
+from skgen._interop import is_density
 from skgen._typing import RandomState
-from skgen.autoencoder._latent_density import is_density
 from skgen.autoencoder._networks import ACTIVATIONS
-from skgen.neural._parameters import TRAINING
+from skgen.neural._parameters import TRAINING, Sizes, are_sizes, check_image_shape
 
 Density: TypeAlias = BaseEstimator
 Network = nn.Module | Callable[[int, int], nn.Module]
 Optimizer = str | type[torch.optim.Optimizer]
-Sizes = tuple[int, ...] | list[int]
 
 AUTOENCODER = r"""
 Parameters
@@ -264,16 +262,3 @@ class AutoencoderParameters:
         if density is not None and not is_density(density):
             rule = "None or an estimator with fit, score_samples and sample"
             raise invalid_parameter(self, "latent_density", rule, density)
-
-
-def check_image_shape(model):
-    """Raise for an `image_shape` that is not the shape of an image."""
-    shape = model.image_shape
-    if shape is not None and not (are_sizes(shape) and len(shape) in (2, 3)):
-        rule = "None, (height, width) or (channels, height, width)"
-        raise invalid_parameter(model, "image_shape", rule, shape)
-
-
-def are_sizes(value):
-    """Return whether a value is a tuple or list of positive integers."""
-    return isinstance(value, (tuple, list)) and all(is_integer(v, 1) for v in value)

@@ -17,10 +17,11 @@ from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._calibration import calibrate_classes
 from skgen.autoencoder._class_posteriors import ClassPosteriors
 from skgen.autoencoder._labelled import LabelledAutoencoder
-from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_label_docs
+from skgen.autoencoder._parameters import Network, Optimizer, with_label_docs
 from skgen.autoencoder._prior import NormalMixture, standard_normal
 from skgen.autoencoder._sliced_by_class import SlicedByClass, class_means
 from skgen.autoencoder._swae import Sliced
+from skgen.neural._parameters import Sizes
 
 
 @with_label_docs

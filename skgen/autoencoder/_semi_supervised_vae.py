@@ -16,10 +16,11 @@ from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._calibration import calibrate_classes
 from skgen.autoencoder._class_posteriors import ClassPosteriors
 from skgen.autoencoder._labelled import LabelledAutoencoder
-from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_label_docs
+from skgen.autoencoder._parameters import Network, Optimizer, with_label_docs
 from skgen.autoencoder._prior import standard_normal
 from skgen.autoencoder._semi_variational import SemiVariational
 from skgen.autoencoder._vae import Variational
+from skgen.neural._parameters import Sizes
 
 
 @with_label_docs

@@ -19,11 +19,12 @@ from skgen._checks import (
     check_nonnegative,
     invalid_parameter,
 )
+from skgen._interop import is_density
 from skgen._typing import ArrayLike, RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
-from skgen.autoencoder._latent_density import as_prior, check_prior, is_density
+from skgen.autoencoder._latent_density import as_prior, check_prior
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parameters import Network, Optimizer, with_docs
 from skgen.autoencoder._parts import AutoencoderParts
 from skgen.autoencoder._prior import Cube, Ring, standard_normal
 from skgen.autoencoder._sliced_wasserstein import (
@@ -32,6 +33,7 @@ from skgen.autoencoder._sliced_wasserstein import (
     sliced_distance_to_normal,
 )
 from skgen.kde import GaussianKDE
+from skgen.neural._parameters import Sizes
 
 # Bandwidth of the kernel at each sample, relative to the standard deviation of the
 # samples.

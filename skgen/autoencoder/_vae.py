@@ -16,9 +16,10 @@ from skgen._checks import check_integer, check_nonnegative
 from skgen._typing import RandomState
 from skgen.autoencoder._base import AbstractAutoencoder
 from skgen.autoencoder._networks import AutoencoderModule
-from skgen.autoencoder._parameters import Density, Network, Optimizer, Sizes, with_docs
+from skgen.autoencoder._parameters import Density, Network, Optimizer, with_docs
 from skgen.autoencoder._parts import AutoencoderParts
 from skgen.autoencoder._prior import standard_normal
+from skgen.neural._parameters import Sizes
 
 # Bounds of the log-variances of codes, which keep sums and inverses finite.
 _LOG_VARIANCES = (-20.0, 15.0)

@@ -29,13 +29,11 @@ from skgen._checks import (
     rows_to_answer,
 )
 from skgen._docs import documented
+from skgen._interop import seeded_clone
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import FloatArray, MatrixLike, RandomState
 from skgen._warnings import warn_user
-from skgen.autoencoder._latent_density import seeded_clone
-from skgen.autoencoder._networks import check_pixels, image_shape
-from skgen.autoencoder._parameters import Sizes, are_sizes, check_image_shape
 from skgen.diffusion._coordinates import (
     FlowCoordinates,
     fitted_coordinates,
@@ -53,7 +51,16 @@ from skgen.diffusion._training import (
 from skgen.diffusion._velocity import FIRST, LAST, Velocity
 from skgen.flow._normalizing_flow import NormalizingFlow, is_fitted
 from skgen.neural._compared import ComparesBases
-from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
+from skgen.neural._parameters import (
+    TRAINING,
+    Sizes,
+    are_sizes,
+    check_dropout,
+    check_image_shape,
+    check_pixels,
+    dropout_of,
+    image_shape,
+)
 
 # Numbers of steps of the first and of the finest solution, and the lowest tolerance for
 # which images are drawn in single precision.

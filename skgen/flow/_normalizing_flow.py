@@ -24,22 +24,17 @@ from skgen._checks import (
     is_real,
 )
 from skgen._docs import documented
-from skgen._interop import normal_components
+from skgen._interop import is_density, normal_components
 from skgen._threads import one_blas_thread
 from skgen._torch import float64_copy, threads_for, torch_seed
 from skgen._typing import RandomState
 from skgen._whitening import full_and_scaled, loss_offset
-from skgen.autoencoder._latent_density import (
-    chosen_mixture,
-    fit_latent_density,
-    is_density,
-)
-from skgen.autoencoder._parameters import are_sizes
 from skgen.flow._mixture_map import log_normal, mixture_map
 from skgen.flow._transforms import Flow, build_transforms
 from skgen.mixture._central import ROWS, limits_of
+from skgen.mixture._chosen import chosen_mixture, fitted_density
 from skgen.neural._compared import ComparesBases
-from skgen.neural._parameters import TRAINING, check_dropout, dropout_of
+from skgen.neural._parameters import TRAINING, are_sizes, check_dropout, dropout_of
 from skgen.neural._schedule import Plateau
 
 # Maximum number of rows to which the base is fitted, and rows in a block of an answer
@@ -282,7 +277,7 @@ class NormalizingFlow(ClassNamePrefixFeaturesOutMixin, ComparesBases):
         if isinstance(self.base, str):
             base = chosen_mixture(Z, torch_seed(rng), patience=_PATIENCE)
         else:
-            base = fit_latent_density(self.base, Z, torch_seed(rng))
+            base = fitted_density(self.base, Z, torch_seed(rng))
         self._set_map(base, normal_components(base))
 
     def _set_map(self, base, components):

@@ -1,5 +1,7 @@
 """Parameters of every model that is trained by gradient descent: texts and checks."""
 
+import math
+
 import torch
 from skorch.callbacks import Callback
 
@@ -11,6 +13,8 @@ from skgen._checks import (
     is_real,
 )
 from skgen._torch import check_device
+
+Sizes = tuple[int, ...] | list[int]
 
 TRAINING = """
 Parameters
@@ -99,6 +103,35 @@ def dropout_of(model, n, d):
     if model.dropout != "auto":
         return model.dropout
     return 0.0 if n >= _MANY_ROWS * d else _DROPOUT
+
+
+def are_sizes(value):
+    """Return whether a value is a tuple or list of positive integers."""
+    return isinstance(value, (tuple, list)) and all(is_integer(v, 1) for v in value)
+
+
+def check_image_shape(model):
+    """Raise for an `image_shape` that is not the shape of an image."""
+    shape = model.image_shape
+    if shape is not None and not (are_sizes(shape) and len(shape) in (2, 3)):
+        rule = "None, (height, width) or (channels, height, width)"
+        raise invalid_parameter(model, "image_shape", rule, shape)
+
+
+def image_shape(model, n_images=1):
+    """Return the shape (channels, height, width) of `n_images` images, or None."""
+    shape = model.image_shape
+    if shape is None:
+        return None
+    channels, *sizes = (1, *shape) if len(shape) == 2 else shape
+    return (n_images * channels, *sizes)
+
+
+def check_pixels(model, n_features):
+    """Raise unless an image has a pixel for each feature."""
+    if model.image_shape is not None and math.prod(model.image_shape) != n_features:
+        rule = f"None or sizes whose product is the number of features, {n_features}"
+        raise invalid_parameter(model, "image_shape", rule, model.image_shape)
 
 
 def optimizer_class(model):
