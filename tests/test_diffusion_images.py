@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import estimator_checks_generator
 from test_diffusion import mass_on_a_grid
 
-from skgen import DiffusionModel, GenerativePipeline
+from skgen import DiffusionModel, GenerativePipeline, _torch
 from skgen.diffusion._images import (
     ImageVelocity,
     error_of_mean,
@@ -271,6 +271,30 @@ def test_a_low_tolerance_draws_in_double_precision(monkeypatch):
     draws = model.sample(3, random_state=0)
     np.testing.assert_array_equal(draws, model.inverse_transform(noise))
     np.testing.assert_allclose(model.transform(draws), noise, atol=1e-4)
+
+
+def test_many_images_are_solved_on_the_threads_of_the_caller(monkeypatch):
+    model, _ = fitted(rtol=1e3)
+    n_weights = sum(weights.numel() for weights in model._velocity.net.parameters())
+    monkeypatch.setattr(_torch, "_SHARED_WORK", 20 * n_weights)
+    found, forward = [], UNet.forward
+
+    def heard(net, *args):
+        found.append(torch.get_num_threads())
+        return forward(net, *args)
+
+    monkeypatch.setattr(UNet, "forward", heard)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        drawn = model.sample(20, random_state=0)
+        assert set(found) == {2}
+        found.clear()
+        few = model.sample(19, random_state=0)
+        assert set(found) == {1}
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(few, drawn[:19], rtol=1e-4)  # in single precision
 
 
 def test_constant_pixels_have_the_common_floor():

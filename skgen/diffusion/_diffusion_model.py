@@ -415,16 +415,18 @@ class DiffusionModel(ClassNamePrefixFeaturesOutMixin, ComparesBases):
 
         `function` maps a block and a number of steps to answers (b, m).
         """
+        block = self._velocity.block
 
         def solution(Z, n_steps):
             return np.concatenate(
                 [
                     function(torch.from_numpy(Z[rows]), n_steps).numpy()
-                    for rows in gen_batches(Z.shape[0], self._velocity.block)
+                    for rows in gen_batches(Z.shape[0], block)
                 ]
             )
 
-        with one_blas_thread(), threads_for(0), torch.no_grad():
+        threads = threads_for(min(block, Z.shape[0]) * self._velocity.work)
+        with one_blas_thread(), threads, torch.no_grad():
             answers, errors = refined(solution, Z, self.rtol, _STEPS, _MOST_STEPS)
         if not (errors <= self.rtol).all():
             missed = np.count_nonzero(~(errors <= self.rtol))

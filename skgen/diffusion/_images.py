@@ -70,6 +70,11 @@ class ImageVelocity(nn.Module):
         """Number of images that are solved together."""
         return max(1, _BLOCK_PIXELS // self.directions.shape[1])
 
+    @property
+    def work(self):
+        """Least number of multiplications for an image."""
+        return sum(weights.numel() for weights in self.net.parameters())
+
     def scales(self, u):
         """Return the factors of images, answers and coordinates at times u (t,).
 

@@ -92,6 +92,7 @@ class Velocity(nn.Module):
     """
 
     is_solved_in_training = True
+    work = 0  # one thread: a block stays in the cache of a core
 
     def __init__(self, d, hidden, dropout):
         super().__init__()
