@@ -387,6 +387,14 @@ def test_only_the_ratio_of_weights_matters(rng):
     np.testing.assert_allclose(first, second)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_heavy_row_leaves_as_many_components_as_rows():
+    weights = np.full(80, 0.5)
+    weights[0] = 400.5  # worth 1.2 rows of equal weights
+    mixture = EMGaussianMixture(3, random_state=0)
+    assert mixture.fit(rows(80, 2), sample_weight=weights).n_components == 3
+
+
 # -- what goes wrong is mended and named ---------------------------------------
 
 

@@ -60,10 +60,13 @@ def test_blocks_are_worth_as_many_rows_as_an_array(w):
     X = table(2_000)
     w = np.resize(np.array(w, float), 2_000)
     expected = w.sum() if 1 < w[-1] < 9 and (w % 1 == 0).all() else None
-    scaled = w / w.max()
-    expected = expected or scaled.sum() ** 2 / (scaled**2).sum()
+    shares = w / w.max()
+    expected = expected or shares.sum() ** 2 / (shares**2).sum()
     fitted = EMGaussianMixture(max_iter=1, tol=1e9).fit(in_blocks(X, w))
     assert fitted._spread.weight == pytest.approx(expected, rel=1e-12)
+    squares = (X - np.average(X, axis=0, weights=shares)) ** 2
+    variances = np.average(squares, axis=0, weights=shares)
+    assert_allclose(fitted._spread.variances, variances, rtol=1e-9)
     again = fitted.partial_fit(X[:100], sample_weight=w[:100])
     expected *= 1 + w[:100].sum() / w.sum()
     assert again._spread.weight == pytest.approx(expected, rel=1e-12)

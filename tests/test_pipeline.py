@@ -437,12 +437,21 @@ def test_rounding_before_a_step_is_collinear_after_it(steps, offset):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
 @pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("whiten", [False, True])
-@pytest.mark.parametrize("offset", [0.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6])
-def test_eigenvectors_of_rounding_gain_nothing(offset, whiten, seed):
+@pytest.mark.parametrize(
+    ("offset", "nested"),
+    [
+        *((offset, False) for offset in (0.0, 10.0, 1e2, 1e3, 1e4, 1e5, 1e6)),
+        *((offset, True) for offset in (1e2, 1e3, 1e4)),
+    ],
+)
+def test_eigenvectors_of_rounding_gain_nothing(offset, nested, whiten, seed):
     # The default solver subtracts the product of the means from that of the rows. Its
-    # eigenvectors have errors of the square of the offset.
+    # eigenvectors have errors of the square of the offset: in a nested pipeline, where
+    # the rows are not centred before.
     X = collinear(200, offset, seed)
-    model = make_generative_pipeline(PCA(3, whiten=whiten), GaussianKDE()).fit(X)
+    pca = PCA(3, whiten=whiten)
+    pca = make_pipeline(FunctionTransformer(), pca) if nested else pca
+    model = make_generative_pipeline(pca, GaussianKDE()).fit(X)
     expected = GaussianKDE().fit(X).score(X)
     if model._scaled_rounding:
         assert whiten
@@ -568,7 +577,9 @@ def test_a_column_that_varies_in_a_few_rows_is_not_constant():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_jumps_of_a_transformer_are_no_rounding_errors(dtype):
-    X = np.maximum(rows(300, 2), 1).astype(dtype).astype(np.float64)
+    X = rows(300, 2)
+    X[:, 0] = np.maximum(X[:, 0], 1)
+    X = X.astype(dtype).astype(np.float64)
     for output in ("uniform", "normal"):
         step = QuantileTransformer(n_quantiles=300, output_distribution=output).fit(X)
         rounding = Rounding(X, dtype)
@@ -576,6 +587,8 @@ def test_jumps_of_a_transformer_are_no_rounding_errors(dtype):
         codes = step.transform(X)
         assert rounding.made_constant(codes) is codes
         assert not rounding.constant.any()
+        assert not rounding.varies
+        assert rounding.divided_by is None
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.DataDimensionalityWarning")
@@ -1166,7 +1179,14 @@ def test_fitting_leaves_the_steps_as_they_are():
 
 
 @pytest.mark.parametrize(
-    "step", [StandardScaler(copy=False), PCA(copy=False), MinMaxScaler(copy=False)]
+    "step",
+    [
+        StandardScaler(copy=False),
+        PCA(copy=False),
+        PowerTransformer(copy=False),
+        make_pipeline(StandardScaler(copy=False), MinMaxScaler(copy=False)),
+        make_pipeline("passthrough", make_pipeline(PowerTransformer(copy=False))),
+    ],
 )
 @pytest.mark.parametrize("container", [np.array, pd.DataFrame, pl.DataFrame])
 def test_steps_that_work_in_place_leave_the_rows_as_they_are(step, container):
@@ -1178,7 +1198,9 @@ def test_steps_that_work_in_place_leave_the_rows_as_they_are(step, container):
     scores = model.fit(X).score_samples(X)
     model.transform(X)
     np.testing.assert_array_equal(np.array(X), before)
-    density = GaussianKDE().fit(X)
+    own = [name for name in step.get_params() if name.split("__")[-1] == "copy"]
+    copying = clone(step).set_params(**dict.fromkeys(own, True))
+    density = make_generative_pipeline(copying, GaussianKDE()).fit(X)
     np.testing.assert_allclose(scores, density.score_samples(X), atol=1e-9)
 
 

@@ -325,5 +325,9 @@ def output_of(step, codes):
 
 
 def _spared(step, codes):
-    """Return rows (n, k), copied if the step may overwrite its input."""
-    return deepcopy(codes) if getattr(step, "copy", True) is False else codes
+    """Return rows (n, k), copied if the step, or a step in it, may overwrite them."""
+    overwrites = any(
+        name.split("__")[-1] == "copy" and value is False
+        for name, value in step.get_params().items()
+    )
+    return deepcopy(codes) if overwrites else codes
