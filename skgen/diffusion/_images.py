@@ -72,8 +72,10 @@ class ImageVelocity(nn.Module):
 
     @property
     def work(self):
-        """Least number of multiplications for an image."""
-        return sum(weights.numel() for weights in self.net.parameters())
+        """Least number of multiplications for an image: weights, times pixels."""
+        _, height, width = self.shape
+        pixels = max(1, height * width // 4 ** (1 + len(self.net.down)))
+        return pixels * sum(weights.numel() for weights in self.net.parameters())
 
     def scales(self, u):
         """Return the factors of images, answers and coordinates at times u (t,).
