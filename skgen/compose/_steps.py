@@ -286,12 +286,13 @@ def is_passthrough(step):
 
 def fitted_step(fit, step, codes, *more):
     """Return a clone of a step that ``fit(step, rows, *more)`` fits to codes (n, k)."""
-    rows, centre = _spared(step, codes), 0.0
     # The solvers of principal components square the rows, which are centred before.
     if isinstance(next(unnested([step]), None), PRINCIPAL):
         values = np.asarray(codes, dtype=np.float64)
         centre = values.mean(axis=0)
         rows = framed_like(codes, values - centre)
+    else:
+        rows, centre = _spared(step, codes), 0.0
     step = clone(step)
     # scikit-learn's check of an inverse takes NaN for a difference, and warns.
     spared = isinstance(step, FunctionTransformer) and step.check_inverse
