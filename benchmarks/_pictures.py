@@ -67,6 +67,11 @@ def train_classifier(X, y, seed=0, epochs=_EPOCHS):
     return net.eval()
 
 
+def grey(levels):
+    """Return grey levels from 0 to 255 as numbers in [0, 1]."""
+    return levels.astype(np.float32) / 255
+
+
 def accuracy(net, X, y):
     """Return the accuracy of the classifier."""
     return float((_outputs(net, X).argmax(axis=1) == np.asarray(y)).mean())

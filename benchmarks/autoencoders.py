@@ -25,6 +25,7 @@ from benchmarks._pictures import (
     draw_pages,
     features,
     frechet_distance,
+    grey,
     train_classifier,
 )
 from benchmarks._sections import (
@@ -376,7 +377,7 @@ def _mean_log_density(model, X, y=None):
 def _digits(name, options, least):
     """Return images of MNIST as grey levels in [0, 1], and their digits."""
     X, y = mnist_images(name, options, least)
-    return X.astype(np.float32) / 255, y
+    return grey(X), y
 
 
 PARTS = {

@@ -23,6 +23,7 @@ from benchmarks._pictures import (
     draw_pages,
     features,
     frechet_distance,
+    grey,
     train_classifier,
 )
 from benchmarks._sections import (
@@ -92,12 +93,12 @@ def mnist(options):
     X, y = mnist_images("train", options, 300)
     T, y_test = mnist_images("t10k", options, 100)
     n = len(T)
-    net = train_classifier(_grey(X), y)
-    told = accuracy(net, _grey(T), y_test)
-    real = features(net, _grey(T))
+    net = train_classifier(grey(X), y)
+    told = accuracy(net, grey(T), y_test)
+    real = features(net, grey(T))
 
     def distance(levels):
-        return f"{frechet_distance(features(net, _grey(levels)), real):.2f}"
+        return f"{frechet_distance(features(net, grey(levels)), real):.2f}"
 
     # Without held-out images, the average of the weights at the end is the model.
     model = DiffusionModel(
@@ -134,7 +135,7 @@ def mnist(options):
         pages = {"DiffusionModel": drawn, "training images": some}
         draw_pages(
             {
-                title: _grey(page[:ON_A_PAGE]).reshape(-1, 28, 28)
+                title: grey(page[:ON_A_PAGE]).reshape(-1, 28, 28)
                 for title, page in pages.items()
             },
             Path(__file__).parent.parent / "docs" / "_static" / "draws_diffusion.png",
@@ -150,11 +151,6 @@ def mnist(options):
         "levels.",
         grid(["images", "distance", "CPU seconds, fit", "CPU seconds, draws"], lines),
     )
-
-
-def _grey(levels):
-    """Return grey levels from 0 to 255 as numbers in [0, 1]."""
-    return levels.astype(np.float32) / 255
 
 
 _JUDGES = (

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
-from benchmarks._pictures import features, frechet_distance, train_classifier
+from benchmarks._pictures import features, frechet_distance, grey, train_classifier
 from benchmarks._sections import (
     grid,
     mnist_images,
@@ -211,7 +211,7 @@ def _images(scale):
     options = argparse.Namespace(scale=scale)
     X, y = mnist_images("train", options, 2000)
     T, true = mnist_images("t10k", options, 500)
-    return X.astype(np.float32) / 255, y, T.astype(np.float32) / 255, true
+    return grey(X), y, grey(T), true
 
 
 @functools.cache
